@@ -1,0 +1,2 @@
+//! `relay`: the command line.
+fn main() {}

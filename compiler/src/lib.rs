@@ -1,0 +1,1 @@
+//! What Relay resources mean: a pure function from resources to the routing table.

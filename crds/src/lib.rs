@@ -1,0 +1,1 @@
+//! The Relay resources as Rust types, and their generated CRDs.

@@ -1,0 +1,1 @@
+//! The hot path: HTTP in, pipeline, pool, limiter, meter, HTTP out.

@@ -1,0 +1,1 @@
+//! The compiled routing table: what is pushed to data planes.
