@@ -1,1 +1,22 @@
-//! What LLM requests and answers say: the canonical messages and one codec per wire shape.
+//! What LLM requests and answers say: one canonical model, and one codec per wire shape.
+//!
+//! A codec decodes a shape's bytes into canonical values and encodes canonical values into the shape's bytes; there is
+//! no translator between two shapes. What a target cannot carry is a [`Loss`] or a [`Refusal`], never silence.
+
+pub mod answer;
+pub mod ask;
+pub mod error;
+pub mod event;
+pub mod request;
+pub mod sse;
+pub mod usage;
+
+mod dialect;
+mod loss;
+mod shape;
+mod traits;
+
+pub use dialect::{Dialect, ErrorEnvelope, MaxTokensField, ReasoningField, StreamUsage, SystemRole, ToolCallIds};
+pub use loss::{Loss, LossKind, Refusal, Strictness, Target};
+pub use shape::WireShape;
+pub use traits::{ReasoningStyle, Traits};

@@ -1,1 +1,67 @@
-//! The compiled routing table: what is pushed to data planes.
+//! The compiled routing table: everything a data plane must know to answer requests, and nothing secret.
+//!
+//! Rows are keyed by namespace and name and refer to each other by that key, so changing a Policy touches one row.
+//! Whoever reads the table has the clock: expiry times are data here, never a decision.
+
+mod credentials;
+mod digest;
+mod host;
+mod host_key;
+mod limits;
+mod model;
+mod money;
+mod policy;
+mod relay_key;
+mod rows;
+mod secret;
+
+pub use credentials::{ClientCertificate, Credential, Credentials};
+pub use digest::Digest;
+pub use host::{
+    Auth, AuthBreaker, Breaker, HeaderRules, HealthCheck, Host, Http, HttpVersion, KeySelection, RateLimitBreaker,
+    ServerErrorBreaker, Timeouts, Tls, TlsVerification, TlsVersion, UnreachableBreaker,
+};
+pub use host_key::HostKey;
+pub use limits::{Budget, BudgetAction, LimitScope, Limits, ModelLimits, Period, ProviderLimits};
+pub use model::{Binding, Capability, Model, Pricing, Rates, Route, Target, Tier, VirtualStrategy, Visibility};
+pub use money::{MoneyError, NanoUsd, PicoUsdPerToken};
+pub use policy::{
+    Fallback, Globs, PartialTimeouts, Policy, Retries, RetryOn, Routing, Stickiness, Strategy, Translation,
+};
+pub use protocol::{Dialect, Traits, WireShape};
+pub use relay_key::RelayKey;
+pub use rows::{NamespaceGrant, ObjectRef, Row, Rows};
+pub use secret::Secret;
+
+use serde::{Deserialize, Serialize};
+
+/// What a data plane routes by: one immutable value, swapped whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// What concerns the whole fleet.
+    pub settings: Settings,
+    /// Upstream API surfaces.
+    pub hosts: Rows<Host>,
+    /// Public model ids.
+    pub models: Rows<Model>,
+    /// Provider credentials, without the credential.
+    pub host_keys: Rows<HostKey>,
+    /// Bearer tokens of applications, by hash.
+    pub relay_keys: Rows<RelayKey>,
+    /// What relay keys may reach, and how hard.
+    pub policies: Rows<Policy>,
+}
+
+/// What concerns the whole fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The namespace whose Models every relay key sees after those of its own; empty: there is none.
+    pub catalog_namespace: String,
+}
+
+impl RoutingTable {
+    /// The hash of the whole table: equal tables have equal digests on every machine.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self)
+    }
+}
