@@ -1,1 +1,6 @@
 //! The hot path: HTTP in, pipeline, pool, limiter, meter, HTTP out.
+
+pub mod admin;
+pub mod config;
+pub mod drain;
+pub mod listener;

@@ -1,0 +1,127 @@
+//! Accepts connections and hands their requests to a service. Knows HTTP versions, TLS and drain; nothing of routes.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+use tracing::{debug, warn};
+
+use crate::drain::Drain;
+
+/// What a response is made of. An error breaks the connection, so that a cut answer cannot look whole.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// A bound socket, not yet accepting.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+    header_read_timeout: Duration,
+}
+
+impl Listener {
+    /// Binds `address`. Errs when it is taken or not ours.
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        header_read_timeout: Duration,
+    ) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self { socket, tls: tls.map(TlsAcceptor::from), header_read_timeout })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the drain closes it; each connection is a task of `connections`.
+    pub async fn serve<S>(self, service: S, drain: Drain, connections: TaskTracker)
+    where
+        S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        loop {
+            let (stream, peer) = tokio::select! {
+                biased;
+                () = drain.closed() => return,
+                accepted = self.socket.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection; trying again in 50 ms");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let connection = Connection {
+                peer,
+                header_read_timeout: self.header_read_timeout,
+                drain: drain.clone(),
+                service: service.clone(),
+            };
+            connections.spawn(connection.open(stream, self.tls.clone()));
+        }
+    }
+}
+
+struct Connection<S> {
+    peer: SocketAddr,
+    header_read_timeout: Duration,
+    drain: Drain,
+    service: S,
+}
+
+impl<S> Connection<S>
+where
+    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    async fn open(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, peer = %self.peer, "cannot set TCP_NODELAY");
+        }
+        let Some(acceptor) = tls else { return self.speak(stream).await };
+        match tokio::time::timeout(self.header_read_timeout, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(error)) => debug!(%error, peer = %self.peer, "TLS handshake failed"),
+            Err(_) => debug!(peer = %self.peer, "TLS handshake took too long"),
+        }
+    }
+
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(self.header_read_timeout);
+        http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
+        let (peer, service) = (self.peer, self.service);
+        let each = hyper::service::service_fn(move |request| service.clone().call((peer, request)));
+        let connection = http.serve_connection(TokioIo::new(stream), each);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = self.drain.closed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error = &*error, %peer, "connection ended early");
+        }
+    }
+}
