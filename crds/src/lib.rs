@@ -1,1 +1,40 @@
 //! The Relay resources as Rust types, and their generated CRDs.
+//!
+//! Decides what a user may write: fields, bounds, and the rules that one object can be judged by. What objects mean
+//! together is the compiler's business.
+
+#![expect(unreachable_pub, reason = "KubeSchema repeats every type, visibility included, inside a function")]
+
+/// The API group of every Relay resource.
+pub const GROUP: &str = "llmrelay.io";
+
+/// The version of every Relay resource.
+pub const VERSION: &str = "v1alpha1";
+
+#[macro_use]
+mod choices;
+mod common;
+mod host;
+mod host_key;
+mod host_tuning;
+mod model;
+mod model_traits;
+mod policy;
+mod policy_limits;
+mod pricing;
+mod relay_key;
+mod status;
+mod text;
+
+pub use common::*;
+pub use host::*;
+pub use host_key::*;
+pub use host_tuning::*;
+pub use model::*;
+pub use model_traits::*;
+pub use policy::*;
+pub use policy_limits::*;
+pub use pricing::*;
+pub use relay_key::*;
+pub use status::*;
+pub use text::*;

@@ -1,0 +1,119 @@
+//! `HostKey`: a credential for a host. Where its value is, never the value itself.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{AllowedNamespaces, ObjectRef, ProviderLimits, SecretKeyRef};
+use crate::status::HostKeyStatus;
+use crate::text::Instant;
+
+/// A credential for a host.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "llmrelay.io",
+    version = "v1alpha1",
+    kind = "HostKey",
+    plural = "hostkeys",
+    shortname = "hkey",
+    category = "relay",
+    namespaced,
+    cel,
+    derive = "PartialEq",
+    status = "HostKeyStatus",
+    doc = "A credential for a Host. All usable keys of a host form the pool from which each request draws one.",
+    validation = Rule::new("size(self.metadata.name) <= 63")
+        .message("metadata.name must have at most 63 characters"),
+    printcolumn(name = "Host", type_ = "string", json_path = ".spec.hostRef.name", description = "Host that the key is for."),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight", description = "Share among keys of the same priority."),
+    printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", priority = 1, description = "Keys of a lower number come first."),
+    printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1, description = "Whether the key is taken out of service."),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the key can be used."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostKeySpec {
+    /// Host that the key is for. It cannot be changed: make another HostKey instead.
+    pub host_ref: ObjectRef,
+    /// Where the credential is.
+    pub source: KeySource,
+    /// Share of the traffic among the keys of the same priority, with `Host.spec.keySelection: Weighted`. Absent: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: Option<u32>,
+    /// Keys of a lower number are used first, and others only when none of those is usable: spend reserved capacity before
+    /// pay-as-you-go. Absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub priority: Option<u32>,
+    /// What the provider allows to this credential. Absent: unknown, and only the provider's own answers bound it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ProviderLimits>,
+    /// Models that this credential is entitled to. Absent: all that the host has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models: Option<KeyModels>,
+    /// When the credential ends. From then on it is not used. Absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::text::instant")]
+    pub expires_at: Option<Instant>,
+    /// Takes the key out of service while it is true. Absent: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Namespaces whose RelayKeys may draw this key. Absent: only its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
+}
+
+/// Where a credential is: exactly one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeySource {
+    /// A key of a Secret in the namespace of the HostKey.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// A file that is mounted into the data plane, as secret stores do. Only the data plane reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileSource>,
+    /// An environment variable of the data plane. Only the data plane reads it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env: Option<EnvSource>,
+}
+
+/// A file in the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSource {
+    /// Path of the file, below `/var/run/relay/`. A newline at its end is not part of the credential.
+    #[schemars(length(min = 16, max = 512), regex(pattern = r"^/var/run/relay(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"))]
+    pub path: String,
+}
+
+/// An environment variable of the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvSource {
+    /// Name of the variable; it begins with `RELAY_KEY_`.
+    #[schemars(length(min = 11, max = 253), regex(pattern = r"^RELAY_KEY_[A-Z0-9_]+$"))]
+    pub name: String,
+}
+
+/// Models that a credential is entitled to, by their id at the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyModels {
+    /// Patterns (`*` any run, `?` any one character) of upstream model ids. Empty: none. Absent: all but those of `deny`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allow: Option<Vec<String>>,
+    /// Patterns of upstream model ids that are left out, whatever `allow` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub deny: Option<Vec<String>>,
+}

@@ -1,0 +1,102 @@
+//! `RelayKey`: a bearer token that an application holds, and what binds it. Never the token itself.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::common::{Budget, CallerLimits, ObjectRef, SecretKeyRef};
+use crate::status::RelayKeyStatus;
+use crate::text::Instant;
+
+/// A bearer token that an application holds.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "llmrelay.io",
+    version = "v1alpha1",
+    kind = "RelayKey",
+    plural = "relaykeys",
+    shortname = "rkey",
+    category = "relay",
+    namespaced,
+    cel,
+    derive = "PartialEq",
+    status = "RelayKeyStatus",
+    doc = "A bearer token with which an application calls Relay, and what it may do: its policies, limits, budget and expiry.",
+    selectable = ".spec.suspend",
+    selectable = ".spec.revoked",
+    validation = Rule::new("size(self.metadata.name) <= 63")
+        .message("metadata.name must have at most 63 characters"),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRefs[0].name", description = "First Policy of the key."),
+    printcolumn(name = "Models", type_ = "integer", json_path = ".status.effectiveModels", description = "Models that the key may use."),
+    printcolumn(name = "Revoked", type_ = "boolean", json_path = ".spec.revoked", description = "Whether the key is refused for good."),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt", description = "When the key ends."),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the key can be used."),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayKeySpec {
+    /// Policies that bind the key, one to four. Every one must allow a request, and the limits of all are charged.
+    #[schemars(length(min = 1, max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub policy_refs: Vec<ObjectRef>,
+    /// The token is in a Secret that Relay owns. One of `secret`, `tokenHash` and `tokenSecretRef` is needed. Once set, its
+    /// name cannot be changed or taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<TokenSecret>,
+    /// `sha256:` and the SHA-256 of the token in lower-case hex, as `relay keys hash` prints it: the token itself is never
+    /// seen by the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub token_hash: Option<String>,
+    /// The token is in a Secret that you own. It must have at least 32 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretKeyRef>,
+    /// When the key ends, such as `2030-01-31T00:00:00Z`. From then on it is refused as expired. Absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "crate::text::instant")]
+    pub expires_at: Option<Instant>,
+    /// Refuses the key for good: once true, it stays true. Absent: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<bool>,
+    /// Refuses the key while it is true. Absent: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Ceilings of this key alone, charged beside those of its policies: the tightest refuses first. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<CallerLimits>,
+    /// Money that this key may spend, charged beside the budgets of its policies. Absent: no budget of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Addresses from which the key is taken, such as `10.0.0.0/8` or `2001:db8::/32`. Absent or empty: from anywhere.
+    #[serde(rename = "allowedCIDRs", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 43)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub allowed_cidrs: Option<Vec<String>>,
+    /// Labels for cost and usage, such as `team: search`. They are in every usage record of the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "attributes")]
+    pub attributes: Option<BTreeMap<String, String>>,
+}
+
+/// A Secret that Relay owns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenSecret {
+    /// Name of the Secret, in the namespace of the RelayKey.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key within the Secret's data. Absent: `token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: Option<String>,
+}
+
+fn attributes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 253}
+    })
+}

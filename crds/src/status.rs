@@ -1,0 +1,173 @@
+//! What Relay reports on objects. Small on purpose: only what the compiler knows without a cluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The state of a Host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Option<Vec<Condition>>,
+    /// HostKeys of this Host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeyCounts>,
+    /// Number of Models that are bound to this Host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub models: Option<u32>,
+}
+
+/// How many keys a Host has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyCounts {
+    /// All HostKeys that refer to this Host and may.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub total: u32,
+    /// Those that are accepted, not suspended and have their secret.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub ready: u32,
+}
+
+/// The state of a Model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Option<Vec<Condition>>,
+    /// The id under which callers reach this Model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub model_name: Option<String>,
+    /// Each binding of `spec.hosts`, and whether it can serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub bindings: Option<Vec<BindingStatus>>,
+    /// Number of bindings that can serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 32))]
+    pub hosts: Option<u32>,
+}
+
+/// Whether one binding of a Model can serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BindingStatus {
+    /// Name of the binding.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Whether its Host is resolved and enabled and has a usable key.
+    pub ready: bool,
+    /// Why it is not ready, as a condition reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+}
+
+/// The state of a HostKey.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostKeyStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Option<Vec<Condition>>,
+}
+
+/// The state of a RelayKey.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayKeyStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Option<Vec<Condition>>,
+    /// Number of Models that this key may use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub effective_models: Option<u32>,
+}
+
+/// The state of a Policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Option<Vec<Condition>>,
+    /// Number of RelayKeys that use this Policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub keys: Option<u32>,
+    /// Number of Models that this Policy allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub models: Option<u32>,
+    /// Patterns of this Policy that match nothing, usually because of a typing mistake. At most 16 are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), inner(length(max = 320)))]
+    pub unmatched_globs: Option<Vec<String>>,
+}
+
+/// The schema of `metav1.Condition` as a list map by type.
+fn conditions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 8,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+        "items": {
+            "type": "object",
+            "description": "One fact about the object.",
+            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+            "properties": {
+                "type": {
+                    "type": "string", "maxLength": 316, "description": "The fact, in CamelCase.",
+                },
+                "status": {
+                    "type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds.",
+                },
+                "observedGeneration": {
+                    "type": "integer", "format": "int64", "minimum": 0,
+                    "description": "The generation of the spec that this condition is about.",
+                },
+                "lastTransitionTime": {
+                    "type": "string", "format": "date-time", "maxLength": 40,
+                    "description": "When the status changed last.",
+                },
+                "reason": {
+                    "type": "string", "minLength": 1, "maxLength": 1024,
+                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+                    "description": "Why, as one word for programs.",
+                },
+                "message": {
+                    "type": "string", "maxLength": 32768, "description": "Why, as a sentence for people.",
+                },
+            },
+        },
+    })
+}
