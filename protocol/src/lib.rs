@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod request;
 pub mod sse;
+pub mod translate;
 pub mod usage;
 
 mod dialect;
