@@ -1,0 +1,27 @@
+# What the scripts share: where things are kept, and how missing tools are installed. Sourced, not run.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export RELAY_CACHE="${RELAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/relay}"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$RELAY_CACHE/target}"
+mkdir -p "$RELAY_CACHE"
+
+say() { printf '\n== %s\n' "$*"; }
+
+# need COMMAND PACKAGE...: installs Debian packages when the command is missing.
+need() {
+  command -v "$1" >/dev/null && return
+  say "installing ${*:2} (for $1)"
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "$1 is missing: install ${*:2} with your system's package manager" >&2
+    exit 1
+  fi
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${@:2}"
+}
+
+need_rust() {
+  need cc gcc libc6-dev
+  command -v cargo >/dev/null || [ ! -f "$HOME/.cargo/env" ] || . "$HOME/.cargo/env"
+  command -v cargo >/dev/null && return
+  echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2
+  exit 1
+}
