@@ -3,4 +3,6 @@
 pub mod admin;
 pub mod config;
 pub mod drain;
+pub mod gunzip;
+pub mod intake;
 pub mod listener;

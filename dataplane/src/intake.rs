@@ -1,0 +1,129 @@
+//! Reads a request's body whole: bounded in size and time, and decompressed. Says nothing about what it means.
+
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+
+/// Why a body could not be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IntakeError {
+    /// It is larger than allowed.
+    #[error("the request body is larger than {limit} bytes (setting `--body-limit`)")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// It did not come in time.
+    #[error("the request body did not arrive within {} s (setting `--body-read-timeout`)", .0.as_secs())]
+    TimedOut(Duration),
+    /// The connection broke.
+    #[error("the request body was cut off")]
+    Broken,
+    /// It is compressed in a way that Relay does not know.
+    #[error("content-encoding `{0}` is not supported: send `gzip`, `zstd` or `identity`")]
+    UnknownEncoding(String),
+    /// It is not what its encoding says.
+    #[error("the request body is not valid {0}")]
+    Corrupt(&'static str),
+}
+
+/// Reads `body` whole. `limit` holds before and after decompression, `timeout` over the whole reading.
+pub async fn read<B>(body: B, encoding: Option<&str>, limit: usize, timeout: Duration) -> Result<Bytes, IntakeError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let raw =
+        tokio::time::timeout(timeout, collect(body, limit)).await.map_err(|_| IntakeError::TimedOut(timeout))??;
+    match encoding.map(str::trim) {
+        None | Some("" | "identity") => Ok(raw),
+        Some("gzip" | "x-gzip") => inflate(flate2::read::MultiGzDecoder::new(&raw[..]), limit, "gzip"),
+        Some("zstd") => match zstd::stream::read::Decoder::new(&raw[..]) {
+            Ok(decoder) => inflate(decoder, limit, "zstd"),
+            Err(_) => Err(IntakeError::Corrupt("zstd")),
+        },
+        Some(other) => Err(IntakeError::UnknownEncoding(other.to_owned())),
+    }
+}
+
+async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, IntakeError>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(IntakeError::TooLarge { limit });
+    }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| IntakeError::Broken)?.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(IntakeError::TooLarge { limit });
+        }
+        if whole.is_empty() && data.len() as u64 == announced {
+            return Ok(data);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+fn inflate(decoder: impl Read, limit: usize, name: &'static str) -> Result<Bytes, IntakeError> {
+    let mut plain = Vec::new();
+    // One byte more than allowed tells a full body from one that is too large.
+    let read: io::Result<usize> = decoder.take(limit as u64 + 1).read_to_end(&mut plain);
+    read.map_err(|_| IntakeError::Corrupt(name))?;
+    if plain.len() > limit { Err(IntakeError::TooLarge { limit }) } else { Ok(plain.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
+    fn gzip(text: &[u8]) -> Bytes {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    #[tokio::test]
+    async fn reads_plain_gzip_and_zstd_bodies_alike() {
+        let plain = Bytes::from_static(b"{\"model\":\"m\"}");
+        let zstd = Bytes::from(zstd::encode_all(&plain[..], 1).unwrap());
+        for (body, encoding) in [(plain.clone(), None), (gzip(&plain), Some("gzip")), (zstd, Some("zstd"))] {
+            assert_eq!(read(Full::new(body), encoding, 100, TIMEOUT).await, Ok(plain.clone()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_refused_by_its_size_after_decompression() {
+        let bomb = gzip(&vec![b' '; 1 << 20]);
+        assert_eq!(
+            read(Full::new(bomb), Some("gzip"), 64 << 10, TIMEOUT).await,
+            Err(IntakeError::TooLarge { limit: 64 << 10 })
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_as_its_encoding_says_is_refused() {
+        let body = || Full::new(Bytes::from_static(b"{}"));
+        assert_eq!(read(body(), Some("gzip"), 100, TIMEOUT).await, Err(IntakeError::Corrupt("gzip")));
+        assert_eq!(read(body(), Some("br"), 100, TIMEOUT).await, Err(IntakeError::UnknownEncoding("br".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_times_out() {
+        let (_sender, receiver) = futures::channel::mpsc::unbounded::<Result<http_body::Frame<Bytes>, io::Error>>();
+        let body = http_body_util::StreamBody::new(receiver);
+        assert_eq!(read(body, None, 100, TIMEOUT).await, Err(IntakeError::TimedOut(TIMEOUT)));
+    }
+}
