@@ -243,6 +243,42 @@ pub enum Issuer {
     Unknown,
 }
 
+/// What begins a blob that a client of another family than its issuer's holds for us.
+const TAG: &str = "relay1.";
+
+impl Opaque {
+    /// As a client holds it whose shape is `native`'s: that family's own as it is, others behind `relay1.<issuer>.`.
+    pub fn tagged(&self, native: Issuer) -> String {
+        if self.issuer == native { self.data.clone() } else { format!("{TAG}{}.{}", self.issuer.word(), self.data) }
+    }
+
+    /// The inverse of [`Opaque::tagged`]. Text without a tag is `native`'s own.
+    pub fn untagged(text: &str, native: Issuer) -> Self {
+        let tagged = text.strip_prefix(TAG).and_then(|rest| rest.split_once('.'));
+        match tagged.and_then(|(word, data)| Some((Issuer::from_word(word)?, data))) {
+            Some((issuer, data)) => Self { issuer, data: data.to_owned() },
+            None => Self { issuer: native, data: text.to_owned() },
+        }
+    }
+}
+
+impl Issuer {
+    const ALL: [Issuer; 4] = [Issuer::Anthropic, Issuer::OpenAi, Issuer::Google, Issuer::Unknown];
+
+    fn word(self) -> &'static str {
+        match self {
+            Issuer::Anthropic => "anthropic",
+            Issuer::OpenAi => "openai",
+            Issuer::Google => "google",
+            Issuer::Unknown => "unknown",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|issuer| issuer.word() == word)
+    }
+}
+
 /// A call of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolCall {
@@ -410,4 +446,25 @@ pub struct CacheOptions {
 pub struct CacheMark {
     /// How long, in the source's word (`5m`, `1h`, `30m`, `12h`); absent: the provider's default.
     pub ttl: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_opaque_block_comes_back_from_a_client_of_any_family() {
+        for issuer in Issuer::ALL {
+            let opaque = Opaque { issuer, data: "a.b==".to_owned() };
+            assert_eq!(Opaque::untagged(&opaque.tagged(Issuer::Anthropic), Issuer::Anthropic), opaque);
+        }
+    }
+
+    #[test]
+    fn the_native_family_sees_its_own_bytes_and_others_a_tag() {
+        let opaque = Opaque { issuer: Issuer::OpenAi, data: "xyz".to_owned() };
+        assert_eq!(opaque.tagged(Issuer::OpenAi), "xyz");
+        assert_eq!(opaque.tagged(Issuer::Anthropic), "relay1.openai.xyz");
+        assert_eq!(Opaque::untagged("relay1.nobody.x", Issuer::Anthropic).data, "relay1.nobody.x");
+    }
 }
