@@ -7,6 +7,7 @@ pub mod answer;
 pub mod ask;
 pub mod error;
 pub mod event;
+pub mod fold;
 pub mod request;
 pub mod splice;
 pub mod sse;
