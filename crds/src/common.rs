@@ -6,6 +6,7 @@ use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::patterns;
 use crate::text::Amount;
 
 /// A reference to another Relay object.
@@ -13,12 +14,12 @@ use crate::text::Amount;
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
     /// Name of the object.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Namespace of the object. Absent: the namespace of the object that holds this reference. Another namespace works
     /// only where the referenced object's `allowedNamespaces` grants it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::NAMESPACE))]
     pub namespace: Option<String>,
 }
 
@@ -27,10 +28,10 @@ pub struct ObjectRef {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret. Always in the namespace of the object that holds this reference.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Key within the Secret's data.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DATA_KEY))]
     pub key: String,
 }
 
@@ -68,11 +69,12 @@ pub struct AllowedNamespaces {
 pub struct NamespaceSelector {
     /// Labels that a namespace must have with exactly these values, such as `kubernetes.io/metadata.name: team-a`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "labels")]
+    #[schemars(with = "Option<Labels>")]
     pub match_labels: Option<BTreeMap<String, String>>,
     /// Conditions on labels that a namespace must meet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub match_expressions: Option<Vec<LabelRequirement>>,
 }
 
@@ -104,6 +106,7 @@ pub struct LabelRequirement {
     /// The values for `In` and `NotIn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), inner(length(max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub values: Option<Vec<String>>,
 }
 
@@ -202,7 +205,7 @@ pub struct Budget {
     pub period: Period,
     /// IANA name of the time zone in which days, weeks and months begin, such as `Europe/Berlin`. Absent: UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z][A-Za-z0-9_+/-]*$"))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = patterns::TIME_ZONE))]
     pub timezone: Option<String>,
     /// `Block` refuses requests until the period ends; `Alert` lets them pass and says so. Absent: `Block`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -214,11 +217,23 @@ pub struct Budget {
     pub alert_at_percent: Option<Vec<u16>>,
 }
 
-/// The schema of a map of labels.
-fn labels(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 16,
-        "additionalProperties": {"type": "string", "maxLength": 63}
-    })
+/// Stands for a map of labels in schemas.
+enum Labels {}
+
+impl schemars::JsonSchema for Labels {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Labels".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "maxProperties": 16,
+            "additionalProperties": {"type": "string", "maxLength": 63}
+        })
+    }
 }

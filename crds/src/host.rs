@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{AllowedNamespaces, ProviderLimits};
 use crate::host_tuning::{Breaker, HealthCheck, HttpTuning, KeySelection, Timeouts};
+use crate::patterns;
+use crate::rules;
 use crate::status::HostStatus;
 
 /// An upstream API surface.
@@ -33,6 +35,14 @@ use crate::status::HostStatus;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.protocol == oldSelf.protocol")
+    .message("protocol cannot be changed: make another Host").field_path(".protocol"))]
+#[x_kube(validation = Rule::new("self.baseURL.startsWith('https://') || (has(self.allowPlaintext) && self.allowPlaintext)")
+    .message("baseURL without https sends prompts and credentials unencrypted: use https, or set allowPlaintext: true").field_path(".baseURL"))]
+#[x_kube(validation = Rule::new(rules::PUBLIC_BASE_URL)
+    .message("baseURL is a loopback, link-local or private address: set network.allowPrivateAddresses: true if it is meant").field_path(".baseURL"))]
+#[x_kube(validation = Rule::new("!has(self.tls) || self.baseURL.startsWith('https://')")
+    .message("tls is only for an https baseURL").field_path(".tls"))]
 pub struct HostSpec {
     /// Wire shape that the host speaks: `OpenAI` (Chat Completions and what is compatible with it) or `Anthropic`
     /// (Messages). It cannot be changed: make another Host instead.
@@ -42,11 +52,22 @@ pub struct HostSpec {
     /// user name, no password.
     #[serde(rename = "baseURL")]
     #[schemars(length(min = 8, max = 2048))]
+    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
+        .message("must begin with https:// or http://"))]
+    #[x_kube(validation = Rule::new(rules::URL_WITH_HOST).message("must be a URL with a host name or address"))]
+    #[x_kube(validation = Rule::new(rules::NO_USERINFO)
+        .message("must not hold a user name or password: credentials belong into a HostKey"))]
+    #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')")
+        .message("must have no query and no fragment"))]
+    #[x_kube(validation = Rule::new(rules::PLAIN_IPV4)
+        .message("an IPv4 address must be written as four decimal numbers"))]
+    #[x_kube(validation = Rule::new(rules::PLAIN_IPV6)
+        .message("an IPv6 address must be valid, and not one that stands for an IPv4 address"))]
     pub base_url: String,
     /// Path that stands between `baseURL` and the endpoint instead of the wire shape's own version, such as `/openai/v1`.
     /// `/` adds nothing. Absent: as `baseURL` says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^/[A-Za-z0-9._~/-]*$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = patterns::API_PATH))]
     pub api_prefix: Option<String>,
     /// Allows a `baseURL` with `http`: prompts and credentials then travel unencrypted. Absent: false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +94,7 @@ pub struct HostSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 16),
-        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))
+        inner(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub model_patterns: Option<Vec<String>>,
@@ -119,8 +140,8 @@ choices! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
-    /// Allows loopback, private and link-local addresses, as servers in the cluster have. Addresses of cloud metadata
-    /// services are never allowed. Absent: false, and a name that resolves to such an address is refused.
+    /// Allows loopback, private and link-local addresses, as servers in the cluster have. Absent: false, and a `baseURL`
+    /// that is such an address, or whose name resolves to one, is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_private_addresses: Option<bool>,
 }
@@ -150,13 +171,19 @@ pub struct Auth {
     pub scheme: AuthScheme,
     /// Name of the header or query parameter, such as `api-key`. Needed with `Header` and `Query`, refused otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = patterns::HEADER_NAME))]
     pub name: Option<String>,
 }
 
 /// Headers of the requests to a host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(rules::HEADERS_SET)
+    .message("set must not name authorization, another credential, or a header of the connection itself").field_path(".set"))]
+#[x_kube(validation = Rule::new(rules::HEADERS_REMOVE)
+    .message("remove must not name authorization, another credential, or a header of the connection itself").field_path(".remove"))]
+#[x_kube(validation = Rule::new(rules::HEADERS_FORWARD)
+    .message("forward must not name authorization, another credential, or a header of the connection itself").field_path(".forward"))]
 pub struct Headers {
     /// Headers that every request to this host gets. Not for credentials: these belong into a HostKey.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,12 +192,12 @@ pub struct Headers {
     pub set: Option<Vec<HeaderValue>>,
     /// Headers that Relay would send to this host but shall not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$")))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64), regex(pattern = patterns::HEADER_NAME)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub remove: Option<Vec<String>>,
     /// Headers of the caller that are passed on to this host, besides those that the wire shape passes on by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$")))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64), regex(pattern = patterns::HEADER_NAME)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub forward: Option<Vec<String>>,
 }
@@ -180,10 +207,10 @@ pub struct Headers {
 #[serde(rename_all = "camelCase")]
 pub struct HeaderValue {
     /// Name of the header; case does not matter.
-    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_-]+$"))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = patterns::HEADER_NAME))]
     pub name: String,
     /// Value of the header, in printable ASCII.
-    #[schemars(length(max = 1024), regex(pattern = r"^[ -~]*$"))]
+    #[schemars(length(max = 1024), regex(pattern = patterns::HEADER_VALUE))]
     pub value: String,
 }
 
@@ -220,7 +247,7 @@ pub struct Tls {
     pub ca_ref: Option<CaRef>,
     /// Name that is sent as SNI and that the certificate must carry. Absent: the host name of `baseURL`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub server_name: Option<String>,
     /// Secret of type `kubernetes.io/tls` with the certificate that Relay presents. Absent: none is presented.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,10 +279,10 @@ pub struct CaRef {
     /// `ConfigMap` or `Secret`.
     pub kind: CaKind,
     /// Name of the object. Always in the namespace of the Host.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Key within its data, such as `ca.crt`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DATA_KEY))]
     pub key: String,
 }
 
@@ -264,7 +291,7 @@ pub struct CaRef {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret. Always in the namespace of the Host.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
 }
 
@@ -343,7 +370,7 @@ pub struct Dialect {
     /// Name of a known variant from which unset fields come, such as `vllm`, `ollama`, `groq`, `mistral`. Absent: OpenAI's
     /// own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z0-9][a-z0-9-]*$"))]
+    #[schemars(length(min = 1, max = 32), regex(pattern = patterns::DIALECT))]
     pub preset: Option<String>,
     /// Field that bounds the length of an answer: `max_tokens` or `max_completion_tokens`. Absent: as the preset.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -4,8 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{AllowedNamespaces, ObjectRef, ProviderLimits, SecretKeyRef};
+use crate::patterns;
 use crate::status::HostKeyStatus;
-use crate::text::Instant;
+use crate::text::{Instant, InstantSchema};
 
 /// A credential for a host.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -31,6 +32,8 @@ use crate::text::Instant;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.hostRef == oldSelf.hostRef")
+    .message("hostRef cannot be changed: make another HostKey").field_path(".hostRef"))]
 pub struct HostKeySpec {
     /// Host that the key is for. It cannot be changed: make another HostKey instead.
     pub host_ref: ObjectRef,
@@ -53,7 +56,7 @@ pub struct HostKeySpec {
     pub models: Option<KeyModels>,
     /// When the credential ends. From then on it is not used. Absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::text::instant")]
+    #[schemars(with = "Option<InstantSchema>")]
     pub expires_at: Option<Instant>,
     /// Takes the key out of service while it is true. Absent: false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +69,8 @@ pub struct HostKeySpec {
 /// Where a credential is: exactly one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.secretKeyRef), has(self.file), has(self.env)].filter(set, set).size() == 1")
+    .message("exactly one of secretKeyRef, file and env must be set"))]
 pub struct KeySource {
     /// A key of a Secret in the namespace of the HostKey.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +88,7 @@ pub struct KeySource {
 #[serde(rename_all = "camelCase")]
 pub struct FileSource {
     /// Path of the file, below `/var/run/relay/`. A newline at its end is not part of the credential.
-    #[schemars(length(min = 16, max = 512), regex(pattern = r"^/var/run/relay(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$"))]
+    #[schemars(length(min = 16, max = 512), regex(pattern = patterns::KEY_FILE))]
     pub path: String,
 }
 
@@ -92,7 +97,7 @@ pub struct FileSource {
 #[serde(rename_all = "camelCase")]
 pub struct EnvSource {
     /// Name of the variable; it begins with `RELAY_KEY_`.
-    #[schemars(length(min = 11, max = 253), regex(pattern = r"^RELAY_KEY_[A-Z0-9_]+$"))]
+    #[schemars(length(min = 11, max = 253), regex(pattern = patterns::KEY_VARIABLE))]
     pub name: String,
 }
 
@@ -104,7 +109,7 @@ pub struct KeyModels {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),
-        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))
+        inner(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow: Option<Vec<String>>,
@@ -112,7 +117,7 @@ pub struct KeyModels {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 64),
-        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))
+        inner(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub deny: Option<Vec<String>>,

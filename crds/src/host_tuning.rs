@@ -3,6 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::patterns;
 use crate::text::Duration;
 
 choices! {
@@ -108,6 +109,8 @@ pub struct AuthBreaker {
 /// What a used-up quota leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.default) || !has(self.max) || duration(self.default) <= duration(self.max)")
+    .message("default must not be longer than max"))]
 pub struct RateLimitBreaker {
     /// Whether the time that the provider names (`Retry-After` and reset headers) decides. Absent: true.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +126,8 @@ pub struct RateLimitBreaker {
 /// What failures of the provider lead to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.cooldown) || !has(self.max) || duration(self.cooldown) <= duration(self.max)")
+    .message("cooldown must not be longer than max"))]
 pub struct ServerErrorBreaker {
     /// Failures in a row after which the key is left alone. Absent: 3.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,12 +179,14 @@ choices! {
 /// are healthy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('5s')")
+    .message("interval must be 5s at least").field_path(".interval"))]
 pub struct HealthCheck {
     /// `Passive`: a probe once the cooldown is over. `Active`: probes at `interval` even while nothing fails.
     pub mode: HealthCheckMode,
     /// Path that is fetched with the key as a probe. Absent: the list of models.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^/[A-Za-z0-9._~/?&=-]*$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = patterns::PROBE_PATH))]
     pub path: Option<String>,
     /// Time between two probes of `Active`, 5s at least. Absent: 30s.
     #[serde(skip_serializing_if = "Option::is_none")]

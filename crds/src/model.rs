@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{AllowedNamespaces, ObjectRef};
 use crate::model_traits::{Capability, Traits};
+use crate::patterns;
 use crate::pricing::Pricing;
 use crate::status::ModelStatus;
 
@@ -32,17 +33,26 @@ use crate::status::ModelStatus;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.hosts) != has(self.virtual)")
+    .message("exactly one of hosts and virtual must be set"))]
+#[x_kube(validation = Rule::new(
+    "has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)")
+    .message("modelName cannot be changed: add an alias, or make another Model").field_path(".modelName"))]
+#[x_kube(validation = Rule::new("!has(self.aliases) || !has(self.modelName) || !(self.modelName in self.aliases)")
+    .message("aliases must not repeat modelName").field_path(".aliases"))]
+#[x_kube(validation = Rule::new("!has(self.virtual) || (!has(self.pricing) && !has(self.traits))")
+    .message("a virtual Model has no pricing and no traits: those of the Model that serves hold"))]
 pub struct ModelSpec {
     /// Id that callers ask for, such as `anthropic/claude-sonnet-4-5`. It cannot be changed: add an alias, or make another
     /// Model. Absent: `metadata.name`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]*$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::MODEL_ID))]
     pub model_name: Option<String>,
     /// Further ids for the same model. Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 32),
-        inner(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]*$"))
+        inner(length(min = 1, max = 253), regex(pattern = patterns::MODEL_ID))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub aliases: Option<Vec<String>>,
@@ -91,13 +101,13 @@ pub struct ModelSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
     /// Name of the binding, unique within the Model.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// The Host.
     pub host_ref: ObjectRef,
     /// Id of the model at this host. Absent: the id that callers ask for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]*$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::MODEL_ID))]
     pub upstream_model: Option<String>,
     /// Share of the traffic among the bindings of the same priority. Absent: 100.
     #[serde(skip_serializing_if = "Option::is_none")]

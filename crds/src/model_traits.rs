@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::patterns;
+
 choices! {
     /// Something that a request can need of a model.
     Capability {
@@ -62,7 +64,7 @@ pub struct Traits {
     /// Words of effort that are taken, from the least to the most, such as `low`, `medium`, `high`. Absent: as known of the
     /// model.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 8), inner(length(min = 1, max = 16), regex(pattern = r"^[a-z]+$")))]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 16), regex(pattern = patterns::WORD)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub efforts: Option<Vec<String>>,
     /// Whether tools may be given together with reasoning in Chat Completions. Absent: as known of the model.

@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{AllowedNamespaces, Budget, ObjectRef};
+use crate::patterns;
 use crate::policy_limits::PolicyLimits;
 use crate::status::PolicyStatus;
 use crate::text::Duration;
@@ -79,7 +80,7 @@ pub struct ModelGrant {
         length(max = 128),
         inner(
             length(min = 1, max = 317),
-            regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?#)?[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$")
+            regex(pattern = patterns::MODEL_GRANT)
         )
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -90,7 +91,7 @@ pub struct ModelGrant {
         length(max = 128),
         inner(
             length(min = 1, max = 317),
-            regex(pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?#)?[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$")
+            regex(pattern = patterns::MODEL_GRANT)
         )
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -106,7 +107,7 @@ pub struct HostGrant {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 128),
-        inner(length(min = 1, max = 127), regex(pattern = r"^([a-z0-9*?-]+/)?[a-z0-9.*?-]+$"))
+        inner(length(min = 1, max = 127), regex(pattern = patterns::HOST_GRANT))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow: Option<Vec<String>>,
@@ -114,7 +115,7 @@ pub struct HostGrant {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(max = 128),
-        inner(length(min = 1, max = 127), regex(pattern = r"^([a-z0-9*?-]+/)?[a-z0-9.*?-]+$"))
+        inner(length(min = 1, max = 127), regex(pattern = patterns::HOST_GRANT))
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub deny: Option<Vec<String>>,
@@ -176,7 +177,7 @@ pub struct Routing {
 pub struct Fallback {
     /// Pattern (`*` any run, `?` any one character) of the model ids that this is for. The first that matches holds.
     #[serde(rename = "match")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB))]
     pub pattern: String,
     /// Models to try in this order, by the names of their objects.
     #[schemars(length(min = 1, max = 8))]
@@ -224,6 +225,8 @@ pub struct Retries {
 /// Pause before the same key is tried again: doubled each time, with jitter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.base) || !has(self.max) || duration(self.base) <= duration(self.max)")
+    .message("base must not be longer than max"))]
 pub struct Backoff {
     /// The first pause. Absent: 25ms.
     #[serde(skip_serializing_if = "Option::is_none")]

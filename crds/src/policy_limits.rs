@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::CallerLimits;
+use crate::patterns;
 
 choices! {
     /// Who shares a counter.
@@ -65,7 +66,7 @@ pub struct PolicyLimits {
 pub struct ModelLimits {
     /// Pattern (`*` any run, `?` any one character) of the model ids that this is for. The first that matches holds.
     #[serde(rename = "match")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB))]
     pub pattern: String,
     /// Requests per minute. Absent: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]

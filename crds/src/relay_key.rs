@@ -7,8 +7,9 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::{Budget, CallerLimits, ObjectRef, SecretKeyRef};
+use crate::patterns;
 use crate::status::RelayKeyStatus;
-use crate::text::Instant;
+use crate::text::{Instant, InstantSchema};
 
 /// A bearer token that an application holds.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -36,26 +37,32 @@ use crate::text::Instant;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.secret), has(self.tokenHash), has(self.tokenSecretRef)].filter(set, set).size() == 1")
+    .message("exactly one of secret, tokenHash and tokenSecretRef must be set"))]
+#[x_kube(validation = Rule::new("has(self.secret) == has(oldSelf.secret) && (!has(self.secret) || self.secret.name == oldSelf.secret.name)")
+    .message("secret.name cannot be set, changed or taken away later: make another RelayKey").field_path(".secret"))]
+#[x_kube(validation = Rule::new("!has(oldSelf.revoked) || !oldSelf.revoked || (has(self.revoked) && self.revoked)")
+    .message("a revoked key stays revoked: make another RelayKey").field_path(".revoked"))]
 pub struct RelayKeySpec {
     /// Policies that bind the key, one to four. Every one must allow a request, and the limits of all are charged.
     #[schemars(length(min = 1, max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub policy_refs: Vec<ObjectRef>,
-    /// The token is in a Secret that Relay owns. One of `secret`, `tokenHash` and `tokenSecretRef` is needed. Once set, its
-    /// name cannot be changed or taken away.
+    /// The token is in a Secret that Relay owns. One of `secret`, `tokenHash` and `tokenSecretRef` is needed. Whether it
+    /// is set, and its name, cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<TokenSecret>,
     /// `sha256:` and the SHA-256 of the token in lower-case hex, as `relay keys hash` prints it: the token itself is never
     /// seen by the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    #[schemars(length(max = 71), regex(pattern = patterns::TOKEN_HASH))]
     pub token_hash: Option<String>,
     /// The token is in a Secret that you own. It must have at least 32 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<SecretKeyRef>,
     /// When the key ends, such as `2030-01-31T00:00:00Z`. From then on it is refused as expired. Absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::text::instant")]
+    #[schemars(with = "Option<InstantSchema>")]
     pub expires_at: Option<Instant>,
     /// Refuses the key for good: once true, it stays true. Absent: false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,11 +79,15 @@ pub struct RelayKeySpec {
     /// Addresses from which the key is taken, such as `10.0.0.0/8` or `2001:db8::/32`. Absent or empty: from anywhere.
     #[serde(rename = "allowedCIDRs", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 43)))]
+    #[x_kube(validation = Rule::new("self.all(range, isCIDR(range))")
+        .message("every entry must be an address range such as 10.0.0.0/8 or 2001:db8::/32"))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_cidrs: Option<Vec<String>>,
     /// Labels for cost and usage, such as `team: search`. They are in every usage record of the key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "attributes")]
+    #[schemars(with = "Option<Attributes>")]
+    #[x_kube(validation = Rule::new("self.all(name, size(name) <= 63)")
+        .message("names of attributes must have at most 63 characters"))]
     pub attributes: Option<BTreeMap<String, String>>,
 }
 
@@ -85,18 +96,31 @@ pub struct RelayKeySpec {
 #[serde(rename_all = "camelCase")]
 pub struct TokenSecret {
     /// Name of the Secret, in the namespace of the RelayKey.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::OBJECT_NAME))]
     pub name: String,
     /// Key within the Secret's data. Absent: `token`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DATA_KEY))]
     pub key: Option<String>,
 }
 
-fn attributes(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "maxProperties": 16,
-        "additionalProperties": {"type": "string", "maxLength": 253}
-    })
+/// Stands for a map of attributes in schemas.
+enum Attributes {}
+
+impl schemars::JsonSchema for Attributes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Attributes".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "maxProperties": 16,
+            "additionalProperties": {"type": "string", "maxLength": 253}
+        })
+    }
 }

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::patterns;
+
 /// The state of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -14,7 +16,7 @@ pub struct HostStatus {
     pub observed_generation: Option<i64>,
     /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
     /// HostKeys of this Host.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +48,7 @@ pub struct ModelStatus {
     pub observed_generation: Option<i64>,
     /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
     /// The id under which callers reach this Model.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +89,7 @@ pub struct HostKeyStatus {
     pub observed_generation: Option<i64>,
     /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
 }
 
@@ -100,7 +102,7 @@ pub struct RelayKeyStatus {
     pub observed_generation: Option<i64>,
     /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
     /// Number of Models that this key may use.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,7 +119,7 @@ pub struct PolicyStatus {
     pub observed_generation: Option<i64>,
     /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "conditions")]
+    #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
     /// Number of RelayKeys that use this Policy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,44 +132,57 @@ pub struct PolicyStatus {
     /// Patterns of this Policy that match nothing, usually because of a typing mistake. At most 16 are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(max = 320)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub unmatched_globs: Option<Vec<String>>,
 }
 
-/// The schema of `metav1.Condition` as a list map by type.
-fn conditions(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": 8,
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["type"],
-        "items": {
-            "type": "object",
-            "description": "One fact about the object.",
-            "required": ["type", "status", "lastTransitionTime", "reason", "message"],
-            "properties": {
-                "type": {
-                    "type": "string", "maxLength": 316, "description": "The fact, in CamelCase.",
-                },
-                "status": {
-                    "type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds.",
-                },
-                "observedGeneration": {
-                    "type": "integer", "format": "int64", "minimum": 0,
-                    "description": "The generation of the spec that this condition is about.",
-                },
-                "lastTransitionTime": {
-                    "type": "string", "format": "date-time", "maxLength": 40,
-                    "description": "When the status changed last.",
-                },
-                "reason": {
-                    "type": "string", "minLength": 1, "maxLength": 1024,
-                    "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-                    "description": "Why, as one word for programs.",
-                },
-                "message": {
-                    "type": "string", "maxLength": 32768, "description": "Why, as a sentence for people.",
+/// Stands for a list of [`Condition`] in schemas: a list map by type.
+enum Conditions {}
+
+impl schemars::JsonSchema for Conditions {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Conditions".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "array",
+            "maxItems": 8,
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+            "items": {
+                "type": "object",
+                "description": "One fact about the object.",
+                "required": ["type", "status", "lastTransitionTime", "reason", "message"],
+                "properties": {
+                    "type": {
+                        "type": "string", "maxLength": 316, "description": "The fact, in CamelCase.",
+                    },
+                    "status": {
+                        "type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds.",
+                    },
+                    "observedGeneration": {
+                        "type": "integer", "format": "int64", "minimum": 0,
+                        "description": "The generation of the spec that this condition is about.",
+                    },
+                    "lastTransitionTime": {
+                        "type": "string", "format": "date-time", "maxLength": 40,
+                        "description": "When the status changed last.",
+                    },
+                    "reason": {
+                        "type": "string", "minLength": 1, "maxLength": 1024,
+                        "pattern": patterns::REASON,
+                        "description": "Why, as one word for programs.",
+                    },
+                    "message": {
+                        "type": "string", "maxLength": 32768, "description": "Why, as a sentence for people.",
+                    },
                 },
             },
-        },
-    })
+        })
+    }
 }

@@ -5,8 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::patterns;
+
 macro_rules! text {
-    ($(#[$meta:meta])* $name:ident, $max:literal, $pattern:expr) => {
+    ($(#[$meta:meta])* $name:ident, $max:literal, $pattern:expr $(, $rule:literal, $message:literal)?) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -41,25 +43,30 @@ macro_rules! text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({"type": "string", "maxLength": $max, "pattern": $pattern})
+                json_schema!({
+                    "type": "string",
+                    "maxLength": $max,
+                    "pattern": $pattern,
+                    $("x-kubernetes-validations": [{"rule": $rule, "message": $message}],)?
+                })
             }
         }
     };
 }
 
 text! {
-    /// A span of time in the Gateway API's form: up to four numbers with units, such as `1m30s` or `250ms`.
-    Duration, 32, r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
+    /// A span of time in the Gateway API's form: up to four numbers with units, such as `1m30s` or `250ms`. Never zero.
+    Duration, 32, patterns::DURATION, "duration(self) > duration('0s')", "must be longer than zero"
 }
 
 text! {
     /// A sum of US dollars as a decimal string, at most 9,000,000 with six decimals.
-    Amount, 14, r"^([0-8]?[0-9]{1,6}(\.[0-9]{1,6})?|9000000(\.0{1,6})?)$"
+    Amount, 14, patterns::AMOUNT
 }
 
 text! {
     /// US dollars for a million tokens as a decimal string, with six decimals at most.
-    Price, 13, r"^[0-9]{1,6}(\.[0-9]{1,6})?$"
+    Price, 13, patterns::PRICE
 }
 
 impl Duration {
@@ -112,9 +119,21 @@ fn micros(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(part)
 }
 
-/// The schema of an instant, for fields of type [`Time`].
-pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "format": "date-time", "maxLength": 40})
+/// Stands for [`Instant`] in schemas.
+pub(crate) enum InstantSchema {}
+
+impl schemars::JsonSchema for InstantSchema {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Instant".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time", "maxLength": 40})
+    }
 }
 
 /// [`Time`] under the name that the resources use for it.
