@@ -168,6 +168,10 @@ pub struct CallerLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrency: Option<u64>,
+    /// How far a limit per minute may be exceeded for a moment, in percent of it; the next minute pays it back. Absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub burst_percent: Option<u32>,
 }
 
 choices! {
@@ -214,7 +218,7 @@ pub struct Budget {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8), inner(range(min = 1, max = 1000)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
-    pub alert_at_percent: Option<Vec<u16>>,
+    pub alert_at_percent: Option<Vec<u32>>,
 }
 
 /// Stands for a map of labels in schemas.

@@ -383,7 +383,7 @@ pub struct Dialect {
     /// `ContentParts` are parts of its content. Absent: as the preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_field: Option<ReasoningField>,
-    /// Role that instructions are sent with: `system` or `developer`. Absent: as the preset and the model.
+    /// Role that instructions are sent with: `system` always, or `developer` where the model takes it. Absent: as the preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_role: Option<SystemRole>,
     /// Whether `response_format` of type `json_schema` is taken. Absent: as the preset.

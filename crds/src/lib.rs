@@ -43,6 +43,7 @@ pub use host_tuning::*;
 pub use kind::Kind;
 pub use model::*;
 pub use model_traits::*;
+pub use patterns::in_words as pattern_in_words;
 pub use policy::*;
 pub use policy_limits::*;
 pub use pricing::*;

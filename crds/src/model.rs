@@ -91,7 +91,7 @@ pub struct ModelSpec {
     /// Takes the model out of service while it is true; it stays known. Absent: false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
-    /// Namespaces whose Policies and Models may refer to this model. Absent: only its own.
+    /// Namespaces whose RelayKeys may use this model, and whose virtual Models may stand for it. Absent: only its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_namespaces: Option<AllowedNamespaces>,
 }

@@ -14,8 +14,6 @@ pub(crate) const HEADER_VALUE: &str = r"^[ -~]*$";
 pub(crate) const MODEL_ID: &str = r"^[A-Za-z0-9][A-Za-z0-9._:/@+\[\]-]*$";
 /// A pattern of model ids.
 pub(crate) const MODEL_GLOB: &str = r"^[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$";
-/// A pattern of model ids, of one namespace or of the usual ones.
-pub(crate) const MODEL_GRANT: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?#)?[A-Za-z0-9*?][A-Za-z0-9._:/@+\[\]*?-]*$";
 /// A pattern of names of Hosts, with or without a namespace.
 pub(crate) const HOST_GRANT: &str = r"^([a-z0-9*?-]+/)?[a-z0-9.*?-]+$";
 /// The path of an API.
@@ -44,7 +42,7 @@ pub(crate) const PRICE: &str = r"^[0-9]{1,6}(\.[0-9]{1,6})?$";
 pub(crate) const REASON: &str = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$";
 
 /// What a value of this grammar looks like, to end the sentence "it must be ...".
-pub(crate) fn in_words(pattern: &str) -> Option<&'static str> {
+pub fn in_words(pattern: &str) -> Option<&'static str> {
     Some(match pattern {
         OBJECT_NAME => "a Kubernetes name: lower-case letters, digits, `-` and `.`",
         NAMESPACE => "a namespace: lower-case letters, digits and `-`",
@@ -53,9 +51,6 @@ pub(crate) fn in_words(pattern: &str) -> Option<&'static str> {
         HEADER_VALUE => "printable ASCII on one line",
         MODEL_ID => "a model id: letters, digits and `._:/@+-[]`, beginning with a letter or digit",
         MODEL_GLOB => "a model id in which `*` and `?` stand for other characters",
-        MODEL_GRANT => {
-            "a model id in which `*` and `?` stand for other characters, with `namespace#` before it where needed"
-        }
         HOST_GRANT => "the name of a Host, or `namespace/name`, in which `*` and `?` stand for other characters",
         API_PATH => "a path that begins with `/`",
         PROBE_PATH => "a path that begins with `/`, with or without a query",

@@ -72,30 +72,23 @@ pub struct PolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelGrant {
-    /// Patterns (`*` any run, `?` any one character) of model ids, such as `claude-*`. A bare pattern is about Models of the
-    /// key's own namespace and of the catalog's; `team-b#claude-*` is about those of the namespace `team-b`. Absent or
-    /// empty: nothing. `*`: everything.
+    /// Patterns (`*` any run, `?` any one character) of model ids, such as `claude-*`, over the Models of the key's own
+    /// namespace and of the catalog's. Absent or empty: none of them. `*`: all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 128),
-        inner(
-            length(min = 1, max = 317),
-            regex(pattern = patterns::MODEL_GRANT)
-        )
-    )]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allow: Option<Vec<String>>,
-    /// Patterns of model ids that are refused, whatever `allow` says.
+    /// Patterns of model ids that are refused, whatever `allow` and `refs` say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(max = 128),
-        inner(
-            length(min = 1, max = 317),
-            regex(pattern = patterns::MODEL_GRANT)
-        )
-    )]
+    #[schemars(length(max = 128), inner(length(min = 1, max = 253), regex(pattern = patterns::MODEL_GLOB)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub deny: Option<Vec<String>>,
+    /// Models by the names of their objects, the only way to reach those of another namespace than the key's and the
+    /// catalog's. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub refs: Option<Vec<ObjectRef>>,
 }
 
 /// Hosts that may be used.

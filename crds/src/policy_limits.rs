@@ -48,6 +48,10 @@ pub struct PolicyLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrency: Option<u64>,
+    /// How far a limit per minute may be exceeded for a moment, in percent of it; the next minute pays it back. Absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub burst_percent: Option<u32>,
     /// `PerKey`: each RelayKey has counters of its own. `Shared`: all RelayKeys of the policy share them, those of each
     /// namespace for themselves. Holds for budgets too. Absent: `PerKey`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +100,10 @@ pub struct ModelLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub concurrency: Option<u64>,
+    /// How far a limit per minute may be exceeded for a moment, in percent of it; the next minute pays it back. Absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub burst_percent: Option<u32>,
 }
 
 impl PolicyLimits {
@@ -109,6 +117,7 @@ impl PolicyLimits {
             input_tpm: self.input_tpm,
             output_tpm: self.output_tpm,
             concurrency: self.concurrency,
+            burst_percent: self.burst_percent,
         }
     }
 }
@@ -124,6 +133,7 @@ impl ModelLimits {
             input_tpm: self.input_tpm,
             output_tpm: self.output_tpm,
             concurrency: self.concurrency,
+            burst_percent: self.burst_percent,
         }
     }
 }

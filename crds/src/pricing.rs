@@ -57,4 +57,7 @@ pub struct PriceTier {
     /// Input that was written to a cache for an hour. Absent: as below the tier.
     #[serde(rename = "cacheWrite1hPerMTok", skip_serializing_if = "Option::is_none")]
     pub cache_write_1h_per_mtok: Option<Price>,
+    /// Output that is reasoning. Absent: as below the tier.
+    #[serde(rename = "reasoningPerMTok", skip_serializing_if = "Option::is_none")]
+    pub reasoning_per_mtok: Option<Price>,
 }
