@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dialect, ProviderLimits, WireShape};
+use crate::{Dialect, NamespaceGrant, ProviderLimits, WireShape};
 
 /// An upstream API surface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Host {
     pub limits: ProviderLimits,
     /// Suspended: kept, but no candidate.
     pub suspended: bool,
+    /// The namespaces whose relay keys may pin it or reach it by a pattern; bindings are checked by the compiler.
+    #[serde(default)]
+    pub allowed: NamespaceGrant,
 }
 
 /// Where a credential goes on a request.

@@ -14,6 +14,7 @@ mod policy;
 mod relay_key;
 mod rows;
 mod secret;
+pub mod token;
 
 pub use credentials::{ClientCertificate, Credential, Credentials};
 pub use digest::Digest;
