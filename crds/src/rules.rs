@@ -1,5 +1,6 @@
-//! The longer CEL rules. They use only what the API server and the evaluator in this process read alike, so text is
-//! looked at as it was written: the two normalise URLs differently.
+//! The longer CEL rules. They look at text as it was written, with patterns: the API server and the evaluator in this
+//! process normalise URLs differently, and the server refuses a rule that goes on with a part of a URL, because it takes
+//! the length of that part for unbounded.
 
 /// A URL whose host is not empty.
 pub(crate) const URL_WITH_HOST: &str = r"isURL(self) && self.matches('^[a-z]+://([^/?#]*@)?[^/?#@:]')";
@@ -14,20 +15,21 @@ pub(crate) const PLAIN_IPV4: &str = concat!(
     r"(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(:[0-9]*)?(/|$)')"
 );
 
-/// `isIP` refuses IPv6 addresses that stand for IPv4 ones, which would slip past the ranges below.
-pub(crate) const PLAIN_IPV6: &str = r"!self.matches('^[a-z]+://\\[') || (isURL(self) && isIP(url(self).getHostname()))";
+/// An IPv6 address that stands for an IPv4 one would slip past the ranges below.
+pub(crate) const PLAIN_IPV6: &str = concat!(
+    r"!self.matches('^[a-z]+://\\[') || ",
+    r"(self.matches('^[a-z]+://\\[([0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}\\](:[0-9]*)?(/|$)') && ",
+    r"!self.matches('^[a-z]+://\\[[0:]*:[fF]{4}:'))"
+);
 
-/// A literal address that is not public needs the guard to be off. Names are looked at when they are resolved.
+/// A literal address that is not public, or `localhost`, needs the guard to be off. Other names are looked at when they
+/// are resolved.
 pub(crate) const PUBLIC_BASE_URL: &str = concat!(
     "(has(self.network) && has(self.network.allowPrivateAddresses) && self.network.allowPrivateAddresses) || ",
-    "!isURL(self.baseURL) || ",
-    "(isIP(url(self.baseURL).getHostname()) ? ",
-    "!ip(url(self.baseURL).getHostname()).isLoopback() && ",
-    "!ip(url(self.baseURL).getHostname()).isUnspecified() && ",
-    "!ip(url(self.baseURL).getHostname()).isLinkLocalUnicast() && ",
-    "!['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7']",
-    ".exists(range, cidr(range).containsIP(url(self.baseURL).getHostname())) : ",
-    r"!url(self.baseURL).getHostname().matches('^(.*\\.)?[lL][oO][cC][aA][lL][hH][oO][sS][tT]\\.?$'))"
+    r"!(self.baseURL.matches('^[a-z]+://(0|10|127|169\\.254|192\\.168|172\\.(1[6-9]|2[0-9]|3[01])|",
+    r"100\\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7]))(\\.[0-9]+){2,3}(:[0-9]*)?(/|$)') || ",
+    r"self.baseURL.matches('^[a-z]+://\\[([0:]*1?\\]|[fF][eE][89abAB][0-9a-fA-F]:|[fF][cCdD][0-9a-fA-F]{2}:)') || ",
+    r"self.baseURL.matches('^[a-z]+://([^/:?#]*\\.)?[lL][oO][cC][aA][lL][hH][oO][sS][tT]\\.?(:[0-9]*)?(/|$)'))"
 );
 
 /// The headers that no list may name: credentials, and those that belong to one connection.
