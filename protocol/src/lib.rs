@@ -8,6 +8,7 @@ pub mod ask;
 pub mod error;
 pub mod event;
 pub mod fold;
+pub mod openai_chat;
 pub mod request;
 pub mod splice;
 pub mod sse;
