@@ -28,6 +28,9 @@ pub struct Dialect {
     pub tool_call_ids: ToolCallIds,
     /// Whether reasoning text of earlier turns is sent back (`reasoning_content`).
     pub replays_reasoning: bool,
+    /// Whether the fields that name the caller and its cache are taken (`safety_identifier`, `prompt_cache_key`,
+    /// `metadata`); they are bookkeeping and are left out silently elsewhere.
+    pub caller_fields: bool,
 }
 
 impl Default for Dialect {
@@ -44,6 +47,7 @@ impl Default for Dialect {
             error_envelope: ErrorEnvelope::Enveloped,
             tool_call_ids: ToolCallIds::Any,
             replays_reasoning: false,
+            caller_fields: true,
         }
     }
 }

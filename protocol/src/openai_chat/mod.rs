@@ -7,5 +7,7 @@
 mod fields;
 mod reasoning;
 mod request_decode;
+mod request_encode;
 
 pub use request_decode::decode_request;
+pub use request_encode::encode_request;

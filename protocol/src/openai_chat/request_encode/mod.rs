@@ -1,0 +1,48 @@
+//! Writes a canonical request as a chat request for one target.
+//!
+//! What the target cannot take is a loss in the caller's words or a refusal. The same history always gives the same
+//! bytes, whatever follows it, so that prompt caches upstream keep working.
+
+mod ledger;
+mod names;
+mod options;
+mod parts;
+mod reasoning;
+mod schema;
+mod tools;
+mod turns;
+
+use ledger::Ledger;
+use serde_json::{Map, Value, json};
+
+use crate::{Refusal, Target, request::Request, translate::Encoded};
+
+/// Writes a request for a target. Errs on what the target cannot serve; in strict mode on every loss.
+pub fn encode_request(request: &Request, target: &Target<'_>) -> Result<Encoded, Refusal> {
+    let mut ledger = Ledger::new(request, target);
+    let mut body = Map::new();
+    body.insert("model".to_owned(), json!(target.model));
+    body.insert("messages".to_owned(), turns::encode(&mut ledger)?.into());
+    tools::encode(&mut ledger, &mut body)?;
+    options::encode(&mut ledger, &mut body)?;
+    reasoning::encode(&mut ledger, &mut body)?;
+    others(&mut ledger, &mut body)?;
+    let body = serde_json::to_vec(&body).expect("a map with string keys is always JSON");
+    let (losses, back) = ledger.finish();
+    Ok(Encoded { body, headers: Vec::new(), losses, back })
+}
+
+/// Fields without a canonical place: as they stood for a caller of this shape, else as their class says.
+fn others(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+    for other in &ledger.request.other {
+        if !ledger.is_native() {
+            ledger.leave_out_other(other, "")?;
+        } else if !other.path.contains('.') {
+            body.entry(other.path.clone()).or_insert_with(|| other.value.clone());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

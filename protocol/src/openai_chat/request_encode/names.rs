@@ -1,0 +1,68 @@
+//! Tool names and call ids as a target takes them. Each is a function of the original alone, so that calls, results and
+//! later turns agree without anything being remembered.
+
+use sha2::{Digest, Sha256};
+
+use super::ledger::Ledger;
+use crate::ToolCallIds;
+
+/// Longest name of a tool.
+const NAME: usize = 64;
+/// Longest id of a tool call that OpenAI takes.
+const ID: usize = 40;
+
+/// The name that goes out; noted for the answer where it is another.
+pub(super) fn tool_name(ledger: &mut Ledger<'_>, name: &str) -> String {
+    let sent = legal_name(name);
+    if sent != name {
+        ledger.back.tool_names.insert(sent.clone(), name.to_owned());
+    }
+    sent
+}
+
+fn legal_name(name: &str) -> String {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.len() <= NAME && name.chars().all(legal) {
+        return name.to_owned();
+    }
+    let start: String = name.chars().take(NAME - 9).map(|c| if legal(c) { c } else { '_' }).collect();
+    format!("{start}_{}", &digest(name)[..8])
+}
+
+/// The id that goes out.
+pub(super) fn call_id(ids: ToolCallIds, id: &str) -> String {
+    match ids {
+        ToolCallIds::Any if id.len() <= ID => id.to_owned(),
+        ToolCallIds::Any => format!("call_{}", &digest(id)[..32]),
+        ToolCallIds::Alnum9 if id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => id.to_owned(),
+        ToolCallIds::Alnum9 => digest(id)[..9].to_owned(),
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub(super) fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legal_names_stay_and_others_are_cut_and_told_apart() {
+        assert_eq!(legal_name("get_weather-2"), "get_weather-2");
+        let (a, b) = (legal_name(&"a".repeat(70)), legal_name(&"a".repeat(71)));
+        assert_eq!((a.len(), b.len()), (64, 64));
+        assert_ne!(a, b);
+        assert!(legal_name("ns.tool").starts_with("ns_tool_"));
+    }
+
+    #[test]
+    fn ids_are_mapped_only_where_the_target_would_refuse_them() {
+        assert_eq!(call_id(ToolCallIds::Any, "toolu_1"), "toolu_1");
+        assert_eq!(call_id(ToolCallIds::Any, &"x".repeat(41)).len(), 37);
+        assert_eq!(call_id(ToolCallIds::Alnum9, "Ab3456789"), "Ab3456789");
+        let mapped = call_id(ToolCallIds::Alnum9, "toolu_1");
+        assert!(mapped.len() == 9 && mapped == call_id(ToolCallIds::Alnum9, "toolu_1"));
+    }
+}
