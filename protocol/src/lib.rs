@@ -4,6 +4,7 @@
 //! no translator between two shapes. What a target cannot carry is a [`Loss`] or a [`Refusal`], never silence.
 
 pub mod answer;
+pub mod anthropic_messages;
 pub mod ask;
 pub mod error;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod translate;
 pub mod usage;
 
 mod dialect;
+mod fields;
 mod loss;
 mod shape;
 mod traits;

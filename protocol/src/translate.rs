@@ -37,6 +37,11 @@ impl Back {
         self.tool_names.get(sent).map_or(sent, String::as_str)
     }
 
+    /// Whether `sent` is the function whose arguments are the text of the answer.
+    pub fn is_json_tool(&self, sent: &str) -> bool {
+        self.json_tool.as_deref() == Some(sent)
+    }
+
     /// The caller's id of a tool call that was sent as `sent`.
     pub fn tool_id<'a>(&'a self, sent: &'a str) -> &'a str {
         self.tool_ids.get(sent).map_or(sent, String::as_str)

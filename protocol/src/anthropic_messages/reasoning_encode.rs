@@ -1,0 +1,144 @@
+//! Writes how much a model shall reason: a word of effort becomes adaptive thinking or a budget, as the model takes it.
+
+use serde_json::{Map, Value, json};
+
+use super::request_encode::Scope;
+use crate::{
+    Loss, ReasoningStyle,
+    request::{PartKind, Reasoning, Role, ThinkingMode, Turn},
+};
+
+/// The least budget that is taken.
+const LEAST_BUDGET: u64 = 1_024;
+
+/// Efforts from the least to the most.
+const WORDS: [&str; 6] = ["minimal", "low", "medium", "high", "xhigh", "max"];
+
+/// Writes `thinking` and `output_config.effort`; tells whether the model will think.
+pub(super) fn reasoning(scope: Scope, cap: u64, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> bool {
+    let Some(reasoning) = &scope.request.reasoning else { return false };
+    if let Some(mode) = reasoning.mode {
+        return said_in_this_shape(reasoning, mode, body);
+    }
+    let Some(effort) = reasoning.effort.as_deref() else { return false };
+    match scope.target.traits.reasoning {
+        _ if scope.native() => {
+            put_effort(body, effort);
+            false
+        }
+        ReasoningStyle::AdaptiveThinking => adaptive(scope, effort, body, losses),
+        ReasoningStyle::BudgetThinking => budget(scope, effort, cap, body, losses),
+        ReasoningStyle::Effort => {
+            if let Some(word) = nearest(scope, effort, losses) {
+                put_effort(body, word);
+            }
+            false
+        }
+        ReasoningStyle::None => {
+            if effort != "none" {
+                losses.push(Loss::dropped(field(scope), "the model is not known to reason"));
+            }
+            false
+        }
+    }
+}
+
+fn said_in_this_shape(reasoning: &Reasoning, mode: ThinkingMode, body: &mut Map<String, Value>) -> bool {
+    let mut thinking = match mode {
+        ThinkingMode::Disabled => json!({"type": "disabled"}),
+        ThinkingMode::Adaptive => json!({"type": "adaptive"}),
+        ThinkingMode::BetweenTools => json!({"type": "between_tools"}),
+        ThinkingMode::Budget(tokens) => json!({"type": "enabled", "budget_tokens": tokens}),
+    };
+    if let Some(display) = &reasoning.display {
+        thinking["display"] = json!(display);
+    }
+    body.insert("thinking".to_owned(), thinking);
+    if let Some(effort) = &reasoning.effort {
+        put_effort(body, effort);
+    }
+    mode != ThinkingMode::Disabled
+}
+
+fn adaptive(scope: Scope, effort: &str, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> bool {
+    if effort == "none" {
+        body.insert("thinking".to_owned(), json!({"type": "disabled"}));
+        return false;
+    }
+    // Left alone, newer models keep their reasoning to themselves; the caller's shape shows it.
+    body.insert("thinking".to_owned(), json!({"type": "adaptive", "display": "summarized"}));
+    if let Some(word) = nearest(scope, effort, losses) {
+        put_effort(body, word);
+    }
+    true
+}
+
+/// The effort that the model takes next to the wanted one: at most it, else the least. None: it takes none.
+fn nearest<'a>(scope: Scope<'a>, effort: &'a str, losses: &mut Vec<Loss>) -> Option<&'a str> {
+    let taken = &scope.target.traits.efforts;
+    if taken.iter().any(|word| word == effort) {
+        return Some(effort);
+    }
+    let rank = |word: &str| WORDS.iter().position(|known| *known == word);
+    let wanted = rank(effort);
+    let known = || taken.iter().map(String::as_str).filter(|word| rank(word).is_some());
+    let below = known().filter(|word| rank(word) <= wanted).max_by_key(|word| rank(word));
+    let chosen = wanted.and(below.or_else(|| known().min_by_key(|word| rank(word))));
+    losses.push(match chosen {
+        Some(word) => Loss::approximated(field(scope), format!("the model does not take `{effort}`: `{word}`")),
+        None => Loss::dropped(field(scope), format!("the model does not take `{effort}`")),
+    });
+    chosen
+}
+
+fn budget(scope: Scope, effort: &str, cap: u64, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> bool {
+    let wanted = match effort {
+        "none" => {
+            body.insert("thinking".to_owned(), json!({"type": "disabled"}));
+            return false;
+        }
+        "minimal" | "low" => LEAST_BUDGET,
+        "medium" => 4_096,
+        "high" => 16_384,
+        "xhigh" => 32_000,
+        "max" => u64::MAX,
+        _ => {
+            losses.push(Loss::dropped(field(scope), format!("`{effort}` is no effort that is known")));
+            return false;
+        }
+    };
+    if cap <= LEAST_BUDGET {
+        let why = format!("thinking needs an output cap above {LEAST_BUDGET} tokens: it is off");
+        losses.push(Loss::approximated(field(scope), why));
+        return false;
+    }
+    if lost_its_thinking(&scope.request.turns) {
+        let why = "the last tool calls came back without their reasoning: thinking is off for this answer";
+        losses.push(Loss::approximated(field(scope), why));
+        return false;
+    }
+    if wanted != u64::MAX && wanted >= cap {
+        losses.push(Loss::clamped(field(scope), format!("reasoning must fit below the output cap of {cap} tokens")));
+    }
+    body.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": wanted.min(cap - 1)}));
+    true
+}
+
+/// Whether the conversation goes on from tool calls before which no proven reasoning stands: with a budget, that is
+/// refused upstream.
+fn lost_its_thinking(turns: &[Turn]) -> bool {
+    let Some(last) = turns.iter().rposition(|turn| turn.role == Role::Assistant) else { return false };
+    let calls = |turn: &Turn| turn.parts.iter().any(|part| matches!(part.kind, PartKind::ToolCall(_)));
+    let is_answered = turns[last..].iter().any(|turn| turn.role == Role::Tool);
+    let thinks = |turn: &Turn| super::block_encode::begins_with_thinking(&turn.parts);
+    calls(&turns[last]) && is_answered && !thinks(&turns[last])
+}
+
+fn put_effort(body: &mut Map<String, Value>, effort: &str) {
+    let config = body.entry("output_config").or_insert_with(|| json!({}));
+    config["effort"] = json!(effort);
+}
+
+fn field<'a>(scope: Scope<'a>) -> &'a str {
+    scope.word("reasoning_effort", "output_config.effort")
+}

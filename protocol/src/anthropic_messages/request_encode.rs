@@ -1,0 +1,280 @@
+//! Writes a request for a Messages host: its top-level fields, and what is refused or lost on the way. Turns, blocks,
+//! tools, reasoning and the form of the answer are written by their own files.
+
+use serde_json::{Map, Number, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{cache_marks, format_encode, reasoning_encode, tools_encode, turns_encode};
+use crate::{
+    Loss, Refusal, Strictness, Target, WireShape,
+    request::{FieldClass, OtherField, Request, Sampling},
+    translate::{Back, Encoded},
+};
+
+/// The API version whose requests these are: it is the last that takes sampling parameters, and every model takes it.
+const VERSION: &str = "2023-06-01";
+
+/// The cap of an answer where neither the caller nor the Model nor the traits know one.
+const UNKNOWN_CAP: u64 = 4_096;
+
+/// The longest `metadata.user_id`.
+const LONGEST_USER_ID: usize = 256;
+
+/// A request on its way to its target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) request: &'a Request,
+    pub(super) target: &'a Target<'a>,
+}
+
+impl<'a> Scope<'a> {
+    /// Whether the request was of this shape to begin with.
+    pub(super) fn native(self) -> bool {
+        self.request.source == WireShape::AnthropicMessages
+    }
+
+    /// A field's name in the caller's shape.
+    pub(super) fn word(self, chat: &'a str, messages: &'a str) -> &'a str {
+        match self.request.source {
+            WireShape::OpenaiChat => chat,
+            WireShape::AnthropicMessages => messages,
+        }
+    }
+
+    /// The refusal of a field that this target cannot serve.
+    pub(super) fn refuse(self, field: impl Into<String>, why: &str) -> Refusal {
+        let field = field.into();
+        let message = format!(
+            "`{field}` is not supported when `{}` is served by {} (model `{}`): {why}",
+            self.request.model, self.target.shape, self.target.model
+        );
+        Refusal::unsupported(field, message)
+    }
+
+    /// What happens to a field without a canonical place.
+    pub(super) fn other(self, field: &OtherField, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
+        match field.class {
+            FieldClass::Silent => {}
+            FieldClass::Drop => losses.push(Loss::dropped(&field.path, no_counterpart(self.target.shape))),
+            FieldClass::Refuse => return Err(self.refuse(&field.path, "it has no counterpart")),
+        }
+        Ok(())
+    }
+}
+
+/// Writes a request for a target. Losses are named in the caller's words.
+///
+/// Errs on what this target cannot serve, and under strict translation on any loss.
+pub fn encode_request(request: &Request, target: &Target) -> Result<Encoded, Refusal> {
+    let scope = Scope { request, target };
+    refuse_what_would_be_missed(scope)?;
+    let (mut losses, mut back, mut body) = (Vec::new(), Back::default(), Map::new());
+    body.insert("model".to_owned(), json!(target.model));
+    let cap = output_cap(scope, &mut losses)?;
+    body.insert("max_tokens".to_owned(), json!(cap));
+    if request.stream {
+        body.insert("stream".to_owned(), json!(true));
+    }
+    let thinks = reasoning_encode::reasoning(scope, cap, &mut body, &mut losses);
+    sampling(scope, thinks, &mut body, &mut losses);
+    stop_sequences(scope, &mut body, &mut losses);
+    who_asks(scope, &mut body, &mut losses);
+    others(scope, &mut body, &mut losses)?;
+    let instruction = format_encode::format(scope, thinks, &mut body, &mut back, &mut losses)?;
+    tools_encode::tools(scope, thinks, &mut body, &mut back, &mut losses)?;
+    turns_encode::turns(scope, instruction, &mut body, &mut losses)?;
+    cache_marks::keep_last(scope, &mut body, &mut losses);
+    finish(scope, &body, losses, back)
+}
+
+fn finish(scope: Scope, body: &Map<String, Value>, mut losses: Vec<Loss>, back: Back) -> Result<Encoded, Refusal> {
+    losses.sort();
+    losses.dedup();
+    if let (Strictness::Strict, Some(loss)) = (scope.target.strictness, losses.first()) {
+        let why = format!("it would be {}: {}", loss.kind, loss.reason);
+        return Err(scope.refuse(&loss.field, &why));
+    }
+    let body = serde_json::to_vec(body).expect("a map with string keys is JSON");
+    Ok(Encoded { body, headers: vec![("anthropic-version", VERSION.to_owned())], losses, back })
+}
+
+/// Fields whose effect the caller will look for in the answer.
+fn refuse_what_would_be_missed(scope: Scope) -> Result<(), Refusal> {
+    let request = scope.request;
+    if request.n.is_some_and(|n| n != 1) {
+        return Err(scope.refuse("n", "every answer has one choice; send one request for each"));
+    }
+    if request.logprobs == Some(true) {
+        return Err(scope.refuse("logprobs", "log probabilities are not given"));
+    }
+    if request.top_logprobs.is_some_and(|count| count > 0) {
+        return Err(scope.refuse("top_logprobs", "log probabilities are not given"));
+    }
+    Ok(())
+}
+
+fn output_cap(scope: Scope, losses: &mut Vec<Loss>) -> Result<u64, Refusal> {
+    let field = scope.word("max_completion_tokens", "max_tokens");
+    let traits = scope.target.traits;
+    let most = scope.target.max_output_tokens.or(traits.known.then_some(traits.max_output_tokens));
+    match (scope.request.output_cap, most) {
+        (Some(0), _) if !scope.native() => Err(scope.refuse(field, "it must be at least 1")),
+        (Some(cap), Some(most)) if cap > most => {
+            losses.push(Loss::clamped(field, format!("the model gives at most {most} tokens")));
+            Ok(most)
+        }
+        (Some(cap), _) => Ok(cap),
+        (None, Some(most)) => Ok(most),
+        (None, None) => {
+            let why = format!("a cap is required and that of the model is not known: {UNKNOWN_CAP} tokens");
+            losses.push(Loss::approximated(field, why));
+            Ok(UNKNOWN_CAP)
+        }
+    }
+}
+
+fn sampling(scope: Scope, thinks: bool, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+    let Sampling { temperature, top_p, top_k, .. } = &scope.request.sampling;
+    for (field, number) in [("temperature", temperature), ("top_p", top_p), ("top_k", top_k)] {
+        let Some(number) = number else { continue };
+        match why_not(scope, thinks, field, body) {
+            None => drop(body.insert(field.to_owned(), Value::Number(number.clone()))),
+            // 1 is what the model does anyway.
+            Some(_) if field != "top_k" && number.as_f64() == Some(1.0) => {}
+            Some(why) => losses.push(Loss::dropped(field, why)),
+        }
+    }
+    clamp_temperature(body, losses);
+    unknown_sampling(scope, losses);
+}
+
+fn why_not(scope: Scope, thinks: bool, field: &str, body: &Map<String, Value>) -> Option<&'static str> {
+    let traits = scope.target.traits;
+    if !traits.sampling {
+        Some("the model takes no sampling parameters")
+    } else if thinks && !scope.native() {
+        Some("the model does not take it while it thinks")
+    } else if field == "top_p" && body.contains_key("temperature") && !traits.temperature_with_top_p {
+        Some("the model does not take it together with `temperature`")
+    } else {
+        None
+    }
+}
+
+fn clamp_temperature(body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+    let Some(temperature) = body.get_mut("temperature") else { return };
+    if temperature.as_f64().is_some_and(|degrees| degrees > 1.0) {
+        *temperature = json!(1);
+        losses.push(Loss::clamped("temperature", "the greatest is 1"));
+    }
+}
+
+/// Hints on drawing tokens that this shape does not have. Those that change nothing are nobody's loss.
+fn unknown_sampling(scope: Scope, losses: &mut Vec<Loss>) {
+    let sampling = &scope.request.sampling;
+    let is_set = |number: &Option<Number>| number.as_ref().is_some_and(|number| number.as_f64() != Some(0.0));
+    let is_empty = |bias: &Value| bias.as_object().is_some_and(Map::is_empty);
+    let dropped = [
+        ("seed", sampling.seed.is_some()),
+        ("frequency_penalty", is_set(&sampling.frequency_penalty)),
+        ("presence_penalty", is_set(&sampling.presence_penalty)),
+        ("logit_bias", sampling.logit_bias.as_ref().is_some_and(|bias| !is_empty(bias))),
+        ("verbosity", scope.request.verbosity.is_some()),
+    ];
+    for (field, _) in dropped.into_iter().filter(|(_, is_set)| *is_set) {
+        losses.push(Loss::dropped(field, no_counterpart(scope.target.shape)));
+    }
+}
+
+fn stop_sequences(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+    let field = scope.word("stop", "stop_sequences");
+    if scope.request.stop.is_empty() {
+        return;
+    }
+    if !scope.target.traits.stop {
+        losses.push(Loss::dropped(field, "the model takes no stop sequences"));
+        return;
+    }
+    let (sent, blank): (Vec<_>, Vec<_>) = scope.request.stop.iter().partition(|stop| !stop.trim().is_empty());
+    if !blank.is_empty() {
+        losses.push(Loss::dropped(field, "a stop sequence must hold more than white space"));
+    }
+    if !sent.is_empty() {
+        body.insert("stop_sequences".to_owned(), json!(sent));
+    }
+}
+
+/// The end user, the tier, and the cache mark of the whole request.
+fn who_asks(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+    let request = scope.request;
+    let mut metadata = if scope.native() { request.metadata.clone() } else { Map::new() };
+    if let Some((field, id)) = end_user(scope) {
+        let (sent, is_hashed) = user_id(scope, id);
+        if is_hashed {
+            losses.push(Loss::approximated(field, "a person's address must not be sent: its hash is"));
+        }
+        metadata.insert("user_id".to_owned(), json!(sent));
+    }
+    if !metadata.is_empty() {
+        body.insert("metadata".to_owned(), Value::Object(metadata));
+    }
+    if let Some(tier) = &request.service_tier {
+        match (scope.native(), tier.as_str()) {
+            (true, tier) => drop(body.insert("service_tier".to_owned(), json!(tier))),
+            (false, "auto") => drop(body.insert("service_tier".to_owned(), json!("auto"))),
+            (false, "default") => drop(body.insert("service_tier".to_owned(), json!("standard_only"))),
+            (false, _) => losses.push(Loss::dropped("service_tier", no_counterpart(scope.target.shape))),
+        }
+    }
+    if let Some(mark) = &request.cache.mark {
+        body.insert("cache_control".to_owned(), cache_marks::control(scope, mark, losses));
+    }
+    for (field, is_set) in [
+        ("prompt_cache_retention", request.cache.retention.is_some()),
+        ("prompt_cache_options", request.cache.options.is_some()),
+    ] {
+        if is_set {
+            losses.push(Loss::dropped(field, no_counterpart(scope.target.shape)));
+        }
+    }
+}
+
+fn end_user<'a>(scope: Scope<'a>) -> Option<(&'static str, &'a str)> {
+    let user = &scope.request.end_user;
+    let first =
+        [("safety_identifier", &user.safety_identifier), ("metadata.user_id", &user.user_id), ("user", &user.user)];
+    first.into_iter().find_map(|(field, id)| Some((field, id.as_deref()?)))
+}
+
+/// An id as it may be sent, and whether it was hashed: addresses and telephone numbers are refused upstream.
+fn user_id(scope: Scope, id: &str) -> (String, bool) {
+    if !scope.native() && (is_mail(id) || is_telephone(id) || id.len() > LONGEST_USER_ID) {
+        return (hex::encode(Sha256::digest(id)), true);
+    }
+    (id.to_owned(), false)
+}
+
+fn is_mail(id: &str) -> bool {
+    id.split_once('@').is_some_and(|(user, domain)| !user.is_empty() && domain.contains('.'))
+}
+
+fn is_telephone(id: &str) -> bool {
+    let digits = id.strip_prefix('+').unwrap_or(id);
+    digits.len() >= 7 && digits.chars().all(|letter| letter.is_ascii_digit() || " ()-".contains(letter))
+}
+
+/// Fields without a canonical place: back in theirs where the shape is the same.
+fn others(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
+    for field in &scope.request.other {
+        if !scope.native() {
+            scope.other(field, losses)?;
+        } else if !field.path.contains('.') {
+            body.insert(field.path.clone(), field.value.clone());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn no_counterpart(shape: WireShape) -> String {
+    format!("no counterpart in {shape}")
+}

@@ -1,0 +1,171 @@
+//! Writes turns as `system` and `messages`. The order never depends on what comes later, so that the prompt cache of
+//! one request serves the next.
+//!
+//! Operator turns that lead go into `system`, one block a part. Later ones keep their place where the model takes them
+//! there, and are said as a user's words with a note otherwise; they are never moved to the top.
+
+use serde_json::{Map, Value, json};
+
+use super::{block_encode::blocks, request_encode::Scope};
+use crate::{
+    Loss, Refusal,
+    request::{Part, PartKind, Role, Turn},
+};
+
+/// What precedes an operator's words that are said in a user's turn.
+const NOTE: &str = "The operator of this application says (not the user):\n\n";
+
+/// A message in the making. Results of tools come before anything else in it.
+struct Message {
+    role: &'static str,
+    results: Vec<Value>,
+    content: Vec<Value>,
+}
+
+/// Writes `system` and `messages`; `instruction` ends the system prompt.
+pub(super) fn turns(
+    scope: Scope,
+    instruction: Option<&str>,
+    body: &mut Map<String, Value>,
+    losses: &mut Vec<Loss>,
+) -> Result<(), Refusal> {
+    let turns = &scope.request.turns;
+    refuse_prefill(scope)?;
+    let leading = turns.iter().take_while(|turn| is_operator(turn)).count();
+    let mut system = Vec::new();
+    for (index, turn) in turns[..leading].iter().enumerate() {
+        system.extend(blocks(&turn.parts, index, scope, losses)?);
+    }
+    let mut messages = Vec::new();
+    if leading == turns.len() && !system.is_empty() {
+        losses.push(Loss::approximated(
+            "messages",
+            "a conversation needs a user's turn: the instructions are sent as it",
+        ));
+        messages.push(Message { role: "user", results: Vec::new(), content: std::mem::take(&mut system) });
+    }
+    conversation(scope, leading, &mut messages, losses)?;
+    system.extend(instruction.map(|text| json!({"type": "text", "text": text})));
+    if !system.is_empty() {
+        body.insert("system".to_owned(), Value::Array(system));
+    }
+    let messages = finish(messages);
+    if messages.is_empty() {
+        return Err(scope.refuse("messages", "there must be at least one message that says something"));
+    }
+    body.insert("messages".to_owned(), Value::Array(messages));
+    Ok(())
+}
+
+/// An assistant's turn at the end is to be continued; newer models refuse it.
+fn refuse_prefill(scope: Scope) -> Result<(), Refusal> {
+    let turns = &scope.request.turns;
+    let is_prefill = turns.last().is_some_and(|turn| turn.role == Role::Assistant);
+    if is_prefill && !scope.native() && !scope.target.traits.prefill {
+        let field = format!("messages[{}]", turns.len() - 1);
+        return Err(scope.refuse(field, "the model does not continue an assistant's message"));
+    }
+    Ok(())
+}
+
+fn conversation(
+    scope: Scope,
+    leading: usize,
+    messages: &mut Vec<Message>,
+    losses: &mut Vec<Loss>,
+) -> Result<(), Refusal> {
+    let turns = &scope.request.turns;
+    for (index, turn) in turns.iter().enumerate().skip(leading) {
+        match turn.role {
+            Role::Assistant => {
+                let content = blocks(&turn.parts, index, scope, losses)?;
+                messages.push(Message { role: "assistant", results: Vec::new(), content });
+            }
+            Role::User => say(messages, blocks(&turn.parts, index, scope, losses)?),
+            Role::Tool => answer_calls(messages, blocks(&turn.parts, index, scope, losses)?),
+            Role::System | Role::Developer if keeps_its_place(scope, index) => {
+                instruct(messages, blocks(&turn.parts, index, scope, losses)?);
+            }
+            Role::System | Role::Developer => {
+                let why = "the model takes instructions at the top alone: this one is said as a user's message";
+                losses.push(Loss::approximated("messages.role", why));
+                say(messages, blocks(&with_note(&turn.parts), index, scope, losses)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a user says: behind results of tools in their message, else in a message of its own.
+fn say(messages: &mut Vec<Message>, content: Vec<Value>) {
+    match messages.last_mut().filter(|message| message.role == "user" && !message.results.is_empty()) {
+        Some(message) => message.content.extend(content),
+        None => messages.push(Message { role: "user", results: Vec::new(), content }),
+    }
+}
+
+/// Results of tools: all of one round in one message.
+fn answer_calls(messages: &mut Vec<Message>, results: Vec<Value>) {
+    match messages.last_mut().filter(|message| message.role == "user") {
+        Some(message) => message.results.extend(results),
+        None => messages.push(Message { role: "user", results, content: Vec::new() }),
+    }
+}
+
+/// Instructions in their place: those that follow each other are one message.
+fn instruct(messages: &mut Vec<Message>, content: Vec<Value>) {
+    match messages.last_mut().filter(|message| message.role == "system") {
+        Some(message) => message.content.extend(content),
+        None => messages.push(Message { role: "system", results: Vec::new(), content }),
+    }
+}
+
+/// Whether the run of operator turns around `index` may stand where it does: directly behind a user's turn, and at the
+/// end or before an assistant's.
+fn keeps_its_place(scope: Scope, index: usize) -> bool {
+    if scope.native() {
+        return true;
+    }
+    let turns = &scope.request.turns;
+    let before = turns[..index].iter().rev().find(|turn| !is_operator(turn));
+    let after = turns[index..].iter().find(|turn| !is_operator(turn));
+    scope.target.traits.mid_conversation_system
+        && before.is_some_and(|turn| matches!(turn.role, Role::User | Role::Tool))
+        && after.is_none_or(|turn| turn.role == Role::Assistant)
+}
+
+fn is_operator(turn: &Turn) -> bool {
+    matches!(turn.role, Role::System | Role::Developer)
+}
+
+fn with_note(parts: &[Part]) -> Vec<Part> {
+    let mut parts = parts.to_vec();
+    if let Some(PartKind::Text { text, .. }) = parts.first_mut().map(|part| &mut part.kind) {
+        text.insert_str(0, NOTE);
+    }
+    parts
+}
+
+fn finish(messages: Vec<Message>) -> Vec<Value> {
+    let last = messages.len().wrapping_sub(1);
+    let mut finished = Vec::with_capacity(messages.len());
+    for (index, mut message) in messages.into_iter().enumerate() {
+        message.results.append(&mut message.content);
+        let mut content = message.results;
+        if index == last && message.role == "assistant" {
+            trim_end(&mut content);
+        }
+        if !content.is_empty() {
+            finished.push(json!({"role": message.role, "content": content}));
+        }
+    }
+    finished
+}
+
+/// A message that is to be continued must not end in white space.
+fn trim_end(content: &mut [Value]) {
+    let Some(last) = content.last_mut().filter(|block| block["type"] == "text") else { return };
+    if let Some(text) = last["text"].as_str() {
+        last["text"] = json!(text.trim_end());
+    }
+}

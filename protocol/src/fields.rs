@@ -1,0 +1,201 @@
+//! Reads a JSON object field by field and knows where it stands: a value of the wrong type is refused with its path.
+//! Knows no shape; which fields there are is for the codecs to say.
+
+use serde_json::{Map, Number, Value};
+
+use crate::Refusal;
+
+/// An object that is being read. Every field that is taken leaves it, so that what remains is what nobody asked for.
+/// `null` counts as absent.
+#[derive(Debug)]
+pub(crate) struct Fields {
+    map: Map<String, Value>,
+    path: String,
+}
+
+impl Fields {
+    /// The object that a body holds.
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+        let refusal = |message| Refusal { param: None, message, malformed: true };
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Self { map, path: String::new() }),
+            Ok(other) => Err(refusal(format!("the body must be a JSON object, not {}", kind_of(&other)))),
+            Err(error) => Err(refusal(format!("the body is not valid JSON: {error}"))),
+        }
+    }
+
+    /// The object at a path.
+    pub(crate) fn of(value: Value, path: impl Into<String>) -> Result<Self, Refusal> {
+        let path = path.into();
+        match value {
+            Value::Object(map) => Ok(Self { map, path }),
+            other => Err(wrong(&path, "an object", &other)),
+        }
+    }
+
+    /// The path of a field of this object.
+    pub(crate) fn path(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    /// Where this object stands.
+    pub(crate) fn here(&self) -> &str {
+        &self.path
+    }
+
+    /// A value of any type.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        self.map.remove(key).filter(|value| !value.is_null())
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required(&mut self, key: &str) -> Result<Value, Refusal> {
+        self.take(key).ok_or_else(|| self.missing(key))
+    }
+
+    /// A string.
+    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, Refusal> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong(&self.path(key), "a string", &other)),
+        }
+    }
+
+    /// A string that must be there.
+    pub(crate) fn required_text(&mut self, key: &str) -> Result<String, Refusal> {
+        self.text(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A boolean.
+    pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>, Refusal> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(other) => Err(wrong(&self.path(key), "a boolean", &other)),
+        }
+    }
+
+    /// A whole number from zero.
+    pub(crate) fn count(&mut self, key: &str) -> Result<Option<u64>, Refusal> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(count) => Ok(Some(count)),
+            None => Err(wrong(&self.path(key), "a whole number from 0", &value)),
+        }
+    }
+
+    /// A number in its own spelling.
+    pub(crate) fn number(&mut self, key: &str) -> Result<Option<Number>, Refusal> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Number(number)) => Ok(Some(number)),
+            Some(other) => Err(wrong(&self.path(key), "a number", &other)),
+        }
+    }
+
+    /// A list; empty where it is absent.
+    pub(crate) fn list(&mut self, key: &str) -> Result<Vec<Value>, Refusal> {
+        match self.take(key) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(list)) => Ok(list),
+            Some(other) => Err(wrong(&self.path(key), "an array", &other)),
+        }
+    }
+
+    /// An object.
+    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Fields>, Refusal> {
+        let path = self.path(key);
+        self.take(key).map(|value| Fields::of(value, path)).transpose()
+    }
+
+    /// What nobody took, `null` left out.
+    pub(crate) fn rest(self) -> impl Iterator<Item = (String, Value)> {
+        let path = self.path;
+        self.map.into_iter().filter(|(_, value)| !value.is_null()).map(move |(key, value)| (join(&path, &key), value))
+    }
+
+    fn missing(&self, key: &str) -> Refusal {
+        let path = self.path(key);
+        let message = format!("`{path}` is required");
+        Refusal::malformed(path, message)
+    }
+}
+
+/// The path of a field of the object at `path`.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The path of an element of the list at `path`.
+pub(crate) fn at(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// A path without its indexes: the name of a field wherever it stands.
+pub(crate) fn plain(path: &str) -> String {
+    let mut depth = 0_usize;
+    path.chars()
+        .filter(|character| {
+            match character {
+                '[' => depth += 1,
+                ']' => {
+                    depth = depth.saturating_sub(1);
+                    return false;
+                }
+                _ => {}
+            }
+            depth == 0
+        })
+        .collect()
+}
+
+/// A value of the wrong type.
+pub(crate) fn wrong(path: &str, expected: &str, found: &Value) -> Refusal {
+    Refusal::malformed(path, format!("`{path}` must be {expected}, not {}", kind_of(found)))
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_the_path_of_a_value_of_the_wrong_type() {
+        let mut fields = Fields::of(json!({"text": 1}), "messages[2].content[0]").expect("an object");
+        let refusal = fields.text("text").expect_err("a number is no text");
+        assert_eq!(refusal.param.as_deref(), Some("messages[2].content[0].text"));
+        assert_eq!(refusal.message, "`messages[2].content[0].text` must be a string, not a number");
+        assert!(refusal.malformed);
+    }
+
+    #[test]
+    fn takes_null_for_absent_and_gives_back_what_nobody_took() {
+        let mut fields = Fields::of(json!({"a": null, "b": 1, "c": null}), "x").expect("an object");
+        assert_eq!(fields.text("a"), Ok(None));
+        assert_eq!(fields.rest().collect::<Vec<_>>(), [("x.b".to_owned(), json!(1))]);
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_has_no_path() {
+        assert_eq!(Fields::parse(b"[]").expect_err("a list").param, None);
+        assert_eq!(Fields::parse(b"{").expect_err("cut").param, None);
+    }
+
+    #[test]
+    fn a_plain_path_has_no_indexes() {
+        assert_eq!(plain("messages[2].content[10].source"), "messages.content.source");
+    }
+}
