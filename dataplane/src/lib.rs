@@ -5,4 +5,5 @@ pub mod config;
 pub mod drain;
 pub mod gunzip;
 pub mod intake;
+pub mod limit;
 pub mod listener;
