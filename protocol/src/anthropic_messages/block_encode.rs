@@ -204,3 +204,160 @@ fn raw(
 fn content(scope: Scope, index: usize) -> String {
     scope.word("messages", "messages").to_owned() + &format!("[{index}].content")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{assistant, call, chat, encoded, named, refused, result, traits, turn, user},
+        *,
+    };
+    use crate::{
+        LossKind,
+        request::{CacheMark, Request, Role},
+    };
+
+    fn says(parts: Vec<Part>) -> Request {
+        Request { turns: vec![turn(Role::User, parts)], ..chat() }
+    }
+
+    fn content(kind: PartKind) -> Value {
+        encoded(&says(vec![Part::new(kind)]), &traits()).0["messages"][0]["content"][0].clone()
+    }
+
+    fn inline(media_type: &str, data: &str) -> Media {
+        Media::Inline { media_type: media_type.into(), data: data.into() }
+    }
+
+    fn picture(source: Media) -> PartKind {
+        PartKind::Image { source, detail: Some("high".into()) }
+    }
+
+    fn file(source: DocumentSource) -> PartKind {
+        PartKind::Document { source, title: Some("a.pdf".into()), context: None, citations: false }
+    }
+
+    #[test]
+    fn pictures_go_inline_or_by_address() {
+        let source = json!({"type": "base64", "media_type": "image/jpeg", "data": "AA=="});
+        assert_eq!(content(picture(inline("image/jpg", "AA=="))), json!({"type": "image", "source": source}));
+        assert_eq!(
+            content(picture(Media::Url("https://a/b".into())))["source"],
+            json!({"type": "url", "url": "https://a/b"})
+        );
+    }
+
+    #[test]
+    fn foreign_file_ids_audio_and_unknown_pictures_are_refused() {
+        let refusal = |kind| refused(&says(vec![Part::new(kind)]), &traits()).param;
+        assert_eq!(refusal(picture(Media::FileId("f".into()))).as_deref(), Some("messages.content.image_url"));
+        assert_eq!(refusal(picture(inline("image/tiff", "AA=="))).as_deref(), Some("messages.content.image_url"));
+        assert_eq!(
+            refusal(PartKind::Audio { source: inline("audio/wav", "AA==") }).as_deref(),
+            Some("messages[0].content")
+        );
+        let media = DocumentSource::Media(inline("application/zip", "AA=="));
+        assert_eq!(refusal(file(media)).as_deref(), Some("messages.content.file"));
+    }
+
+    #[test]
+    fn documents_are_pdf_or_text() {
+        let pdf = content(file(DocumentSource::Media(inline("application/pdf", "AA=="))));
+        let source = json!({"type": "base64", "media_type": "application/pdf", "data": "AA=="});
+        assert_eq!(pdf, json!({"type": "document", "source": source, "title": "a.pdf"}));
+        let text = content(file(DocumentSource::Media(inline("text/csv", "YSxi"))));
+        assert_eq!(text["source"], json!({"type": "text", "media_type": "text/plain", "data": "a,b"}));
+    }
+
+    #[test]
+    fn reasoning_goes_to_its_own_issuer_alone() {
+        let thinking = |issuer, data: &str| {
+            Part::new(PartKind::Thinking { text: "hm".into(), proof: Some(Opaque { issuer, data: data.into() }) })
+        };
+        let parts = vec![
+            thinking(Issuer::OpenAi, "theirs"),
+            thinking(Issuer::Anthropic, "ours=="),
+            Part::new(PartKind::Thinking { text: "unproven".into(), proof: None }),
+            Part::text("so"),
+        ];
+        let request = Request { turns: vec![user("a"), turn(Role::Assistant, parts), user("b")], ..chat() };
+        let (body, losses) = encoded(&request, &traits());
+        let wanted = json!([
+            {"type": "thinking", "thinking": "hm", "signature": "ours=="}, {"type": "text", "text": "so"},
+        ]);
+        assert_eq!(body["messages"][1]["content"], wanted);
+        assert!(losses.is_empty());
+    }
+
+    #[test]
+    fn arguments_are_an_object_or_refused_with_their_path() {
+        let with = |arguments: &str| {
+            let calls = turn(Role::Assistant, vec![call("a", "{}"), call("b", arguments)]);
+            Request { turns: vec![user("go"), calls, result("a", ""), result("b", "2")], ..chat() }
+        };
+        let (body, _) = encoded(&with(r#"{"z":1.0,"a":[]}"#), &traits());
+        assert_eq!(body["messages"][1]["content"][1]["input"].to_string(), r#"{"z":1.0,"a":[]}"#);
+        assert_eq!(body["messages"][2]["content"][0], json!({"type": "tool_result", "tool_use_id": "a"}));
+        assert_eq!(encoded(&with(""), &traits()).0["messages"][1]["content"][1]["input"], json!({}));
+        let refusal = refused(&with("{\"cut"), &traits());
+        assert_eq!(refusal.param.as_deref(), Some("messages[1].tool_calls[1].function.arguments"));
+    }
+
+    #[test]
+    fn illegal_ids_agree_between_call_and_result() {
+        let calls = turn(Role::Assistant, vec![call("functions.f:0", "{}")]);
+        let request = Request { turns: vec![user("go"), calls, result("functions.f:0", "1")], ..chat() };
+        let (body, _) = encoded(&request, &traits());
+        let id = &body["messages"][1]["content"][0]["id"];
+        assert_eq!(id, &body["messages"][2]["content"][0]["tool_use_id"]);
+        assert_eq!(names::caller_id(id.as_str().expect("an id")), "functions.f:0");
+    }
+
+    #[test]
+    fn results_hold_pictures_and_failures() {
+        let content = vec![Part::text("see"), Part::new(picture(Media::Url("u".into())))];
+        let result = ToolResult { call_id: "a".into(), content, is_error: Some(true) };
+        let turns = vec![
+            user("go"),
+            turn(Role::Assistant, vec![call("a", "{}")]),
+            turn(Role::Tool, vec![Part::new(PartKind::ToolResult(result))]),
+        ];
+        let (body, _) = encoded(&Request { turns, ..chat() }, &traits());
+        let wanted = json!({"type": "tool_result", "tool_use_id": "a", "is_error": true, "content": [
+            {"type": "text", "text": "see"}, {"type": "image", "source": {"type": "url", "url": "u"}},
+        ]});
+        assert_eq!(body["messages"][2]["content"][0], wanted);
+    }
+
+    #[test]
+    fn free_input_is_wrapped_and_refusals_are_text() {
+        let custom = ToolCall { id: "a".into(), name: "sh".into(), arguments: "ls -l".into(), kind: ToolKind::Custom };
+        let parts = vec![Part::new(PartKind::Refusal("no".into())), Part::new(PartKind::ToolCall(custom))];
+        let request = Request { turns: vec![user("go"), turn(Role::Assistant, parts), result("a", "x")], ..chat() };
+        let (body, _) = encoded(&request, &traits());
+        assert_eq!(body["messages"][1]["content"][0], json!({"type": "text", "text": "no"}));
+        assert_eq!(body["messages"][1]["content"][1]["input"], json!({"input": "ls -l"}));
+    }
+
+    #[test]
+    fn cache_marks_keep_their_time_or_the_nearest() {
+        let part = |ttl: Option<&str>| Part { cache: Some(CacheMark { ttl: ttl.map(Into::into) }), ..Part::text("a") };
+        let (body, losses) = encoded(&says(vec![part(None), part(Some("30m"))]), &traits());
+        assert_eq!(body["messages"][0]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+        assert_eq!(body["messages"][0]["content"][1]["cache_control"], json!({"type": "ephemeral", "ttl": "1h"}));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "prompt_cache_breakpoint.ttl")]);
+    }
+
+    #[test]
+    fn the_last_four_marks_are_kept() {
+        let marked = |text: &str| Part { cache: Some(CacheMark::default()), ..Part::text(text) };
+        let mut request = says((0..6).map(|place| marked(&place.to_string())).collect());
+        request.turns.insert(0, turn(Role::System, vec![marked("s")]));
+        request.turns.extend([assistant("ok"), user("on")]);
+        let (body, losses) = encoded(&request, &traits());
+        assert!(body["system"][0].get("cache_control").is_none());
+        let blocks = body["messages"][0]["content"].as_array().expect("blocks");
+        let kept: Vec<_> = blocks.iter().map(|block| block.get("cache_control").is_some()).collect();
+        assert_eq!(kept, [false, false, true, true, true, true]);
+        assert_eq!(named(&losses), [(LossKind::Dropped, "prompt_cache_breakpoint")]);
+    }
+}

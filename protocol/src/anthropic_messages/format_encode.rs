@@ -75,3 +75,72 @@ fn by_tool(
 fn field<'a>(scope: Scope<'a>) -> &'a str {
     scope.word("response_format", "output_config.format")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{chat, encode_for, encoded, named, refused, system, traits},
+        *,
+    };
+    use crate::{
+        LossKind, Strictness, Traits,
+        request::{Request, Tool, ToolInput},
+    };
+
+    fn wants(schema: Value) -> Request {
+        let format = OutputFormat::JsonSchema { name: Some("n".into()), description: None, schema, strict: Some(true) };
+        Request { format: Some(format), ..chat() }
+    }
+
+    fn schemaless() -> Traits {
+        Traits { json_schema: false, ..traits() }
+    }
+
+    fn schema() -> Value {
+        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]})
+    }
+
+    #[test]
+    fn a_schema_goes_natively_and_closed() {
+        let (body, losses) = encoded(&wants(schema()), &traits());
+        let mut closed = schema();
+        closed["additionalProperties"] = json!(false);
+        assert_eq!(body["output_config"], json!({"format": {"type": "json_schema", "schema": closed}}));
+        assert!(losses.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_enforced_is_named() {
+        let (_, losses) = encoded(&wants(json!({"type": "string", "pattern": "a+"})), &traits());
+        assert_eq!(named(&losses), [(LossKind::Approximated, "response_format.json_schema.schema")]);
+        assert!(losses[0].reason.contains("pattern"));
+    }
+
+    #[test]
+    fn some_object_is_asked_for_at_the_end_of_the_system_prompt() {
+        let mut request = Request { format: Some(OutputFormat::JsonObject), ..chat() };
+        request.turns.insert(0, system("be brief"));
+        let (body, losses) = encoded(&request, &traits());
+        assert_eq!(body["system"][1], json!({"type": "text", "text": INSTRUCTION}));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "response_format")]);
+    }
+
+    #[test]
+    fn a_model_without_schemas_must_call_a_tool_that_stands_for_one() {
+        let encoded = encode_for(&wants(schema()), &schemaless(), Strictness::Strict).expect("nothing is lost");
+        assert_eq!(encoded.back.json_tool.as_deref(), Some(TOOL));
+        let body: Value = serde_json::from_slice(&encoded.body).expect("JSON");
+        assert_eq!(body["tool_choice"], json!({"type": "tool", "name": TOOL}));
+        assert_eq!(body["tools"][0]["input_schema"], schema());
+    }
+
+    #[test]
+    fn that_tool_cannot_stand_beside_others_nor_where_none_can_be_forced() {
+        let input = ToolInput::Schema(None);
+        let tool = Tool { name: "f".into(), description: None, input, strict: None, cache: None, other: Vec::new() };
+        let request = Request { tools: vec![tool], ..wants(schema()) };
+        assert_eq!(refused(&request, &schemaless()).param.as_deref(), Some("response_format"));
+        let traits = Traits { forced_tool_choice: false, ..schemaless() };
+        assert_eq!(refused(&wants(schema()), &traits).param.as_deref(), Some("response_format"));
+    }
+}

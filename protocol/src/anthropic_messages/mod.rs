@@ -25,6 +25,9 @@ mod turns_decode;
 mod turns_encode;
 mod usage;
 
+#[cfg(test)]
+mod testing;
+
 pub use answer_decode::decode_answer;
 pub use answer_encode::encode_answer;
 pub use count::{decode_count, encode_count};

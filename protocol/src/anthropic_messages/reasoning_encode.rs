@@ -142,3 +142,107 @@ fn put_effort(body: &mut Map<String, Value>, effort: &str) {
 fn field<'a>(scope: Scope<'a>) -> &'a str {
     scope.word("reasoning_effort", "output_config.effort")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{call, chat, encoded, named, result, traits, turn, user},
+        *,
+    };
+    use crate::{
+        LossKind, Traits,
+        request::{Issuer, Opaque, Part, Request},
+    };
+
+    fn asks(effort: &str, cap: u64) -> Request {
+        let reasoning = Some(Reasoning { effort: Some(effort.into()), ..Reasoning::default() });
+        Request { reasoning, output_cap: Some(cap), ..chat() }
+    }
+
+    fn adapts() -> Traits {
+        let efforts = ["low", "medium", "high", "max"].map(str::to_owned).to_vec();
+        Traits { reasoning: ReasoningStyle::AdaptiveThinking, efforts, ..traits() }
+    }
+
+    fn budgets() -> Traits {
+        Traits { reasoning: ReasoningStyle::BudgetThinking, ..traits() }
+    }
+
+    #[test]
+    fn an_effort_is_adaptive_thinking_that_is_shown() {
+        let (body, losses) = encoded(&asks("high", 100), &adapts());
+        assert_eq!(body["thinking"], json!({"type": "adaptive", "display": "summarized"}));
+        assert_eq!(body["output_config"], json!({"effort": "high"}));
+        assert!(losses.is_empty());
+    }
+
+    #[test]
+    fn an_effort_that_the_model_does_not_take_becomes_the_nearest() {
+        for (asked, sent) in [("minimal", "low"), ("xhigh", "high")] {
+            let (body, losses) = encoded(&asks(asked, 100), &adapts());
+            assert_eq!(body["output_config"]["effort"], sent);
+            assert_eq!(named(&losses), [(LossKind::Approximated, "reasoning_effort")]);
+        }
+    }
+
+    #[test]
+    fn no_effort_is_no_thinking() {
+        for traits in [adapts(), budgets()] {
+            let (body, losses) = encoded(&asks("none", 100), &traits);
+            assert_eq!((&body["thinking"], losses.len()), (&json!({"type": "disabled"}), 0));
+        }
+    }
+
+    #[test]
+    fn an_effort_is_a_budget_below_the_cap() {
+        let budget = |effort: &str, cap: u64| {
+            let (body, losses) = encoded(&asks(effort, cap), &budgets());
+            (body["thinking"]["budget_tokens"].as_u64(), losses.len())
+        };
+        assert_eq!(budget("low", 60_000), (Some(1_024), 0));
+        assert_eq!(budget("medium", 60_000), (Some(4_096), 0));
+        assert_eq!(budget("high", 60_000), (Some(16_384), 0));
+        assert_eq!(budget("xhigh", 60_000), (Some(32_000), 0));
+        assert_eq!(budget("max", 60_000), (Some(59_999), 0));
+        assert_eq!(budget("high", 2_000), (Some(1_999), 1));
+    }
+
+    #[test]
+    fn a_small_cap_leaves_no_room_to_think() {
+        let (body, losses) = encoded(&asks("high", 1_024), &budgets());
+        assert!(body.get("thinking").is_none());
+        assert_eq!(named(&losses), [(LossKind::Approximated, "reasoning_effort")]);
+    }
+
+    #[test]
+    fn a_model_that_does_not_reason_says_so() {
+        let (body, losses) = encoded(&asks("high", 100), &traits());
+        assert!(body.get("thinking").is_none() && body.get("output_config").is_none());
+        assert_eq!(named(&losses), [(LossKind::Dropped, "reasoning_effort")]);
+        assert!(encoded(&asks("none", 100), &traits()).1.is_empty());
+    }
+
+    #[test]
+    fn calls_that_lost_their_reasoning_turn_a_budget_off() {
+        let proof = Some(Opaque { issuer: Issuer::Anthropic, data: "s".into() });
+        let thinking = Part::new(PartKind::Thinking { text: "hm".into(), proof });
+        let with = |parts: Vec<Part>| Request {
+            turns: vec![user("go"), turn(Role::Assistant, parts), result("a", "1")],
+            ..asks("low", 9_000)
+        };
+        let (body, losses) = encoded(&with(vec![call("a", "{}")]), &budgets());
+        assert!(body.get("thinking").is_none());
+        assert_eq!(named(&losses), [(LossKind::Approximated, "reasoning_effort")]);
+        let (body, losses) = encoded(&with(vec![thinking, call("a", "{}")]), &budgets());
+        assert_eq!((body["thinking"]["type"].as_str(), losses.len()), (Some("enabled"), 0));
+    }
+
+    #[test]
+    fn a_model_that_thinks_takes_no_temperature() {
+        let mut request = asks("high", 100);
+        request.sampling.temperature = Some(serde_json::from_str("0.3").expect("a number"));
+        let (body, losses) = encoded(&request, &adapts());
+        assert!(body.get("temperature").is_none());
+        assert_eq!(named(&losses), [(LossKind::Dropped, "temperature")]);
+    }
+}

@@ -278,3 +278,183 @@ fn others(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -
 pub(super) fn no_counterpart(shape: WireShape) -> String {
     format!("no counterpart in {shape}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{chat, encode_for, encoded, named, refused, traits},
+        *,
+    };
+    use crate::{LossKind, Traits, request::EndUser};
+
+    fn number(text: &str) -> Option<Number> {
+        Some(serde_json::from_str(text).expect("a number"))
+    }
+
+    fn sampled(temperature: Option<&str>, top_p: Option<&str>) -> Request {
+        let sampling = Sampling {
+            temperature: temperature.and_then(number),
+            top_p: top_p.and_then(number),
+            ..Sampling::default()
+        };
+        Request { sampling, ..chat() }
+    }
+
+    #[test]
+    fn names_the_upstreams_model_and_the_version_that_takes_sampling() {
+        let encoded = encode_for(&chat(), &traits(), Strictness::Lenient).expect("good");
+        assert_eq!(encoded.headers, [("anthropic-version", "2023-06-01".to_owned())]);
+        let body: Value = serde_json::from_slice(&encoded.body).expect("JSON");
+        let messages = json!([{"role": "user", "content": [{"type": "text", "text": "hi"}]}]);
+        assert_eq!(body, json!({"model": "claude-test", "max_tokens": 100, "messages": messages}));
+    }
+
+    #[test]
+    fn a_missing_cap_is_the_models_own() {
+        let request = Request { output_cap: None, ..chat() };
+        let (body, losses) = encoded(&request, &traits());
+        assert_eq!((&body["max_tokens"], losses.len()), (&json!(64_000), 0));
+        let (body, losses) = encoded(&request, &Traits::default());
+        assert_eq!(body["max_tokens"], json!(4_096));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "max_completion_tokens")]);
+    }
+
+    #[test]
+    fn a_cap_above_the_models_is_clamped() {
+        let (body, losses) = encoded(&Request { output_cap: Some(128_000), ..chat() }, &traits());
+        assert_eq!(body["max_tokens"], json!(64_000));
+        assert_eq!(named(&losses), [(LossKind::Clamped, "max_completion_tokens")]);
+    }
+
+    #[test]
+    fn a_temperature_above_one_is_clamped() {
+        let (body, losses) = encoded(&sampled(Some("1.5"), None), &traits());
+        assert_eq!(body["temperature"], json!(1));
+        assert_eq!(named(&losses), [(LossKind::Clamped, "temperature")]);
+    }
+
+    #[test]
+    fn models_without_sampling_lose_it_unless_it_changes_nothing() {
+        let traits = Traits { sampling: false, ..traits() };
+        let (body, losses) = encoded(&sampled(Some("0.2"), Some("0.9")), &traits);
+        assert!(body.get("temperature").is_none() && body.get("top_p").is_none());
+        assert_eq!(named(&losses), [(LossKind::Dropped, "temperature"), (LossKind::Dropped, "top_p")]);
+        assert!(encoded(&sampled(Some("1"), Some("1.0")), &traits).1.is_empty());
+    }
+
+    #[test]
+    fn temperature_wins_where_top_p_cannot_stand_beside_it() {
+        let traits = Traits { temperature_with_top_p: false, ..traits() };
+        let (body, losses) = encoded(&sampled(Some("0.2"), Some("0.9")), &traits);
+        assert_eq!((body["temperature"].to_string().as_str(), body.get("top_p")), ("0.2", None));
+        assert_eq!(named(&losses), [(LossKind::Dropped, "top_p")]);
+        assert!(encoded(&sampled(None, Some("0.9")), &traits).1.is_empty());
+    }
+
+    #[test]
+    fn hints_without_a_counterpart_are_dropped_aloud_and_neutral_ones_silently() {
+        let mut request = chat();
+        request.sampling = Sampling {
+            seed: number("7"),
+            frequency_penalty: number("0"),
+            presence_penalty: number("0.5"),
+            logit_bias: Some(json!({})),
+            ..Sampling::default()
+        };
+        request.verbosity = Some("low".into());
+        let (_, losses) = encoded(&request, &traits());
+        let dropped = ["presence_penalty", "seed", "verbosity"].map(|field| (LossKind::Dropped, field));
+        assert_eq!(named(&losses), dropped);
+    }
+
+    #[test]
+    fn what_the_caller_would_look_for_is_refused() {
+        let refusal = refused(&Request { n: Some(3), ..chat() }, &traits());
+        assert_eq!((refusal.param.as_deref(), refusal.malformed), (Some("n"), false));
+        assert!(refusal.message.contains("`asked`") && refusal.message.contains("anthropic-messages"));
+        assert_eq!(refused(&Request { logprobs: Some(true), ..chat() }, &traits()).param.as_deref(), Some("logprobs"));
+        assert!(encoded(&Request { n: Some(1), logprobs: Some(false), ..chat() }, &traits()).1.is_empty());
+    }
+
+    #[test]
+    fn strict_translation_refuses_any_loss() {
+        let request = sampled(Some("1.5"), None);
+        let refusal = encode_for(&request, &traits(), Strictness::Strict).expect_err("clamped");
+        assert_eq!(refusal.param.as_deref(), Some("temperature"));
+        assert!(refusal.message.contains("clamped"));
+    }
+
+    #[test]
+    fn blank_stop_sequences_are_dropped() {
+        let (body, losses) = encoded(&Request { stop: vec!["\n".into(), "END".into()], ..chat() }, &traits());
+        assert_eq!(body["stop_sequences"], json!(["END"]));
+        assert_eq!(named(&losses), [(LossKind::Dropped, "stop")]);
+    }
+
+    #[test]
+    fn a_persons_address_is_hashed() {
+        let with = |id: &str| {
+            let end_user = EndUser { user: Some("other".into()), safety_identifier: Some(id.into()), user_id: None };
+            encoded(&Request { end_user, ..chat() }, &traits())
+        };
+        let (body, losses) = with("team-7");
+        assert_eq!((&body["metadata"]["user_id"], losses.len()), (&json!("team-7"), 0));
+        for id in ["ann@example.org", "+49 170 1234567"] {
+            let (body, losses) = with(id);
+            assert_eq!(body["metadata"]["user_id"], json!(hex::encode(Sha256::digest(id))));
+            assert_eq!(named(&losses), [(LossKind::Approximated, "safety_identifier")]);
+        }
+    }
+
+    #[test]
+    fn service_tiers_with_a_counterpart_are_carried() {
+        let with = |tier: &str| encoded(&Request { service_tier: Some(tier.into()), ..chat() }, &traits());
+        assert_eq!(with("auto").0["service_tier"], "auto");
+        assert_eq!(with("default").0["service_tier"], "standard_only");
+        assert_eq!(named(&with("flex").1), [(LossKind::Dropped, "service_tier")]);
+    }
+
+    #[test]
+    fn other_fields_go_as_their_class_says() {
+        let field = |class| OtherField { path: "store".into(), value: json!(true), class };
+        let with = |class| Request { other: vec![field(class)], ..chat() };
+        assert_eq!(named(&encoded(&with(FieldClass::Drop), &traits()).1), [(LossKind::Dropped, "store")]);
+        assert!(encoded(&with(FieldClass::Silent), &traits()).1.is_empty());
+        assert_eq!(refused(&with(FieldClass::Refuse), &traits()).param.as_deref(), Some("store"));
+    }
+
+    #[test]
+    fn a_request_of_this_shape_comes_out_as_it_came_in() {
+        let body = json!({
+            "model": "claude-test", "max_tokens": 0, "stream": true, "temperature": 0.5,
+            "thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "high"},
+            "stop_sequences": ["x"], "metadata": {"user_id": "a@b.c"}, "service_tier": "auto",
+            "cache_control": {"type": "ephemeral", "ttl": "5m"}, "container": "c", "speed": "fast",
+            "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
+            "tools": [
+                {"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": true, "defer_loading": true},
+                {"type": "web_search_20250305", "name": "web_search", "cache_control": {"type": "ephemeral"}},
+            ],
+            "system": [{"type": "text", "text": "x-anthropic-billing-header: 1"}, {"type": "text", "text": "s"}],
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]},
+                {"role": "system", "content": [{"type": "text", "text": "now"}]},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "s=="},
+                    {"type": "redacted_thinking", "data": "dark"},
+                    {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}},
+                    {"type": "tool_use", "id": "t", "name": "f", "input": {"b": 1.0, "a": 2}},
+                ]},
+                {"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}], "is_error": true},
+                    {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}, "title": "t", "citations": {"enabled": true}},
+                    {"type": "search_result", "source": "u", "title": "t", "content": [{"type": "text", "text": "x"}]},
+                ]},
+            ],
+        });
+        let request = super::super::decode_request(body.to_string().as_bytes()).expect("good");
+        let (again, losses) = encoded(&request, &traits());
+        assert_eq!(again, body);
+        assert!(losses.is_empty());
+    }
+}

@@ -143,3 +143,130 @@ fn forced(scope: Scope, thinks: bool, choice: Value, losses: &mut Vec<Loss>) -> 
     losses.push(Loss::approximated("tool_choice", why));
     json!({"type": "auto"})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{chat, encode_for, encoded, named, refused, traits},
+        *,
+    };
+    use crate::{
+        LossKind, ReasoningStyle, Strictness, Traits,
+        request::{Reasoning, Request},
+    };
+
+    fn tool(name: &str, input: ToolInput) -> Tool {
+        Tool { name: name.into(), description: None, input, strict: None, cache: None, other: Vec::new() }
+    }
+
+    fn with(tools: Vec<Tool>, choice: Option<ToolChoice>) -> Request {
+        Request { tools, tool_choice: choice, ..chat() }
+    }
+
+    fn plain(name: &str) -> Tool {
+        tool(name, ToolInput::Schema(None))
+    }
+
+    fn choice_of(choice: ToolChoice, traits: &Traits) -> (Value, Vec<Loss>) {
+        let (body, losses) = encoded(&with(vec![plain("f"), plain("g")], Some(choice)), traits);
+        (body["tool_choice"].clone(), losses)
+    }
+
+    #[test]
+    fn a_schema_gets_the_type_that_is_required() {
+        let untyped = json!({"properties": {"a": {"type": "string"}}});
+        let (body, _) = encoded(&with(vec![plain("f"), tool("g", ToolInput::Schema(Some(untyped)))], None), &traits());
+        assert_eq!(body["tools"][0], json!({"name": "f", "input_schema": {"type": "object", "properties": {}}}));
+        assert_eq!(
+            body["tools"][1]["input_schema"],
+            json!({"type": "object", "properties": {"a": {"type": "string"}}})
+        );
+    }
+
+    #[test]
+    fn every_choice_has_its_word() {
+        assert_eq!(choice_of(ToolChoice::Auto, &traits()).0, json!({"type": "auto"}));
+        assert_eq!(choice_of(ToolChoice::None, &traits()).0, json!({"type": "none"}));
+        assert_eq!(choice_of(ToolChoice::Required, &traits()).0, json!({"type": "any"}));
+        assert_eq!(choice_of(ToolChoice::Named("f".into()), &traits()).0, json!({"type": "tool", "name": "f"}));
+    }
+
+    #[test]
+    fn a_model_that_cannot_be_forced_decides() {
+        let (choice, losses) = choice_of(ToolChoice::Required, &Traits { forced_tool_choice: false, ..traits() });
+        assert_eq!(choice, json!({"type": "auto"}));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "tool_choice")]);
+    }
+
+    #[test]
+    fn a_model_that_thinks_cannot_be_forced() {
+        let traits = Traits {
+            reasoning: ReasoningStyle::AdaptiveThinking,
+            efforts: vec!["low".into(), "high".into()],
+            ..traits()
+        };
+        let mut request = with(vec![plain("f")], Some(ToolChoice::Named("f".into())));
+        request.reasoning = Some(Reasoning { effort: Some("high".into()), ..Reasoning::default() });
+        let (body, losses) = encoded(&request, &traits);
+        assert_eq!(body["tool_choice"], json!({"type": "auto"}));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "tool_choice")]);
+    }
+
+    #[test]
+    fn allowed_tools_are_the_only_ones_that_are_sent() {
+        let allowed = |names: &[&str]| ToolChoice::Allowed {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            required: true,
+        };
+        let names = |choice| {
+            let (body, _) = encoded(&with(vec![plain("f"), plain("g")], Some(choice)), &traits());
+            body["tools"].as_array().expect("tools").iter().map(|tool| tool["name"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(allowed(&["g"])), ["g"]);
+        assert_eq!(names(allowed(&["g", "unknown"])), ["f", "g"]);
+        assert_eq!(choice_of(allowed(&["g"]), &traits()).0, json!({"type": "any"}));
+    }
+
+    #[test]
+    fn one_call_at_a_time_is_said_with_a_choice() {
+        let request = Request { parallel_tool_calls: Some(false), ..with(vec![plain("f")], None) };
+        let (body, _) = encoded(&request, &traits());
+        assert_eq!(body["tool_choice"], json!({"type": "auto", "disable_parallel_tool_use": true}));
+        let request = Request { parallel_tool_calls: Some(true), ..with(vec![plain("f")], None) };
+        assert!(encoded(&request, &traits()).0.get("tool_choice").is_none());
+    }
+
+    #[test]
+    fn free_input_becomes_a_function_and_is_remembered() {
+        let grammar = json!({"type": "grammar", "grammar": {"syntax": "lark", "definition": "start: \"a\""}});
+        let request =
+            with(vec![tool("sh", ToolInput::Custom(None)), tool("g", ToolInput::Custom(Some(grammar)))], None);
+        let encoded = encode_for(&request, &traits(), Strictness::Lenient).expect("good");
+        assert_eq!(encoded.back.custom_tools.iter().collect::<Vec<_>>(), ["g", "sh"]);
+        assert_eq!(named(&encoded.losses), [(LossKind::Dropped, "tools.custom.format")]);
+        let body: Value = serde_json::from_slice(&encoded.body).expect("JSON");
+        assert_eq!(body["tools"][0]["input_schema"]["required"], json!(["input"]));
+    }
+
+    #[test]
+    fn a_name_that_does_not_fit_is_mapped_and_remembered() {
+        let request = with(vec![plain("ns.f")], Some(ToolChoice::Named("ns.f".into())));
+        let encoded = encode_for(&request, &traits(), Strictness::Lenient).expect("good");
+        let body: Value = serde_json::from_slice(&encoded.body).expect("JSON");
+        let sent = body["tools"][0]["name"].as_str().expect("a name");
+        assert_eq!(body["tool_choice"]["name"], sent);
+        assert_eq!(encoded.back.tool_name(sent), "ns.f");
+    }
+
+    #[test]
+    fn tools_of_another_provider_are_refused() {
+        let hosted = tool("web", ToolInput::Hosted(json!({"type": "web_search"})));
+        assert_eq!(refused(&with(vec![hosted], None), &traits()).param.as_deref(), Some("tools"));
+    }
+
+    #[test]
+    fn no_tools_is_no_list_of_tools() {
+        let (body, losses) = encoded(&with(Vec::new(), Some(ToolChoice::Auto)), &traits());
+        assert!(body.get("tools").is_none() && body.get("tool_choice").is_none() && losses.is_empty());
+    }
+}

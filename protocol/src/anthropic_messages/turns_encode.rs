@@ -169,3 +169,137 @@ fn trim_end(content: &mut [Value]) {
         last["text"] = json!(text.trim_end());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{assistant, call, chat, encoded, named, refused, result, system, traits, turn, user},
+        *,
+    };
+    use crate::{LossKind, Traits, request::Request};
+
+    fn with(turns: Vec<Turn>) -> Request {
+        Request { turns, ..chat() }
+    }
+
+    fn anywhere() -> Traits {
+        Traits { mid_conversation_system: true, ..traits() }
+    }
+
+    fn roles(body: &Value) -> Vec<&str> {
+        let messages = body["messages"].as_array().expect("messages");
+        messages.iter().map(|message| message["role"].as_str().expect("a role")).collect()
+    }
+
+    fn text(text: &str) -> Value {
+        json!({"type": "text", "text": text})
+    }
+
+    #[test]
+    fn leading_operator_turns_are_one_block_a_part() {
+        let two = turn(Role::Developer, vec![Part::text("b"), Part::text(""), Part::text("c")]);
+        let (body, losses) = encoded(&with(vec![system("a"), two, user("hi")]), &traits());
+        assert_eq!(body["system"], json!([text("a"), text("b"), text("c")]));
+        assert_eq!(roles(&body), ["user"]);
+        assert!(losses.is_empty());
+    }
+
+    #[test]
+    fn later_operator_turns_keep_their_place_where_the_model_takes_them() {
+        let turns = vec![user("a"), system("b"), system("c"), assistant("d"), user("e"), system("f")];
+        let (body, losses) = encoded(&with(turns), &anywhere());
+        assert_eq!(roles(&body), ["user", "system", "assistant", "user", "system"]);
+        assert_eq!(body["messages"][1]["content"], json!([text("b"), text("c")]));
+        assert!(body.get("system").is_none() && losses.is_empty());
+    }
+
+    #[test]
+    fn later_operator_turns_become_a_noted_user_turn_where_it_does_not() {
+        let (body, losses) =
+            encoded(&with(vec![system("top"), user("a"), system("b"), assistant("c"), user("d")]), &traits());
+        assert_eq!(body["system"], json!([text("top")]));
+        assert_eq!(roles(&body), ["user", "user", "assistant", "user"]);
+        assert_eq!(body["messages"][1]["content"], json!([text(&format!("{NOTE}b"))]));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "messages.role")]);
+    }
+
+    #[test]
+    fn an_operator_turn_before_a_users_is_not_placed_where_the_model_refuses_it() {
+        let (body, _) = encoded(&with(vec![user("a"), assistant("b"), system("c"), user("d")]), &anywhere());
+        assert_eq!(roles(&body), ["user", "assistant", "user", "user"]);
+    }
+
+    #[test]
+    fn results_of_one_round_are_one_message_and_come_first_in_it() {
+        let calls = turn(Role::Assistant, vec![call("a", "{}"), call("b", "{}")]);
+        let turns = vec![user("go"), calls, result("a", "1"), result("b", "2"), user("and?")];
+        let (body, _) = encoded(&with(turns), &traits());
+        assert_eq!(roles(&body), ["user", "assistant", "user"]);
+        assert_eq!(
+            body["messages"][2]["content"],
+            json!([
+                {"type": "tool_result", "tool_use_id": "a", "content": "1"},
+                {"type": "tool_result", "tool_use_id": "b", "content": "2"},
+                {"type": "text", "text": "and?"},
+            ])
+        );
+    }
+
+    #[test]
+    fn an_operator_turn_between_a_call_and_its_result_comes_behind_the_result() {
+        let turns = vec![user("go"), turn(Role::Assistant, vec![call("a", "{}")]), system("mind"), result("a", "1")];
+        let (body, _) = encoded(&with(turns), &traits());
+        assert_eq!(roles(&body), ["user", "assistant", "user"]);
+        assert_eq!(body["messages"][2]["content"][0]["type"], "tool_result");
+        assert_eq!(body["messages"][2]["content"][1], text(&format!("{NOTE}mind")));
+    }
+
+    #[test]
+    fn a_longer_conversation_begins_with_the_bytes_of_the_shorter() {
+        let calls = turn(Role::Assistant, vec![call("a", "{}")]);
+        let turns = vec![
+            system("s"),
+            user("1"),
+            calls,
+            result("a", "x"),
+            assistant("2"),
+            user("3"),
+            system("4"),
+            assistant("5"),
+            user("6"),
+        ];
+        for traits in [traits(), anywhere()] {
+            let messages = |length: usize| {
+                let (body, _) = encoded(&with(turns[..length].to_vec()), &traits);
+                body["messages"].as_array().expect("messages").clone()
+            };
+            for (short, long) in [(2, 4), (4, 6), (7, 9), (2, 9)] {
+                let (short, long) = (messages(short), messages(long));
+                assert_eq!(long[..short.len()], short[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_that_says_nothing_is_left_out() {
+        let (body, losses) = encoded(&with(vec![user("a"), assistant(" "), user("b")]), &traits());
+        assert_eq!(roles(&body), ["user", "user"]);
+        assert!(losses.is_empty());
+        assert_eq!(refused(&with(vec![user("")]), &traits()).param.as_deref(), Some("messages"));
+    }
+
+    #[test]
+    fn instructions_alone_are_sent_as_the_users_turn() {
+        let (body, losses) = encoded(&with(vec![system("do it")]), &traits());
+        assert_eq!((roles(&body), body.get("system")), (vec!["user"], None));
+        assert_eq!(named(&losses), [(LossKind::Approximated, "messages")]);
+    }
+
+    #[test]
+    fn a_prefill_goes_where_the_model_continues_it() {
+        let request = with(vec![user("a"), assistant("Once upon \n")]);
+        assert_eq!(encoded(&request, &traits()).0["messages"][1]["content"], json!([text("Once upon")]));
+        let refusal = refused(&request, &Traits { prefill: false, ..traits() });
+        assert_eq!(refusal.param.as_deref(), Some("messages[1]"));
+    }
+}
