@@ -1,9 +1,14 @@
 //! The hot path: HTTP in, pipeline, pool, limiter, meter, HTTP out.
 
 pub mod admin;
+pub mod auth;
 pub mod config;
+pub mod denied;
 pub mod drain;
 pub mod gunzip;
+pub mod inbound;
 pub mod intake;
 pub mod limit;
 pub mod listener;
+pub mod route;
+pub mod world;

@@ -1,0 +1,185 @@
+//! What the head of a request says: route, tokens, and the facts of its headers. The body is left to `intake` and to
+//! the protocol.
+
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use protocol::WireShape;
+use table::Secret;
+
+use crate::{
+    denied::Denied,
+    route::{self, Endpoint, Route},
+};
+
+/// The head of a request, read.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    /// In which shape answers and errors go back.
+    pub shape: WireShape,
+    /// What is asked.
+    pub endpoint: Endpoint,
+    /// Tokens that may be a relay key.
+    pub bearers: Bearers,
+    /// How the body is compressed, in lower case; absent: it is not.
+    pub content_encoding: Option<String>,
+    /// Whether the caller takes gzip.
+    pub accepts_gzip: bool,
+    /// The id that the caller gave its request; at most 128 characters, none of them odd.
+    pub client_request_id: Option<String>,
+    /// The W3C trace context, where it is well-formed.
+    pub traceparent: Option<String>,
+    /// Whether the caller wants to see why each candidate was or was not tried (`x-relay-debug`).
+    pub debug: bool,
+}
+
+/// Reads the head of a request. Errs as [`route::route`] does, in the shape that [`route::shape_of`] gives.
+pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Inbound, Denied> {
+    let Route { endpoint, shape } = route::route(method, uri.path(), headers)?;
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    Ok(Inbound {
+        shape,
+        endpoint,
+        bearers: Bearers::read(headers),
+        content_encoding: text("content-encoding").filter(|e| !e.is_empty()).map(str::to_ascii_lowercase),
+        accepts_gzip: accepts_gzip(headers),
+        client_request_id: text("x-request-id").filter(|id| is_plain_id(id)).map(str::to_owned),
+        traceparent: text("traceparent").filter(|value| is_traceparent(value)).map(str::to_owned),
+        debug: text("x-relay-debug").is_some_and(|value| !matches!(value, "" | "0" | "false")),
+    })
+}
+
+/// Tokens that may be a relay key, in the order in which they are tried.
+#[derive(Clone, Debug, Default)]
+pub struct Bearers(Vec<Secret<String>>);
+
+impl Bearers {
+    /// `Authorization: Bearer` first, then the key headers of the published APIs.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let bearer = headers.get_all(header::AUTHORIZATION).into_iter().filter_map(bearer_of);
+        let named = ["x-api-key", "api-key", "x-goog-api-key"]
+            .into_iter()
+            .flat_map(|name| headers.get_all(name))
+            .filter_map(|value| value.to_str().ok());
+        let mut tokens: Vec<Secret<String>> = Vec::new();
+        for token in bearer.chain(named).map(str::trim).filter(|token| !token.is_empty()) {
+            let token = Secret::new(token.to_owned());
+            if !tokens.contains(&token) {
+                tokens.push(token);
+            }
+        }
+        Self(tokens)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The tokens themselves.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|token| token.expose().as_str())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(tokens: &[&str]) -> Self {
+        Self(tokens.iter().map(|token| Secret::new((*token).to_owned())).collect())
+    }
+}
+
+fn bearer_of(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// Whether `Accept-Encoding` names gzip without forbidding it.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        let quality = quality.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && quality != Some(0.0)
+    })
+}
+
+fn is_plain_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+}
+
+/// Version 00 of W3C Trace Context: four fields of hex digits of which the ids are not all zero.
+fn is_traceparent(value: &str) -> bool {
+    let hex =
+        |field: &str, len| field.len() == len && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let set = |field: &str| field.bytes().any(|byte| byte != b'0');
+    match value.split('-').collect::<Vec<_>>().as_slice() {
+        ["00", trace, span, flags] => hex(trace, 32) && set(trace) && hex(span, 16) && set(span) && hex(flags, 2),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let parsed = |&(name, value): &(&'static str, &str)| {
+            (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines.iter().map(parsed) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn tokens(lines: &[(&'static str, &str)]) -> Vec<String> {
+        Bearers::read(&headers(lines)).iter().map(str::to_owned).collect()
+    }
+
+    fn head(lines: &[(&'static str, &str)]) -> Inbound {
+        read(&Method::POST, &Uri::from_static("/v1/messages?beta=true"), &headers(lines)).unwrap()
+    }
+
+    #[test]
+    fn tokens_are_taken_from_every_place_that_sdks_use_and_authorization_comes_first() {
+        let all = [("x-goog-api-key", "d"), ("api-key", "c"), ("x-api-key", "b"), ("authorization", "bearer  a ")];
+        assert_eq!(tokens(&all), ["a", "b", "c", "d"]);
+        assert_eq!(tokens(&[("x-api-key", "a"), ("authorization", "Bearer a")]), ["a"]);
+    }
+
+    #[test]
+    fn what_is_no_bearer_token_is_none() {
+        for line in [("authorization", "Basic dTpw"), ("authorization", "Bearer "), ("x-api-key", " "), ("cookie", "a")]
+        {
+            assert!(tokens(&[line]).is_empty(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_tokens_are_not_shown_when_a_head_is_printed() {
+        assert!(!format!("{:?}", head(&[("x-api-key", "sk-canary")])).contains("canary"));
+    }
+
+    #[test]
+    fn gzip_is_accepted_where_it_is_named_and_not_forbidden() {
+        for (value, expected) in
+            [("gzip, deflate, br", true), ("br;q=1.0, GZIP;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
+        {
+            assert_eq!(head(&[("accept-encoding", value)]).accepts_gzip, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_trace_context_that_is_malformed_is_ignored() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(head(&[("traceparent", good)]).traceparent.as_deref(), Some(good));
+        for bad in ["", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &good.to_uppercase(), "00-1-2-3"] {
+            assert_eq!(head(&[("traceparent", bad)]).traceparent, None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_odd_request_id_is_ignored() {
+        assert_eq!(head(&[("x-request-id", "req-1.a:b_c")]).client_request_id.as_deref(), Some("req-1.a:b_c"));
+        assert_eq!(head(&[("x-request-id", "a b")]).client_request_id, None);
+        assert_eq!(head(&[("x-request-id", &"a".repeat(129))]).client_request_id, None);
+    }
+}

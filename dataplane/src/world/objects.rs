@@ -1,0 +1,184 @@
+//! Rows of the table as requests use them: with their references resolved and their patterns ready to match.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use table::{Binding, Credential, ObjectRef, Pricing, Route, token::TokenHash};
+
+use super::{
+    Found,
+    glob::{Glob, Lists},
+};
+
+/// An upstream API surface with its keys.
+#[derive(Debug)]
+pub struct Host {
+    /// Its name.
+    pub id: ObjectRef,
+    /// The row.
+    pub row: table::Host,
+    /// Ids of models that reach it though no Model names them.
+    pub patterns: Vec<Glob>,
+    /// Its keys, whoever may draw them, sorted by name.
+    pub pool: Vec<Arc<HostKey>>,
+}
+
+impl Host {
+    pub(super) fn new(id: ObjectRef, row: table::Host, pool: Vec<Arc<HostKey>>) -> Self {
+        let patterns = row.model_patterns.iter().map(|pattern| Glob::new(pattern)).collect();
+        Self { id, row, patterns, pool }
+    }
+
+    /// Whether a model that no Model names may be sent there by its own name.
+    pub fn takes(&self, model: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(model))
+    }
+}
+
+/// A provider credential.
+#[derive(Debug)]
+pub struct HostKey {
+    /// Its name.
+    pub id: ObjectRef,
+    /// The row.
+    pub row: table::HostKey,
+    /// Where the credential is; absent: there is none.
+    pub credential: Option<Credential>,
+    models: Lists,
+}
+
+impl HostKey {
+    pub(super) fn new(id: ObjectRef, row: table::HostKey, credential: Option<Credential>) -> Self {
+        let models = Lists::of_models(&row.models);
+        Self { id, row, credential, models }
+    }
+
+    /// Whether the account is entitled to an upstream model.
+    pub fn serves(&self, upstream_model: &str) -> bool {
+        let listed = |list: &[super::glob::Scoped]| list.iter().any(|scoped| scoped.glob.matches(upstream_model));
+        !listed(&self.models.deny) && (self.models.allow.is_empty() || listed(&self.models.allow))
+    }
+
+    /// Why a relay key of `namespace` cannot draw it for an upstream model now; absent: it can.
+    pub fn obstacle(&self, namespace: &str, upstream_model: &str, now: Timestamp) -> Option<&'static str> {
+        if !self.row.allowed.permits(&self.id.namespace, namespace) {
+            return Some("is not open to the caller's namespace");
+        }
+        if self.row.suspended {
+            return Some("is suspended");
+        }
+        if self.row.expires_at.is_some_and(|at| at <= now) {
+            return Some("has expired");
+        }
+        if self.credential.is_none() {
+            return Some("has no credential");
+        }
+        if self.serves(upstream_model) { None } else { Some("is not entitled to the model") }
+    }
+}
+
+/// A public model id.
+#[derive(Debug)]
+pub struct Model {
+    /// The name of its object.
+    pub id: ObjectRef,
+    /// The row.
+    pub row: table::Model,
+}
+
+/// What an answer costs, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// The prices.
+    pub pricing: Pricing,
+    /// Where they come from.
+    pub source: String,
+}
+
+impl Model {
+    pub(super) fn new(id: ObjectRef, row: table::Model) -> Self {
+        Self { id, row }
+    }
+
+    /// Its id and its aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.row.model_name).chain(&self.row.aliases).map(String::as_str)
+    }
+
+    /// Where it is served; empty for a virtual model.
+    pub fn bindings(&self) -> &[Binding] {
+        match &self.row.route {
+            Route::Bindings(bindings) => bindings,
+            Route::Virtual { .. } => &[],
+        }
+    }
+
+    /// What it costs at a binding: the binding's price, else the model's own.
+    pub fn price(&self, binding: &Binding) -> Option<Price> {
+        let own = |pricing: &Pricing, place: String| Price {
+            source: pricing.source.clone().unwrap_or(place),
+            pricing: pricing.clone(),
+        };
+        let bound = binding.pricing.as_ref().map(|p| own(p, format!("Model/{} binding {}", self.id, binding.name)));
+        bound.or_else(|| self.row.pricing.as_ref().map(|p| own(p, format!("Model/{}", self.id))))
+    }
+}
+
+/// What a relay key may reach.
+#[derive(Debug)]
+pub struct Policy {
+    /// Its name.
+    pub id: ObjectRef,
+    /// The row.
+    pub row: table::Policy,
+    /// Its lists of models.
+    pub models: Lists,
+    /// Its lists of hosts.
+    pub hosts: Lists,
+    /// Models that follow those which the pattern matches.
+    pub fallbacks: Vec<(Glob, Vec<ObjectRef>)>,
+}
+
+impl Policy {
+    pub(super) fn new(id: ObjectRef, row: table::Policy) -> Self {
+        let fallbacks = row.routing.fallbacks.iter().map(|f| (Glob::new(&f.matches), f.to.clone())).collect();
+        Self { id, models: Lists::of_models(&row.models), hosts: Lists::of_hosts(&row.hosts), fallbacks, row }
+    }
+}
+
+/// A bearer token of an application.
+#[derive(Debug)]
+pub struct RelayKey {
+    /// Its name.
+    pub id: ObjectRef,
+    /// The row.
+    pub row: table::RelayKey,
+    /// Its policies, in its order.
+    pub policies: Vec<Arc<Policy>>,
+    /// Why it cannot be used although it is known.
+    pub unusable: Option<String>,
+}
+
+impl RelayKey {
+    /// A key of which one policy is missing or invalid grants nothing: what that policy forbids is not known.
+    pub(super) fn new(id: ObjectRef, row: table::RelayKey, all: &HashMap<ObjectRef, Found<Policy>>) -> Self {
+        let mut unusable = row.unusable.clone();
+        let mut policies = Vec::with_capacity(row.policies.len());
+        for policy in &row.policies {
+            match all.get(policy) {
+                Some(Found::Usable(policy)) => policies.push(policy.clone()),
+                Some(Found::Invalid(_)) => unusable = unusable.or(Some(format!("its policy `{policy}` is invalid"))),
+                None => unusable = unusable.or(Some(format!("its policy `{policy}` is missing"))),
+            }
+        }
+        if policies.is_empty() {
+            unusable = unusable.or(Some("it has no policy".to_owned()));
+        }
+        Self { id, row, policies, unusable }
+    }
+
+    /// The hash of its token; absent where the table holds none that can be read.
+    pub(super) fn token_hash(&self) -> Option<TokenHash> {
+        TokenHash::parse(&self.row.token_sha256)
+    }
+}
