@@ -4,10 +4,16 @@
 //! Hosts differ in data ([`crate::Dialect`], [`crate::Traits`]), never in branches on their names. Decoders take every
 //! dialect at once; encoders write what the target's data say.
 
+mod answer_decode;
+mod error;
 mod fields;
 mod reasoning;
 mod request_decode;
 mod request_encode;
+mod stop;
+mod usage;
 
+pub use answer_decode::decode_answer;
+pub use error::{decode_error, encode_error, encode_error_event, error_status, keep_alive};
 pub use request_decode::decode_request;
 pub use request_encode::encode_request;
