@@ -91,9 +91,9 @@ fn content(message: &Map<String, Value>) -> Vec<Block> {
         Some(Value::Array(parts)) => parts.iter().filter_map(part).collect(),
         _ => Vec::new(),
     };
-    if let Some(Block::Text { text, citations }) = blocks.iter_mut().find(|block| matches!(block, Block::Text { .. })) {
+    if let Some(Block::Text { citations, .. }) = blocks.iter_mut().find(|block| matches!(block, Block::Text { .. })) {
         let annotations = message.get("annotations").and_then(Value::as_array).into_iter().flatten();
-        *citations = annotations.map(|annotation| citation(annotation, text)).collect();
+        *citations = annotations.map(citation).collect();
     }
     blocks
 }
@@ -111,22 +111,17 @@ fn part(part: &Value) -> Option<Block> {
     }
 }
 
-/// An annotation of a text. OpenAI wraps it under its type; some hosts do not.
-pub(super) fn citation(annotation: &Value, cited: &str) -> Citation {
+/// An annotation of a text. OpenAI wraps it under its type; some hosts do not. Its words are found by its span.
+pub(super) fn citation(annotation: &Value) -> Citation {
     let inner = if annotation["url_citation"].is_object() { &annotation["url_citation"] } else { annotation };
     let (Some("url_citation"), Some(url)) = (annotation["type"].as_str(), inner["url"].as_str()) else {
         return Citation::Other(annotation.clone());
     };
-    let span = inner["start_index"].as_u64().zip(inner["end_index"].as_u64());
-    let words = |(from, to): (u64, u64)| {
-        let length = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
-        cited.chars().skip(usize::try_from(from).unwrap_or(usize::MAX)).take(length).collect::<String>()
-    };
     Citation::Url {
         url: url.to_owned(),
         title: inner["title"].as_str().map(str::to_owned),
-        cited_text: span.map(words).filter(|words| !words.is_empty()),
-        span,
+        cited_text: None,
+        span: inner["start_index"].as_u64().zip(inner["end_index"].as_u64()),
         raw: annotation.clone(),
     }
 }
@@ -236,13 +231,8 @@ mod tests {
     fn annotations_become_citations_of_the_text() {
         let raw = json!({"type": "url_citation", "url_citation": {"start_index": 1, "end_index": 3, "url": "u", "title": "t"}});
         let got = blocks_of(json!({"content": "a\u{e4}b", "annotations": [raw]}));
-        let citation = Citation::Url {
-            url: "u".into(),
-            title: Some("t".into()),
-            cited_text: Some("\u{e4}b".into()),
-            span: Some((1, 3)),
-            raw,
-        };
+        let citation =
+            Citation::Url { url: "u".into(), title: Some("t".into()), cited_text: None, span: Some((1, 3)), raw };
         assert_eq!(got, [Block::Text { text: "a\u{e4}b".into(), citations: vec![citation] }]);
     }
 }

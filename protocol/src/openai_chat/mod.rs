@@ -5,15 +5,21 @@
 //! dialect at once; encoders write what the target's data say.
 
 mod answer_decode;
+mod answer_encode;
+mod choice_decode;
 mod error;
 mod fields;
+mod outbound;
 mod reasoning;
 mod request_decode;
 mod request_encode;
 mod stop;
+mod stream_decode;
 mod usage;
 
 pub use answer_decode::decode_answer;
+pub use answer_encode::encode_answer;
 pub use error::{decode_error, encode_error, encode_error_event, error_status, keep_alive};
 pub use request_decode::decode_request;
 pub use request_encode::encode_request;
+pub use stream_decode::StreamDecoder;
