@@ -1,12 +1,18 @@
 //! All or nothing: over scopes, over candidates, over tasks, and over futures that are dropped half way.
 
 use std::{
+    future::Future,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use super::*;
-use crate::limit::rule::Sharer;
+use table::{ObjectRef, Period};
+
+use super::{
+    Bench, PER_MINUTE, TOKENS_PER_MINUTE, admitted, claims, host_key, key, on_a_quiet_day, refused, scope, tokens, used,
+};
+use crate::limit::{claims::Claims, claims::ScopeClaim, rule::Rule, rule::Scope, rule::Sharer};
 
 /// The first four would have let it in.
 pub fn a_refusal_by_the_last_of_five_scopes_writes_to_none<B: Bench>() {

@@ -1,7 +1,16 @@
 //! Money in calendar periods.
 
-use super::*;
-use crate::limit::reservation::BudgetAlert;
+use std::{sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+use table::Period;
+
+use super::{Bench, MILLISECOND, admitted, at, claims, key, on_a_quiet_day, refused, spent, used};
+use crate::limit::{
+    claims::ScopeClaim,
+    reservation::BudgetAlert,
+    rule::{Rule, RuleRef},
+};
 
 /// The day ends at midnight of the budget's time zone.
 pub fn a_spent_budget_refuses_until_its_period_ends<B: Bench>() {
@@ -72,10 +81,7 @@ pub fn a_budget_that_alerts_does_not_refuse<B: Bench>() {
             (claim.budgets[0].blocks, claim.budgets[0].alert_at_percent) = (false, vec![50, 80]);
             claim
         };
-        let rule = |claim: &ScopeClaim| crate::limit::rule::RuleRef {
-            scope: claim.scope.clone(),
-            rule: Rule::Budget(Period::Day),
-        };
+        let rule = |claim: &ScopeClaim| RuleRef { scope: claim.scope.clone(), rule: Rule::Budget(Period::Day) };
         for (amount, percent) in [(499, None), (1, Some(50)), (300, Some(80)), (1_000, Some(100))] {
             let reservation = admitted(&*bench, claims([claim(amount)])).await;
             let expected = percent.map(|percent| BudgetAlert { rule: rule(&claim(0)), percent });

@@ -1,13 +1,13 @@
 //! Estimates, claims and limiter together: small limits are not refused by large guesses.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use table::{Limits, RelayKey};
+use table::{Limits, NanoUsd, ObjectRef, RelayKey};
 
-use super::*;
+use super::{Bench, admitted, key, on_a_quiet_day, refused};
 use crate::limit::{
-    estimate::{Estimator, Sizes},
-    terms::{Expected, Terms, claims as claims_of},
+    claims::Claims, estimate::Estimator, estimate::Sizes, reservation::Used, terms::Expected, terms::Terms,
+    terms::claims as claims_of,
 };
 
 fn relay_key(tpm: u64) -> RelayKey {

@@ -1,7 +1,11 @@
 //! Requests in flight, and what becomes of those whose holder died.
 
-use super::*;
-use crate::limit::{CONCURRENCY_RETRY, LEASE, reservation::Entry};
+use std::sync::Arc;
+
+use table::{NanoUsd, Period};
+
+use super::{Bench, MILLISECOND, PER_MINUTE, TOKENS_PER_MINUTE, admitted, claims, key, on_a_quiet_day, refused, used};
+use crate::limit::{CONCURRENCY_RETRY, LEASE, reservation::Entry, reservation::Used, rule::Rule};
 
 /// Two slots take two requests.
 pub fn a_full_scope_refuses_for_a_second_until_one_is_released<B: Bench>() {

@@ -1,9 +1,13 @@
 //! A plain model of the limiter, and many clients that do anything: the two must always agree.
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use std::time::Duration;
 
-use super::*;
-use crate::limit::{LEASE, budget::Bounds};
+use jiff::Timestamp;
+use proptest::{prelude::*, test_runner::TestRunner};
+use table::{NanoUsd, Period};
+
+use super::{Bench, at, claims, key, used};
+use crate::limit::{LEASE, budget::Bounds, claims::ScopeClaim, reservation::Reservation, reservation::Used};
 
 const REQUESTS: u64 = 6;
 const TOKENS: u64 = 400;

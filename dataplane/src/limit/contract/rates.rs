@@ -1,8 +1,20 @@
 //! Requests and tokens in sliding windows.
 
-use proptest::{prelude::*, test_runner::TestRunner};
+use std::{sync::Arc, time::Duration};
 
-use super::*;
+use proptest::{prelude::*, test_runner::TestRunner};
+use table::{NanoUsd, ObjectRef, Period};
+
+use super::{
+    Bench, MILLISECOND, PER_MINUTE, QUIET_DAY, TOKENS_PER_MINUTE, admitted, at, claims, key, on_a_quiet_day, refused,
+    scope, tokens, used,
+};
+use crate::limit::{
+    LimitError,
+    reservation::{Entry, Used},
+    rule::{Counted, Rule, Scope, Sharer, Span},
+    window::Ceiling,
+};
 
 /// Ten requests pass, the eleventh does not, and after two windows without any all ten do again.
 pub fn lets_in_the_limit_and_opens_again_as_the_window_rolls<B: Bench>() {
@@ -78,9 +90,9 @@ pub fn settling_twice_counts_once<B: Bench>() {
         let (id, ledger) = (reservation.id(), reservation.ledger());
         let real = Used { input_tokens: 20, output_tokens: 10, cost: NanoUsd(7) };
         reservation.settle(real);
-        ledger.post(id, crate::limit::reservation::Entry::Settle(real));
-        ledger.post(id, crate::limit::reservation::Entry::Settle(tokens(900)));
-        ledger.post(id, crate::limit::reservation::Entry::Release);
+        ledger.post(id, Entry::Settle(real));
+        ledger.post(id, Entry::Settle(tokens(900)));
+        ledger.post(id, Entry::Release);
         let expected = [(PER_MINUTE, 1), (TOKENS_PER_MINUTE, 30), (Rule::Budget(Period::Total), 7)];
         assert_eq!(used(&*bench, claim()).await, expected);
     });
@@ -157,10 +169,7 @@ pub fn the_refusal_names_the_rule_that_lasts_longest<B: Bench>() {
 pub fn the_caller_is_told_the_rule_with_least_left<B: Bench>() {
     on_a_quiet_day(async |bench: Arc<B>| {
         let own = key("a").requests(10).tokens(1_000, 300);
-        let policy = Scope::Policy {
-            policy: ObjectRef::new("team", "p"),
-            sharer: crate::limit::rule::Sharer::Namespace("team".into()),
-        };
+        let policy = Scope::Policy { policy: ObjectRef::new("team", "p"), sharer: Sharer::Namespace("team".into()) };
         let shared = scope(policy).requests(5).tokens(5_000, 300);
         let reservation = admitted(&*bench, claims([own.clone(), shared.clone()])).await;
         let standing = reservation.standing().clone();
