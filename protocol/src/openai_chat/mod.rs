@@ -7,6 +7,7 @@
 mod answer_decode;
 mod answer_encode;
 mod choice_decode;
+mod choice_encode;
 mod error;
 mod fields;
 mod outbound;
@@ -15,6 +16,7 @@ mod request_decode;
 mod request_encode;
 mod stop;
 mod stream_decode;
+mod stream_encode;
 mod usage;
 
 pub use answer_decode::decode_answer;
@@ -23,3 +25,4 @@ pub use error::{decode_error, encode_error, encode_error_event, error_status, ke
 pub use request_decode::decode_request;
 pub use request_encode::encode_request;
 pub use stream_decode::StreamDecoder;
+pub use stream_encode::StreamEncoder;
