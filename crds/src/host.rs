@@ -54,7 +54,7 @@ pub struct HostSpec {
     #[schemars(length(min = 8, max = 2048))]
     #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
         .message("must begin with https:// or http://"))]
-    #[x_kube(validation = Rule::new(rules::URL_WITH_HOST).message("must be a URL with a host name or address"))]
+    #[x_kube(validation = Rule::new(rules::URL_WITH_HOST).message("must be a URL with a host name or address, at most a port, and a path, in ASCII"))]
     #[x_kube(validation = Rule::new(rules::NO_USERINFO)
         .message("must not hold a user name or password: credentials belong into a HostKey"))]
     #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')")

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::common::{AllowedNamespaces, ObjectRef, ProviderLimits, SecretKeyRef};
 use crate::patterns;
 use crate::status::HostKeyStatus;
-use crate::text::{Instant, InstantSchema};
+use crate::text::Instant;
 
 /// A credential for a host.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -56,7 +56,6 @@ pub struct HostKeySpec {
     pub models: Option<KeyModels>,
     /// When the credential ends. From then on it is not used. Absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<InstantSchema>")]
     pub expires_at: Option<Instant>,
     /// Takes the key out of service while it is true. Absent: false.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -49,6 +49,7 @@ pub use policy_limits::*;
 pub use pricing::*;
 pub use relay_key::*;
 pub use status::*;
+pub use structure::without_nulls;
 pub use suggest::nearest;
 pub use text::*;
 pub use validate::{Violation, validate_schema, validate_update};

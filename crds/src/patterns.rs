@@ -34,6 +34,9 @@ pub(crate) const WORD: &str = r"^[a-z]+$";
 pub(crate) const DIALECT: &str = r"^[a-z0-9][a-z0-9-]*$";
 /// A span of time.
 pub(crate) const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+/// An instant.
+pub(crate) const INSTANT: &str =
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-5][0-9])$";
 /// A sum of money.
 pub(crate) const AMOUNT: &str = r"^([0-8]?[0-9]{1,6}(\.[0-9]{1,6})?|9000000(\.0{1,6})?)$";
 /// A price for a million tokens.
@@ -61,6 +64,7 @@ pub fn in_words(pattern: &str) -> Option<&'static str> {
         WORD => "a lower-case word",
         DIALECT => "the name of a dialect: lower-case letters, digits and `-`",
         DURATION => "a span of time such as `250ms`, `30s` or `1h30m`",
+        INSTANT => "an instant such as `2030-01-31T00:00:00Z`",
         AMOUNT => "US dollars such as `\"250\"` or `\"12.50\"`: 9000000 at most, with six decimals at most",
         PRICE => "US dollars for a million tokens such as `\"3\"` or `\"0.075\"`, with six decimals at most",
         REASON => "a word in CamelCase",

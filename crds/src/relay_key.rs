@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{Budget, CallerLimits, ObjectRef, SecretKeyRef};
 use crate::patterns;
+use crate::rules;
 use crate::status::RelayKeyStatus;
-use crate::text::{Instant, InstantSchema};
+use crate::text::Instant;
 
 /// A bearer token that an application holds.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -62,7 +63,6 @@ pub struct RelayKeySpec {
     pub token_secret_ref: Option<SecretKeyRef>,
     /// When the key ends, such as `2030-01-31T00:00:00Z`. From then on it is refused as expired. Absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<InstantSchema>")]
     pub expires_at: Option<Instant>,
     /// Refuses the key for good: once true, it stays true. Absent: false.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ pub struct RelayKeySpec {
     /// Addresses from which the key is taken, such as `10.0.0.0/8` or `2001:db8::/32`. Absent or empty: from anywhere.
     #[serde(rename = "allowedCIDRs", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 43)))]
-    #[x_kube(validation = Rule::new("self.all(range, isCIDR(range))")
+    #[x_kube(validation = Rule::new(rules::ADDRESS_RANGES)
         .message("every entry must be an address range such as 10.0.0.0/8 or 2001:db8::/32"))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub allowed_cidrs: Option<Vec<String>>,

@@ -2,8 +2,12 @@
 //! process normalise URLs differently, and the server refuses a rule that goes on with a part of a URL, because it takes
 //! the length of that part for unbounded.
 
-/// A URL whose host is not empty.
-pub(crate) const URL_WITH_HOST: &str = r"isURL(self) && self.matches('^[a-z]+://([^/?#]*@)?[^/?#@:]')";
+/// A URL whose host is not empty, and ASCII: other names have to be given as DNS has them.
+pub(crate) const URL_WITH_HOST: &str = concat!(
+    r"self.matches('^[a-zA-Z]+://([^/?#]*@)?([A-Za-z0-9._-]+|\\[[^/?#]*\\])",
+    r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?",
+    r"(/([A-Za-z0-9._~:@!$&*+,;=/-]|%[0-9a-fA-F]{2})*)?([?#]|$)')"
+);
 
 /// No user name or password before the host.
 pub(crate) const NO_USERINFO: &str = r"!self.matches('^[a-zA-Z]+:/*[^/?#]*@')";
@@ -31,6 +35,10 @@ pub(crate) const PUBLIC_BASE_URL: &str = concat!(
     r"self.baseURL.matches('^[a-z]+://\\[([0:]*1?\\]|[fF][eE][89abAB][0-9a-fA-F]:|[fF][cCdD][0-9a-fA-F]{2}:)') || ",
     r"self.baseURL.matches('^[a-z]+://([^/:?#]*\\.)?[lL][oO][cC][aA][lL][hH][oO][sS][tT]\\.?(:[0-9]*)?(/|$)'))"
 );
+
+/// `isCIDR` takes leading zeros in this process, which the API server does not.
+pub(crate) const ADDRESS_RANGES: &str =
+    r"self.all(range, isCIDR(range) && !range.matches('^0[0-9]+[.]|[.]0[0-9]|/0[0-9]'))";
 
 /// The headers that no list may name: credentials, and those that belong to one connection.
 macro_rules! reserved_headers {

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -13,6 +12,7 @@ use crate::kind::Kind;
 use crate::metadata;
 use crate::patterns;
 use crate::suggest;
+use crate::text::Instant;
 use crate::validate::Violation;
 
 /// What is wrong with the shape of a whole manifest.
@@ -36,8 +36,8 @@ pub(crate) fn violations(kind: Kind, object: &Value) -> Vec<Violation> {
     found
 }
 
-/// The object without fields that are null, which the API server drops before it looks at rules.
-pub(crate) fn without_nulls(value: &Value) -> Value {
+/// The object without fields that are null: what the API server stores, and what the types are read from.
+pub fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => fields
             .iter()
@@ -152,7 +152,7 @@ fn check_string(schema: &Value, text: &str, path: &str, found: &mut Vec<Violatio
     } else if let Some(pattern) = schema["pattern"].as_str().filter(|pattern| !matches(pattern, text)) {
         let expected = patterns::in_words(pattern).map_or_else(|| format!("match {pattern}"), |w| format!("be {w}"));
         report(found, path, format!("{} must {expected}", quoted(path, text)));
-    } else if schema["format"] == "date-time" && !is_instant(text) {
+    } else if schema["format"] == "date-time" && Instant::from(text).timestamp().is_none() {
         let example = "must be an instant such as `2030-01-31T00:00:00Z`";
         report(found, path, format!("{} {example}", quoted(path, text)));
     }
@@ -232,10 +232,6 @@ pub(crate) fn shortened(text: &str) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }
-}
-
-fn is_instant(text: &str) -> bool {
-    serde_json::from_value::<Time>(Value::from(text)).is_ok()
 }
 
 fn bound(schema: &Value, keyword: &str) -> Option<u64> {

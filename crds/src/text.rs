@@ -1,14 +1,14 @@
 //! Strings with a grammar: spans of time, sums of money, prices, instants. Each keeps what the user wrote, so that
 //! GitOps tools see no drift, and reads it as an integer on demand.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use jiff::Timestamp;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::patterns;
 
 macro_rules! text {
-    ($(#[$meta:meta])* $name:ident, $max:literal, $pattern:expr $(, $rule:literal, $message:literal)?) => {
+    ($(#[$meta:meta])* $name:ident, $max:literal, $pattern:expr $(, $keyword:literal: $value:tt)*) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
@@ -47,7 +47,7 @@ macro_rules! text {
                     "type": "string",
                     "maxLength": $max,
                     "pattern": $pattern,
-                    $("x-kubernetes-validations": [{"rule": $rule, "message": $message}],)?
+                    $($keyword: $value,)*
                 })
             }
         }
@@ -56,7 +56,18 @@ macro_rules! text {
 
 text! {
     /// A span of time in the Gateway API's form: up to four numbers with units, such as `1m30s` or `250ms`. Never zero.
-    Duration, 32, patterns::DURATION, "duration(self) > duration('0s')", "must be longer than zero"
+    Duration, 32, patterns::DURATION,
+    "x-kubernetes-validations": [{"rule": "duration(self) > duration('0s')", "message": "must be longer than zero"}]
+}
+
+text! {
+    /// An instant in RFC 3339's form, such as `2030-01-31T00:00:00Z`.
+    Instant, 35, patterns::INSTANT,
+    "format": "date-time",
+    // The API server takes a list where a format is given, unless a rule looks at the value.
+    "x-kubernetes-validations": [
+        {"rule": "self > timestamp('1970-01-01T00:00:00Z')", "message": "must be later than 1970"}
+    ]
 }
 
 text! {
@@ -119,25 +130,17 @@ fn micros(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(part)
 }
 
-/// Stands for [`Instant`] in schemas.
-pub(crate) enum InstantSchema {}
-
-impl schemars::JsonSchema for InstantSchema {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Instant".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "format": "date-time", "maxLength": 40})
+impl Instant {
+    /// The instant; `None` when the text is none. The last two days of the year 9999, which stand for "never", are the
+    /// last instant that there is.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        if let Ok(timestamp) = self.0.parse() {
+            return Some(timestamp);
+        }
+        let last_year = self.0.strip_prefix("9999-")?;
+        format!("9998-{last_year}").parse::<Timestamp>().is_ok().then_some(Timestamp::MAX)
     }
 }
-
-/// [`Time`] under the name that the resources use for it.
-pub type Instant = Time;
 
 #[cfg(test)]
 mod tests {
@@ -151,6 +154,16 @@ mod tests {
         assert_eq!(millis("0s"), Some(0));
         for wrong in ["", "5", "s", "1.5s", "-1s", "1d", "1 s"] {
             assert_eq!(millis(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn instants_reach_to_the_end_of_the_calendar() {
+        let seconds = |text: &str| Instant::from(text).timestamp().map(Timestamp::as_second);
+        assert_eq!(seconds("1970-01-01T01:00:00+01:00"), Some(0));
+        assert_eq!(seconds("9999-12-31T23:59:59Z"), Some(Timestamp::MAX.as_second()));
+        for wrong in ["", "tomorrow", "2030-02-31T00:00:00Z", "9999-12-32T00:00:00Z"] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
         }
     }
 

@@ -137,6 +137,7 @@ fn a_null_is_an_absent_field() {
     object["spec"]["tls"] = Value::Null;
     object["spec"]["auth"] = json!({"scheme": "Bearer", "name": null});
     object["status"] = Value::Null;
+    assert_eq!(crds::without_nulls(&json!({"a": {"b": null, "c": [{"d": null}]}})), json!({"a": {"c": [{}]}}));
     assert_eq!(found(Kind::Host, &object), [""; 0]);
     object["spec"]["protocol"] = Value::Null;
     assert_eq!(found(Kind::Host, &object), ["spec.protocol: is required"]);
@@ -260,6 +261,20 @@ fn grammars_are_explained() {
         "expiresAt: tomorrow",
         &["spec.expiresAt: `tomorrow` must be an instant such as `2030-01-31T00:00:00Z`"],
     );
+    for instant in [
+        "2030-01-31",
+        "2030-01-31 00:00:00Z",
+        "2030-01-31T00:00Z",
+        "2030-01-31t00:00:00z",
+        "2030-02-31T00:00:00Z",
+        "2030-01-31T00:00:60Z",
+    ] {
+        assert_eq!(
+            found(Kind::RelayKey, &with(Kind::RelayKey, &format!("expiresAt: '{instant}'"))).len(),
+            1,
+            "{instant}"
+        );
+    }
     for amount in ["9000001", "1.0000001", "-1", "1e3"] {
         let found =
             found(Kind::RelayKey, &with(Kind::RelayKey, &format!("budget: {{amount: '{amount}', period: Day}}")));
