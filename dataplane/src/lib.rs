@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod breaker;
 pub mod config;
 pub mod denied;
 pub mod drain;
@@ -11,4 +12,5 @@ pub mod intake;
 pub mod limit;
 pub mod listener;
 pub mod route;
+pub mod upstream;
 pub mod world;

@@ -13,6 +13,7 @@ pub mod openai_chat;
 pub mod request;
 pub mod splice;
 pub mod sse;
+pub mod surface;
 pub mod translate;
 pub mod usage;
 
