@@ -6,14 +6,15 @@
 pub mod answer;
 pub mod anthropic_messages;
 pub mod ask;
+pub mod codec;
 pub mod error;
 pub mod event;
 pub mod fold;
 pub mod openai_chat;
+pub mod pipe;
 pub mod request;
 pub mod splice;
 pub mod sse;
-pub mod surface;
 pub mod translate;
 pub mod usage;
 
@@ -22,6 +23,7 @@ mod fields;
 mod loss;
 mod shape;
 mod traits;
+mod watch;
 
 pub use dialect::{Dialect, ErrorEnvelope, MaxTokensField, ReasoningField, StreamUsage, SystemRole, ToolCallIds};
 pub use loss::{Loss, LossKind, Refusal, Strictness, Target};

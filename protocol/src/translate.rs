@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::Loss;
+use sha2::{Digest, Sha256};
+
+use crate::{Loss, Refusal, Target, WireShape, ask::Ask, codec};
 
 /// A request as its target takes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,4 +69,37 @@ pub struct AnswerContext {
     pub fallback_id: String,
     /// The request's id, for shapes whose errors name it.
     pub request_id: String,
+}
+
+/// Translates a request of shape `from` for its target. Errs where it is malformed, and where the target cannot serve
+/// it ([`Refusal::malformed`] tells which).
+pub fn request(body: &[u8], from: WireShape, target: &Target<'_>) -> Result<Encoded, Refusal> {
+    codec::encode_request(&codec::decode_request(from, body)?, target)
+}
+
+/// What the answer to a request needs: the request as it was asked, what its encoding changed (nothing where the shapes
+/// are the same), the time in seconds since the epoch, and the request's id.
+pub fn context(ask: &Ask, back: Back, created: u64, request_id: &str) -> AnswerContext {
+    AnswerContext {
+        model: ask.model.clone(),
+        include_usage: ask.include_usage.unwrap_or(false),
+        stream: ask.stream,
+        legacy_functions: ask.legacy_functions,
+        back,
+        created,
+        fallback_id: answer_id(ask.shape, request_id),
+        request_id: request_id.to_owned(),
+    }
+}
+
+/// An answer's id in the caller's shape, the same for the same request.
+fn answer_id(shape: WireShape, request_id: &str) -> String {
+    const DIGITS: usize = 24;
+    let prefix = match shape {
+        WireShape::OpenaiChat => "chatcmpl-",
+        WireShape::AnthropicMessages => "msg_",
+    };
+    let mut digest = hex::encode(Sha256::digest(request_id));
+    digest.truncate(DIGITS);
+    format!("{prefix}relay{digest}")
 }

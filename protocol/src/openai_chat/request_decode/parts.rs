@@ -27,13 +27,9 @@ fn part(at: &At<'_>) -> Result<Part, Refusal> {
         "input_audio" => audio(at)?,
         "file" => file(&at.need("file")?)?,
         "thinking" => PartKind::Thinking { text: thinking_part(at.value()), proof: None },
-        name => unknown(name, at),
+        name => PartKind::Raw { name: name.to_owned(), value: at.value().clone(), class: FieldClass::Refuse },
     };
     Ok(Part { kind, cache: mark(at)? })
-}
-
-fn unknown(name: &str, part: &At<'_>) -> PartKind {
-    PartKind::Raw { name: name.to_owned(), value: part.value().clone(), class: FieldClass::Refuse }
 }
 
 /// A prompt-cache mark, in OpenAI's word or in the one that compatible hosts took from Anthropic.
@@ -57,9 +53,7 @@ fn image(part: &At<'_>) -> Result<PartKind, Refusal> {
 fn audio(part: &At<'_>) -> Result<PartKind, Refusal> {
     let audio = part.need("input_audio")?;
     let source = match audio.value().as_str() {
-        Some(url) if url.starts_with("http") || url.starts_with("data:") => media(&audio)?,
-        // Base64 of a type that nobody says.
-        Some(_) => return Ok(unknown("input_audio", part)),
+        Some(_) => media(&audio)?,
         None => Media::Inline {
             media_type: format!("audio/{}", audio.need("format")?.str()?),
             data: base64(&audio.need("data")?, audio.need("data")?.str()?)?,

@@ -8,7 +8,6 @@ mod names;
 mod options;
 mod parts;
 mod reasoning;
-mod replay;
 mod schema;
 mod tools;
 mod turns;

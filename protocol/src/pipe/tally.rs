@@ -1,0 +1,100 @@
+//! Sums up what the events of an answer say.
+
+use super::{Facts, Seen};
+use crate::{
+    answer::Answer,
+    error::WireError,
+    event::{Delta, Event},
+};
+
+/// What the events so far have said.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    facts: Facts,
+    content: bool,
+    ended: bool,
+    error: Option<WireError>,
+}
+
+impl Tally {
+    /// Takes an event.
+    pub(crate) fn note(&mut self, event: &Event) {
+        self.content |= event.is_content();
+        match event {
+            Event::Start(start) => {
+                self.facts.model = named(&start.model);
+                self.facts.upstream_id = named(&start.id);
+            }
+            Event::Delta { delta, .. } => self.facts.output_bytes += size(delta),
+            Event::Usage(usage) => self.facts.usage = Some(usage.clone()),
+            Event::Stop { choice, stop } => {
+                if *choice == 0 || self.facts.stop.is_none() {
+                    self.facts.stop = Some(stop.reason.clone());
+                }
+            }
+            Event::End => self.ended = true,
+            Event::Error(error) => self.fail(error.clone()),
+            Event::BlockStart { .. } | Event::BlockStop { .. } | Event::Logprobs { .. } | Event::Ping => {}
+        }
+    }
+
+    /// Takes a whole answer, but neither its content nor its end.
+    pub(crate) fn note_answer(&mut self, answer: &Answer) {
+        self.facts.model = named(&answer.model);
+        self.facts.upstream_id = named(&answer.id);
+        self.facts.usage = answer.usage.clone();
+        let stop = answer.choices.iter().find_map(|choice| choice.stop.as_ref());
+        self.facts.stop = stop.map(|stop| stop.reason.clone());
+    }
+
+    /// Takes bytes of content.
+    pub(crate) fn add_output(&mut self, bytes: usize) {
+        self.facts.output_bytes += bytes as u64;
+    }
+
+    /// The answer may be given to the caller.
+    pub(crate) fn commit(&mut self) {
+        self.content = true;
+    }
+
+    /// The answer is complete.
+    pub(crate) fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The answer failed; the first failure counts.
+    pub(crate) fn fail(&mut self, error: WireError) {
+        self.error.get_or_insert(error);
+    }
+
+    pub(crate) fn is_committed(&self) -> bool {
+        self.content
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        Seen { content: self.content, ended: self.ended, error: self.error.clone() }
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        self.facts.clone()
+    }
+}
+
+fn named(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn size(delta: &Delta) -> u64 {
+    match delta {
+        Delta::Text(text) | Delta::Thinking(text) | Delta::Arguments(text) => text.len() as u64,
+        Delta::Proof { .. } | Delta::Citation(_) => 0,
+    }
+}
