@@ -4,29 +4,16 @@
 
 mod answer_decode;
 mod answer_encode;
-mod block_decode;
-mod block_encode;
-mod cache_marks;
 mod citations;
 mod count;
 mod error;
-mod format_encode;
 mod names;
-mod reasoning_encode;
 mod request_decode;
 mod request_encode;
-mod schema;
 mod stop;
 mod stream_decode;
 mod stream_encode;
-mod tools_decode;
-mod tools_encode;
-mod turns_decode;
-mod turns_encode;
 mod usage;
-
-#[cfg(test)]
-mod testing;
 
 pub use answer_decode::decode_answer;
 pub use answer_encode::encode_answer;

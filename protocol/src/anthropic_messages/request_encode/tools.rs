@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-use super::{cache_marks::marked, names, request_encode::Scope};
+use super::{Scope, cache_marks::marked};
 use crate::{
     Loss, Refusal,
-    request::{Tool, ToolChoice, ToolInput},
+    anthropic_messages::names,
+    request::{OtherField, Tool, ToolChoice, ToolInput},
     translate::Back,
 };
 
@@ -54,7 +55,9 @@ fn encode(scope: Scope, tool: &Tool, back: &mut Back, losses: &mut Vec<Loss>) ->
         ToolInput::Hosted(value) if scope.native() => {
             return Ok(Some(marked(value.clone(), tool.cache.as_ref(), scope, losses)));
         }
-        ToolInput::Hosted(_) => return hosted(scope, tool, losses).map(|()| None),
+        ToolInput::Hosted(_) => {
+            return Err(scope.refuse("tools", &format!("`{}` is run by its own provider alone", tool.name)));
+        }
         ToolInput::Schema(schema) => input_schema(schema.as_ref()),
         ToolInput::Custom(format) => {
             back.custom_tools.insert(name.clone().into_owned());
@@ -76,20 +79,12 @@ fn encode(scope: Scope, tool: &Tool, back: &mut Back, losses: &mut Vec<Loss>) ->
     Ok(Some(marked(sent, tool.cache.as_ref(), scope, losses)))
 }
 
-/// A tool that another provider runs.
-fn hosted(scope: Scope, tool: &Tool, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
-    if tool.other.is_empty() {
-        return Err(scope.refuse("tools", &format!("`{}` is run by the provider of another shape", tool.name)));
-    }
-    tool.other.iter().try_for_each(|field| scope.other(field, losses))
-}
-
 fn other_fields(scope: Scope, tool: &Tool, sent: &mut Value, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
     for field in &tool.other {
-        match (scope.native(), field.path.rsplit('.').next()) {
-            (true, Some(name)) => sent[name] = field.value.clone(),
-            (true, None) => {}
-            (false, _) => scope.other(field, losses)?,
+        if scope.native() {
+            sent[field.path.as_str()] = field.value.clone();
+        } else {
+            scope.other(&OtherField { path: format!("tools.{}", field.path), ..field.clone() }, losses)?;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{block_encode::blocks, request_encode::Scope};
+use super::{Scope, blocks::blocks};
 use crate::{
     Loss, Refusal,
     request::{Part, PartKind, Role, Turn},

@@ -2,32 +2,32 @@
 
 use serde_json::Value;
 
-use super::{block_decode, request_decode::Others};
+use super::{Others, blocks};
 use crate::{
     Refusal,
-    fields::{Fields, at, plain, wrong},
+    fields::{Fields, at, wrong},
     request::{FieldClass, OtherField, Tool, ToolChoice, ToolInput},
 };
 
 /// The declared tools.
-pub(super) fn tools(fields: &mut Fields, others: &mut Others) -> Result<Vec<Tool>, Refusal> {
+pub(super) fn tools(fields: &mut Fields) -> Result<Vec<Tool>, Refusal> {
     let path = fields.path("tools");
-    let read = |(index, value)| tool(value, &at(&path, index), others);
+    let read = |(index, value)| tool(value, &at(&path, index));
     fields.list("tools")?.into_iter().enumerate().map(read).collect()
 }
 
 /// One tool: the caller's own, or one whose meaning the provider knows.
-pub(super) fn tool(value: Value, path: &str, others: &mut Others) -> Result<Tool, Refusal> {
+pub(super) fn tool(value: Value, path: &str) -> Result<Tool, Refusal> {
     let whole = value.clone();
     let mut fields = Fields::of(value, path)?;
     let kind = fields.text("type")?;
     match kind.filter(|kind| kind != "custom") {
         Some(kind) => hosted(kind, whole, fields),
-        None => custom(fields, others),
+        None => custom(fields),
     }
 }
 
-fn custom(mut fields: Fields, others: &mut Others) -> Result<Tool, Refusal> {
+fn custom(mut fields: Fields) -> Result<Tool, Refusal> {
     let schema_path = fields.path("input_schema");
     let schema = match fields.take("input_schema") {
         Some(schema) if !schema.is_object() => return Err(wrong(&schema_path, "an object", &schema)),
@@ -38,23 +38,18 @@ fn custom(mut fields: Fields, others: &mut Others) -> Result<Tool, Refusal> {
         description: fields.text("description")?,
         input: ToolInput::Schema(schema),
         strict: fields.flag("strict")?,
-        cache: block_decode::cache_mark(&mut fields)?,
-        other: remaining(fields, others),
+        cache: blocks::cache_mark(&mut fields)?,
+        other: remaining(fields),
     })
 }
 
 /// Fields of a tool that no other shape has.
-fn remaining(fields: Fields, others: &mut Others) -> Vec<OtherField> {
-    let mut kept = Vec::new();
-    for (path, value) in fields.rest() {
-        let path = plain(&path);
-        let name = path.rsplit('.').next().unwrap_or_default();
-        let class = class_of(name, &value);
-        // Listed with the request too, so that a target says once what it leaves out of however many tools.
-        others.add(&path, value.clone(), class);
-        kept.push(OtherField { path, value, class: FieldClass::Silent });
-    }
-    kept
+fn remaining(fields: Fields) -> Vec<OtherField> {
+    let other = |(path, value): (String, Value)| {
+        let name = path.rsplit('.').next().unwrap_or_default().to_owned();
+        OtherField { class: class_of(&name, &value), path: name, value }
+    };
+    fields.rest().map(other).collect()
 }
 
 fn class_of(name: &str, value: &Value) -> FieldClass {
@@ -67,21 +62,18 @@ fn class_of(name: &str, value: &Value) -> FieldClass {
     }
 }
 
+/// A tool that the provider runs, or whose schema its models were trained on.
 fn hosted(kind: String, mut whole: Value, mut fields: Fields) -> Result<Tool, Refusal> {
     if let Value::Object(map) = &mut whole {
         map.shift_remove("cache_control");
     }
-    let path = plain(fields.here());
-    let name = fields.text("name")?.unwrap_or_else(|| kind.clone());
-    // Without the search, its tools are declared plainly; without any other, the answer would be another.
-    let class = if kind.starts_with("tool_search_tool") { FieldClass::Drop } else { FieldClass::Refuse };
     Ok(Tool {
-        name,
+        name: fields.text("name")?.unwrap_or(kind),
         description: None,
         input: ToolInput::Hosted(whole),
         strict: None,
-        cache: block_decode::cache_mark(&mut fields)?,
-        other: vec![OtherField { path: format!("{path}.{kind}"), value: Value::String(kind), class }],
+        cache: blocks::cache_mark(&mut fields)?,
+        other: Vec::new(),
     })
 }
 
@@ -112,7 +104,7 @@ mod tests {
     use super::*;
 
     fn decode(value: Value) -> Tool {
-        tool(value, "tools[0]", &mut Others::default()).expect("a good tool")
+        tool(value, "tools[0]").expect("a good tool")
     }
 
     fn decode_choice(value: Value) -> (Option<ToolChoice>, Option<bool>) {
@@ -133,26 +125,26 @@ mod tests {
     #[test]
     fn hosted_and_typed_tools_are_kept_as_they_stand() {
         let web = json!({"type": "web_search_20250305", "name": "web_search", "max_uses": 2});
-        let tool = decode(web.clone());
+        let mut marked = web.clone();
+        marked["cache_control"] = json!({"type": "ephemeral"});
+        let tool = decode(marked);
+        assert_eq!((tool.name.as_str(), tool.cache.is_some()), ("web_search", true));
         assert_eq!(tool.input, ToolInput::Hosted(web));
-        assert_eq!(tool.other[0].class, FieldClass::Refuse);
-        let search = decode(json!({"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}));
-        assert_eq!(search.other[0].class, FieldClass::Drop);
     }
 
     #[test]
-    fn deferred_loading_is_named_once_for_all_tools() {
-        let request = super::super::decode_request(
-            json!({"model": "m", "messages": [], "tools": [
-                {"name": "a", "input_schema": {"type": "object"}, "defer_loading": true},
-                {"name": "b", "input_schema": {"type": "object"}, "defer_loading": true},
-            ]})
-            .to_string()
-            .as_bytes(),
-        )
-        .expect("good");
-        let named: Vec<_> = request.other.iter().map(|field| (field.path.as_str(), field.class)).collect();
-        assert_eq!(named, [("tools.defer_loading", FieldClass::Drop)]);
+    fn fields_of_this_shape_alone_are_classified() {
+        let tool = decode(json!({"name": "a", "input_schema": {"type": "object"}, "defer_loading": true,
+            "allowed_callers": ["direct"], "eager_input_streaming": true, "input_examples": [{}]}));
+        let classes: Vec<_> = tool.other.iter().map(|field| (field.path.as_str(), field.class)).collect();
+        for (name, class) in [
+            ("defer_loading", FieldClass::Drop),
+            ("allowed_callers", FieldClass::Silent),
+            ("eager_input_streaming", FieldClass::Silent),
+            ("input_examples", FieldClass::Drop),
+        ] {
+            assert!(classes.contains(&(name, class)), "{name}");
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::{citations, names, request_decode::Others};
+use super::Others;
 use crate::{
     Refusal,
+    anthropic_messages::{citations, names},
     fields::{Fields, at, wrong},
     request::{
         CacheMark, DocumentSource, FieldClass, Issuer, Media, Opaque, Part, PartKind, ToolCall, ToolKind, ToolResult,

@@ -4,9 +4,10 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use super::{cache_marks::marked, citations, names, request_encode::Scope};
+use super::{Scope, cache_marks::marked};
 use crate::{
     Loss, Refusal,
+    anthropic_messages::{citations, names},
     request::{
         DocumentSource, FieldClass, Issuer, Media, Opaque, OtherField, Part, PartKind, ToolCall, ToolKind, ToolResult,
     },
@@ -51,7 +52,9 @@ fn block(kind: &PartKind, index: usize, scope: Scope, losses: &mut Vec<Loss>) ->
         PartKind::Text { text, citations } => return Ok(text_block(text, citations)),
         PartKind::Refusal(text) => return Ok(text_block(text, &[])),
         PartKind::Image { source, .. } => json!({"type": "image", "source": image(source, scope)?}),
-        PartKind::Audio { .. } => return Err(scope.refuse(content(scope, index), "the model hears no audio")),
+        PartKind::Audio { .. } => {
+            return Err(scope.refuse(format!("messages[{index}].content"), "the model hears no audio"));
+        }
         PartKind::Document { source, title, context, citations } => {
             let mut block = json!({"type": "document", "source": document(source, index, scope, losses)?});
             for (key, value) in [("title", title), ("context", context)] {
@@ -199,10 +202,6 @@ fn raw(
 ) -> Result<Option<Value>, Refusal> {
     let field = OtherField { path: format!("messages.content.{name}"), value: value.clone(), class };
     scope.other(&field, losses).map(|()| None)
-}
-
-fn content(scope: Scope, index: usize) -> String {
-    scope.word("messages", "messages").to_owned() + &format!("[{index}].content")
 }
 
 #[cfg(test)]

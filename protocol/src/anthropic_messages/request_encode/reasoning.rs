@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request_encode::Scope;
+use super::Scope;
 use crate::{
     Loss, ReasoningStyle,
     request::{PartKind, Reasoning, Role, ThinkingMode, Turn},
@@ -130,7 +130,7 @@ fn lost_its_thinking(turns: &[Turn]) -> bool {
     let Some(last) = turns.iter().rposition(|turn| turn.role == Role::Assistant) else { return false };
     let calls = |turn: &Turn| turn.parts.iter().any(|part| matches!(part.kind, PartKind::ToolCall(_)));
     let is_answered = turns[last..].iter().any(|turn| turn.role == Role::Tool);
-    let thinks = |turn: &Turn| super::block_encode::begins_with_thinking(&turn.parts);
+    let thinks = |turn: &Turn| super::blocks::begins_with_thinking(&turn.parts);
     calls(&turns[last]) && is_answered && !thinks(&turns[last])
 }
 

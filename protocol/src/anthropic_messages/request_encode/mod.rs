@@ -1,10 +1,20 @@
 //! Writes a request for a Messages host: its top-level fields, and what is refused or lost on the way. Turns, blocks,
 //! tools, reasoning and the form of the answer are written by their own files.
 
+mod blocks;
+mod cache_marks;
+mod format;
+mod reasoning;
+mod schema;
+mod tools;
+mod turns;
+
+#[cfg(test)]
+mod testing;
+
 use serde_json::{Map, Number, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{cache_marks, format_encode, reasoning_encode, tools_encode, turns_encode};
 use crate::{
     Loss, Refusal, Strictness, Target, WireShape,
     request::{FieldClass, OtherField, Request, Sampling},
@@ -75,14 +85,14 @@ pub fn encode_request(request: &Request, target: &Target) -> Result<Encoded, Ref
     if request.stream {
         body.insert("stream".to_owned(), json!(true));
     }
-    let thinks = reasoning_encode::reasoning(scope, cap, &mut body, &mut losses);
+    let thinks = reasoning::reasoning(scope, cap, &mut body, &mut losses);
     sampling(scope, thinks, &mut body, &mut losses);
     stop_sequences(scope, &mut body, &mut losses);
     who_asks(scope, &mut body, &mut losses);
     others(scope, &mut body, &mut losses)?;
-    let instruction = format_encode::format(scope, thinks, &mut body, &mut back, &mut losses)?;
-    tools_encode::tools(scope, thinks, &mut body, &mut back, &mut losses)?;
-    turns_encode::turns(scope, instruction, &mut body, &mut losses)?;
+    let instruction = format::format(scope, thinks, &mut body, &mut back, &mut losses)?;
+    tools::tools(scope, thinks, &mut body, &mut back, &mut losses)?;
+    turns::turns(scope, instruction, &mut body, &mut losses)?;
     cache_marks::keep_last(scope, &mut body, &mut losses);
     finish(scope, &body, losses, back)
 }
@@ -282,7 +292,7 @@ pub(super) fn no_counterpart(shape: WireShape) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::testing::{chat, encode_for, encoded, named, refused, traits},
+        testing::{chat, encode_for, encoded, named, refused, traits},
         *,
     };
     use crate::{LossKind, Traits, request::EndUser};

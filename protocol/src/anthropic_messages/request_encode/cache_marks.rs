@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request_encode::Scope;
+use super::Scope;
 use crate::{Loss, request::CacheMark};
 
 /// The most marks of one request.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{block_decode, request_decode::Others, tools_decode};
+use super::{Others, blocks, tools};
 use crate::{
     Refusal,
     fields::{Fields, at, wrong},
@@ -36,8 +36,8 @@ fn message_turns(message: Value, path: &str, others: &mut Others) -> Result<Vec<
     let content = message.required("content")?;
     let content_path = message.path("content");
     let turns = match role.as_str() {
-        "user" => by_speaker(block_decode::parts(content, &content_path, others)?),
-        "assistant" => vec![turn(Role::Assistant, block_decode::parts(content, &content_path, others)?)],
+        "user" => by_speaker(blocks::parts(content, &content_path, others)?),
+        "assistant" => vec![turn(Role::Assistant, blocks::parts(content, &content_path, others)?)],
         "system" => vec![turn(Role::System, system_parts(content, &content_path, others)?)],
         _ => {
             let path = message.path("role");
@@ -66,7 +66,7 @@ fn by_speaker(parts: Vec<Part>) -> Vec<Turn> {
 /// for its own provider alone: elsewhere it would break the prompt cache with every build.
 fn system_parts(content: Value, path: &str, others: &mut Others) -> Result<Vec<Part>, Refusal> {
     let mut parts = Vec::new();
-    for mut part in block_decode::parts(content, path, others)? {
+    for mut part in blocks::parts(content, path, others)? {
         match &part.kind {
             PartKind::Text { text, .. } if text.starts_with(BILLING_HEADER) => {
                 let value = serde_json::json!({"type": "text", "text": text});
@@ -83,7 +83,7 @@ fn system_parts(content: Value, path: &str, others: &mut Others) -> Result<Vec<P
 /// A tool that is defined within the conversation. A reference to one that was declared at the top adds nothing.
 fn added_tool(block: &Value, path: &str, others: &mut Others) -> Result<(), Refusal> {
     let Some(definition) = block["tool"].get("definition") else { return Ok(()) };
-    let tool = tools_decode::tool(definition.clone(), &format!("{path}.tool.definition"), others)?;
+    let tool = tools::tool(definition.clone(), &format!("{path}.tool.definition"))?;
     others.late_tools.push(tool);
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{request_encode::Scope, schema, tools_encode};
+use super::{Scope, schema, tools};
 use crate::{Loss, Refusal, request::OutputFormat, translate::Back};
 
 /// The tool whose input is the answer, for models without a native schema.
@@ -61,7 +61,7 @@ fn by_tool(
         (_, _, false) => "the model knows no schema of its own, and cannot be made to call a tool",
         (true, false, true) => {
             let description = description.unwrap_or("Gives the answer. Call it once, with the whole answer.");
-            let input_schema = tools_encode::input_schema(Some(schema));
+            let input_schema = tools::input_schema(Some(schema));
             let tool = json!({"name": TOOL, "description": description, "input_schema": input_schema});
             body.insert("tool_choice".to_owned(), json!({"type": "tool", "name": TOOL}));
             body.insert("tools".to_owned(), json!([tool]));

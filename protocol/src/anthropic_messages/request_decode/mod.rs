@@ -1,9 +1,12 @@
 //! Reads a Messages request: its top-level fields, and what another shape must do with those that it cannot carry.
 //! Turns, blocks and tools are read by their own files.
 
+mod blocks;
+mod tools;
+mod turns;
+
 use serde_json::Value;
 
-use super::{block_decode, tools_decode, turns_decode};
 use crate::{
     Refusal, WireShape,
     fields::{Fields, at, plain, wrong},
@@ -43,10 +46,10 @@ pub fn decode_request(body: &[u8]) -> Result<Request, Refusal> {
     let mut fields = Fields::parse(body)?;
     let mut others = Others::default();
     let model = fields.required_text("model")?;
-    let turns = turns_decode::turns(&mut fields, &mut others)?;
-    let mut tools = tools_decode::tools(&mut fields, &mut others)?;
+    let turns = turns::turns(&mut fields, &mut others)?;
+    let mut tools = tools::tools(&mut fields)?;
     tools.append(&mut others.late_tools);
-    let (tool_choice, parallel_tool_calls) = tools_decode::choice(&mut fields, &mut others)?;
+    let (tool_choice, parallel_tool_calls) = tools::choice(&mut fields, &mut others)?;
     let (format, effort) = output_config(&mut fields, &mut others)?;
     let reasoning = reasoning(&mut fields, effort, &mut others)?;
     let (end_user, metadata) = metadata(&mut fields)?;
@@ -68,7 +71,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request, Refusal> {
         reasoning,
         end_user,
         metadata,
-        cache: CacheOptions { mark: block_decode::cache_mark(&mut fields)?, ..CacheOptions::default() },
+        cache: CacheOptions { mark: blocks::cache_mark(&mut fields)?, ..CacheOptions::default() },
         service_tier: fields.text("service_tier")?,
         stream: fields.flag("stream")?.unwrap_or(false),
         include_usage: true,
