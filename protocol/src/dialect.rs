@@ -26,7 +26,7 @@ pub struct Dialect {
     pub error_envelope: ErrorEnvelope,
     /// What tool call ids may look like.
     pub tool_call_ids: ToolCallIds,
-    /// Whether reasoning text of earlier turns is sent back (`reasoning_content`).
+    /// Whether reasoning of earlier turns is sent back, in the field where the host gives it.
     pub replays_reasoning: bool,
     /// Whether the fields that name the caller and its cache are taken (`safety_identifier`, `prompt_cache_key`,
     /// `metadata`); they are bookkeeping and are left out silently elsewhere.
@@ -72,7 +72,8 @@ pub enum StreamUsage {
     Never,
 }
 
-/// Where reasoning stands in answers. Decoders take every one of them; encoders send `ReasoningContent`.
+/// Where reasoning stands in messages. Decoders of answers take every one of them; encoders of answers send
+/// `ReasoningContent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReasoningField {
     /// `reasoning_content`.

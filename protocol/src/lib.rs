@@ -15,6 +15,7 @@ pub mod pipe;
 pub mod request;
 pub mod splice;
 pub mod sse;
+pub mod surface;
 pub mod translate;
 pub mod usage;
 

@@ -25,7 +25,7 @@ pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
     Ok(Answer {
         id: text("id"),
         model: text("model"),
-        created: value["created"].as_u64(),
+        created: value["created"].as_u64().filter(|created| *created > 0),
         choices: choices.iter().map(choice).collect::<Result<_, _>>()?,
         usage: usage::decode(&value),
         service_tier: value["service_tier"].as_str().map(str::to_owned),
@@ -47,8 +47,12 @@ fn choice(choice: &Value) -> Result<Choice, WireError> {
     if is_error(choice) {
         return Err(error::from_value(200, choice));
     }
-    let message = choice["message"].as_object().ok_or_else(|| wrong("has a choice without a message"))?;
-    let blocks = blocks(message);
+    let blocks = match (choice["message"].as_object(), choice["finish_reason"].as_str()) {
+        (Some(message), _) => blocks(message),
+        // A filter took the whole message away.
+        (None, Some("content_filter")) => Vec::new(),
+        (None, _) => return Err(wrong("has a choice without a message")),
+    };
     let calls = blocks.iter().any(|block| matches!(block, Block::ToolCall(_)));
     let refusal = blocks.iter().find_map(|block| match block {
         Block::Refusal(text) => Some(text.as_str()),
@@ -200,6 +204,8 @@ mod tests {
         assert!(
             read(json!({"choices": [{"error": {"message": "x", "code": 502}, "message": {"content": ""}}]})).is_err()
         );
+        let filtered = json!({"choices": [{"finish_reason": "content_filter", "content_filter_results": {}}]});
+        assert_eq!(read(filtered).unwrap().choices[0].blocks, []);
         assert!(read(json!({"error": null, "choices": [{"message": {}}]})).is_ok());
     }
 

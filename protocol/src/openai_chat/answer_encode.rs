@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    outbound::{self, Form},
+    outbound::{self, Form, Told},
     stop, usage,
 };
 use crate::{
@@ -39,10 +39,11 @@ fn choice(index: usize, choice: &Choice, context: &AnswerContext, losses: &mut V
     for block in &choice.blocks {
         message.block(block, context, losses);
     }
+    let told = Told { calls: message.has_calls(), refusal: message.refusal.is_some() };
     if let Some(stop) = choice.stop.as_ref().filter(|stop| stop.reason == StopReason::Refusal) {
         message.refusal.get_or_insert_with(|| stop::explanation(stop).to_owned());
     }
-    let finish_reason = outbound::finish_reason(choice.stop.as_ref(), message.has_calls(), context, losses);
+    let finish_reason = outbound::finish_reason(choice.stop.as_ref(), told, context, losses);
     json!({
         "index": index,
         "message": message.encode(),

@@ -276,8 +276,8 @@ impl Choice {
     }
 
     fn logprobs(&self, logprobs: &Value, out: &mut Vec<Event>) {
-        let has = |key: &str| logprobs[key].as_array().is_some_and(|list| !list.is_empty());
-        if has("content") || has("refusal") {
+        let is_filled = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+        if logprobs.as_object().is_some_and(|lists| lists.values().any(is_filled)) {
             out.push(Event::Logprobs { choice: self.choice, value: logprobs.clone() });
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     answer_encode::{redacted_thinking, thinking},
-    outbound::{self, Form},
+    outbound::{self, Form, Told},
     stop,
     stream_encode::ChunkChoice,
 };
@@ -180,6 +180,7 @@ impl Choice {
             self.end_block(block, said);
         }
         let stop = self.stop.take();
+        let told = Told { calls: self.calls > 0, refusal: self.has_refused };
         let refused = stop.as_ref().filter(|stop| stop.reason == StopReason::Refusal && !self.has_refused);
         if let Some(stop) = refused {
             self.say(json!({"refusal": stop::explanation(stop)}), said);
@@ -188,7 +189,7 @@ impl Choice {
             let annotations = std::mem::take(&mut self.annotations);
             self.say(json!({"annotations": annotations}), said);
         }
-        let reason = outbound::finish_reason(stop.as_ref(), self.calls > 0, context, &mut self.losses);
+        let reason = outbound::finish_reason(stop.as_ref(), told, context, &mut self.losses);
         said.push(ChunkChoice { finish_reason: Some(reason), ..ChunkChoice::delta(self.index, json!({})) });
     }
 

@@ -73,16 +73,27 @@ pub(super) fn annotation(citation: &Citation, (from, to): (u64, u64)) -> Option<
     Some(json!({"type": "url_citation", "url_citation": cited}))
 }
 
-/// The finish reason in the caller's words. `calls` says whether the caller sees any call.
+/// What the caller has been told before the finish reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Any call.
+    pub(super) calls: bool,
+    /// A refusal in the model's own words.
+    pub(super) refusal: bool,
+}
+
+/// The finish reason in the caller's words. Models of this family that decline in words end with `stop`; where there are
+/// no words, `content_filter` says it.
 pub(super) fn finish_reason(
     stop: Option<&Stop>,
-    calls: bool,
+    told: Told,
     context: &AnswerContext,
     losses: &mut Vec<Loss>,
 ) -> &'static str {
     let Some(stop) = stop else { return "stop" };
-    let unwrapped = !calls && context.back.json_tool.is_some();
+    let unwrapped = !told.calls && context.back.json_tool.is_some();
     match stop.reason {
+        StopReason::Refusal if told.refusal => return "stop",
         StopReason::ToolUse if unwrapped => return "stop",
         StopReason::ToolUse if context.legacy_functions => return "function_call",
         _ => {}

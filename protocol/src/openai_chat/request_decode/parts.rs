@@ -27,9 +27,13 @@ fn part(at: &At<'_>) -> Result<Part, Refusal> {
         "input_audio" => audio(at)?,
         "file" => file(&at.need("file")?)?,
         "thinking" => PartKind::Thinking { text: thinking_part(at.value()), proof: None },
-        name => PartKind::Raw { name: name.to_owned(), value: at.value().clone(), class: FieldClass::Refuse },
+        name => unknown(name, at),
     };
     Ok(Part { kind, cache: mark(at)? })
+}
+
+fn unknown(name: &str, part: &At<'_>) -> PartKind {
+    PartKind::Raw { name: name.to_owned(), value: part.value().clone(), class: FieldClass::Refuse }
 }
 
 /// A prompt-cache mark, in OpenAI's word or in the one that compatible hosts took from Anthropic.
@@ -53,7 +57,9 @@ fn image(part: &At<'_>) -> Result<PartKind, Refusal> {
 fn audio(part: &At<'_>) -> Result<PartKind, Refusal> {
     let audio = part.need("input_audio")?;
     let source = match audio.value().as_str() {
-        Some(_) => media(&audio)?,
+        Some(url) if url.starts_with("http") || url.starts_with("data:") => media(&audio)?,
+        // Base64 of a type that nobody says.
+        Some(_) => return Ok(unknown("input_audio", part)),
         None => Media::Inline {
             media_type: format!("audio/{}", audio.need("format")?.str()?),
             data: base64(&audio.need("data")?, audio.need("data")?.str()?)?,

@@ -131,10 +131,14 @@ fn tool_call(call: &At<'_>) -> Result<ToolCall, Refusal> {
     Ok(ToolCall { id, name, arguments: arguments(&function)?, kind: ToolKind::Function })
 }
 
-/// The raw text of the arguments, which must be an object; nothing means no arguments.
+/// The raw text of the arguments, which must be an object. Nothing means no arguments, and so does the `null` that some
+/// models give for a function without parameters.
 fn arguments(function: &At<'_>) -> Result<String, Refusal> {
     let Some(at) = function.get("arguments") else { return Ok(String::new()) };
     let text = at.str()?;
+    if text.trim() == "null" {
+        return Ok(String::new());
+    }
     if !text.trim().is_empty() && serde_json::from_str::<Map<String, Value>>(text).is_err() {
         return Err(at.wrong("the JSON text of an object"));
     }
@@ -202,7 +206,9 @@ mod tests {
         for bad in [json!("{"), json!("[]"), json!("1"), json!({})] {
             assert_eq!(with(bad).unwrap_err().param.unwrap(), "messages[1].tool_calls[0].function.arguments");
         }
-        assert_eq!(with(json!("")).unwrap()[1].parts, [call("a", "f", "", ToolKind::Function)]);
+        for none in ["", "null"] {
+            assert_eq!(with(json!(none)).unwrap()[1].parts, [call("a", "f", "", ToolKind::Function)]);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod names;
 mod options;
 mod parts;
 mod reasoning;
+mod replay;
 mod schema;
 mod tools;
 mod turns;

@@ -25,13 +25,22 @@ pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> 
     if let Some(choice) = &request.tool_choice {
         body.insert("tool_choice".to_owned(), encode_choice(ledger, choice)?);
     }
-    if request.parallel_tool_calls == Some(false) {
-        match ledger.target.dialect.parallel_tool_calls {
-            true => drop(body.insert("parallel_tool_calls".to_owned(), json!(false))),
-            false => ledger.dropped(Field::Parallel, "the host cannot hold back parallel calls")?,
+    parallel(ledger, body)
+}
+
+/// That calls may come together is the default everywhere and need not be said to hosts that may not know the field.
+fn parallel(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+    let Some(parallel) = ledger.request.parallel_tool_calls else { return Ok(()) };
+    if ledger.target.dialect.parallel_tool_calls {
+        if !parallel || ledger.is_native() {
+            body.insert("parallel_tool_calls".to_owned(), json!(parallel));
         }
+        return Ok(());
     }
-    Ok(())
+    match parallel {
+        true => Ok(()),
+        false => ledger.dropped(Field::Parallel, "the host cannot hold back parallel calls"),
+    }
 }
 
 fn encode_tool(ledger: &mut Ledger<'_>, tool: &Tool) -> Result<Option<Value>, Refusal> {

@@ -6,6 +6,7 @@ use super::{
     ledger::{Field, Ledger},
     names,
     parts::{self, Marks},
+    replay::Replay,
 };
 use crate::{
     Refusal, SystemRole,
@@ -76,7 +77,7 @@ fn message(role: &str, turn: &Turn, content: Value) -> Value {
 
 fn assistant(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<Value, Refusal> {
     let (mut content, mut calls, mut extra) = (Vec::new(), Vec::new(), Map::new());
-    let mut reasoning = String::new();
+    let mut reasoning = Replay::default();
     for part in &turn.parts {
         match &part.kind {
             PartKind::Text { .. } => {
@@ -86,8 +87,8 @@ fn assistant(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<
                 content.push(parts::assistant_text(ledger, part, marks)?);
             }
             PartKind::Refusal(text) => drop(extra.insert("refusal".to_owned(), json!(text))),
-            PartKind::Thinking { text, .. } => reasoning.push_str(text),
-            PartKind::RedactedThinking(_) => {}
+            PartKind::Thinking { text, proof } => reasoning.thinking(text, proof.as_ref()),
+            PartKind::RedactedThinking(data) => reasoning.redacted(data),
             PartKind::ToolCall(call) => {
                 marks.unused(ledger, part)?;
                 calls.push(tool_call(ledger, call));
@@ -96,8 +97,8 @@ fn assistant(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<
             _ => return Err(ledger.refuse(Field::Messages, "assistant messages take text and tool calls alone")),
         }
     }
-    if ledger.target.dialect.replays_reasoning && !reasoning.is_empty() {
-        extra.insert("reasoning_content".to_owned(), json!(reasoning));
+    if ledger.target.dialect.replays_reasoning {
+        reasoning.put(ledger.target.dialect.reasoning_field, &mut content, &mut extra);
     }
     let content = match content.is_empty() && !(calls.is_empty() && extra.get("refusal").is_none()) {
         true => Value::Null,
