@@ -206,6 +206,9 @@ impl StreamEncoder {
             block.closed = true;
         }
         self.advance(out);
+        if let Some(loss) = stop::unknown(self.stop.as_ref()) {
+            self.lose(loss);
+        }
         let (reason, sequence, details) = stop::encode(self.stop.as_ref(), &self.held);
         let mut delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         if let Some(details) = details {
