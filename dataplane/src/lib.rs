@@ -11,6 +11,8 @@ pub mod inbound;
 pub mod intake;
 pub mod limit;
 pub mod listener;
+pub mod meter;
+pub mod metrics;
 pub mod route;
 pub mod upstream;
 pub mod world;
