@@ -3,6 +3,8 @@
 //! Rows are keyed by namespace and name and refer to each other by that key, so changing a Policy touches one row.
 //! Whoever reads the table has the clock: expiry times are data here, never a decision.
 
+pub mod address;
+
 mod credentials;
 mod digest;
 mod host;
@@ -29,7 +31,10 @@ pub use money::{MoneyError, NanoUsd, PicoUsdPerToken};
 pub use policy::{
     Fallback, Globs, PartialTimeouts, Policy, Retries, RetryOn, Routing, Stickiness, Strategy, Translation,
 };
-pub use protocol::{Dialect, Traits, WireShape};
+pub use protocol::{
+    Dialect, ErrorEnvelope, MaxTokensField, ReasoningField, ReasoningStyle, StreamUsage, SystemRole, ToolCallIds,
+    Traits, WireShape,
+};
 pub use relay_key::RelayKey;
 pub use rows::{NamespaceGrant, ObjectRef, Row, Rows};
 pub use secret::Secret;
