@@ -73,9 +73,6 @@ pub struct Traits {
     /// Whether instructions are taken with the role `developer`. Absent: as known of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub developer_role: Option<bool>,
-    /// Whether only `max_completion_tokens` is taken, and not `max_tokens`. Absent: as known of the model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_completion_tokens: Option<bool>,
     /// Whether the model may be made to call a certain tool. Absent: as known of the model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forced_tool_choice: Option<bool>,

@@ -14,7 +14,7 @@ pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
     let Ok(Value::Object(mut message)) = serde_json::from_slice(body) else {
         return Err(wrong_shape("it is no JSON object"));
     };
-    if message.get("error").is_some_and(|error| !error.is_null()) {
+    if message.contains_key("error") {
         return Err(error::of_object(&message, ErrorKind::ServerError.status()));
     }
     if message.get("type").is_none_or(|kind| kind != "message") {

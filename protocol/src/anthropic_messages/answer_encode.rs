@@ -25,7 +25,6 @@ pub fn encode_answer(answer: &Answer, context: &AnswerContext) -> (Vec<u8>, Vec<
     if choice.logprobs.is_some() {
         losses.push(Loss::dropped("logprobs", "no counterpart"));
     }
-    losses.extend(stop::unknown(choice.stop.as_ref()));
     let content: Vec<_> = choice.blocks.iter().filter_map(|block| encode(block, context, &mut losses)).collect();
     let (reason, sequence, details) = stop::encode(choice.stop.as_ref(), &held(choice, context));
     let mut message = json!({

@@ -2,10 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    Loss,
-    answer::{Stop, StopReason},
-};
+use crate::answer::{Stop, StopReason};
 
 /// A reason in canonical form.
 pub(super) fn decode(word: &str) -> StopReason {
@@ -40,16 +37,6 @@ pub(super) fn encode(stop: Option<&Stop>, held: &Held) -> (&'static str, Option<
     let explained = held.refusal.as_ref().filter(|_| word == "refusal");
     let explain = |text| json!({"type": "refusal", "category": null, "explanation": text});
     (word, sequence, details.or_else(|| explained.map(explain)))
-}
-
-/// The loss of a reason that this shape has no word for.
-pub(super) fn unknown(stop: Option<&Stop>) -> Option<Loss> {
-    match &stop?.reason {
-        StopReason::Unknown(word) => {
-            Some(Loss::approximated("stop_reason", format!("`{word}` is no reason that is known: `end_turn`")))
-        }
-        _ => None,
-    }
 }
 
 /// Other shapes end a forced call with plain `stop`, and a refusal too: what the answer holds decides.
@@ -100,9 +87,6 @@ mod tests {
     #[test]
     fn an_unknown_reason_never_fails() {
         assert_eq!(decode("novel"), StopReason::Unknown("novel".into()));
-        let stop = Stop::new(decode("novel"));
-        assert_eq!(encode(Some(&stop), &Held::default()).0, "end_turn");
-        assert_eq!(unknown(Some(&stop)).map(|loss| loss.field).as_deref(), Some("stop_reason"));
-        assert_eq!(unknown(Some(&Stop::new(StopReason::EndTurn))), None);
+        assert_eq!(encode(Some(&Stop::new(decode("novel"))), &Held::default()).0, "end_turn");
     }
 }

@@ -8,7 +8,6 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -195,10 +194,9 @@ impl StreamEncoder {
             write(out, "content_block_start", json!({"index": block.wire, "content_block": start}));
         }
         if let Some(wire) = block.wire {
-            for delta in &block.deltas {
-                write_delta(out, wire, delta);
+            for delta in block.deltas.drain(..).filter_map(wire_delta) {
+                write(out, "content_block_delta", json!({"index": wire, "delta": delta}));
             }
-            block.deltas.clear();
         }
     }
 
@@ -208,9 +206,6 @@ impl StreamEncoder {
             block.closed = true;
         }
         self.advance(out);
-        if let Some(loss) = stop::unknown(self.stop.as_ref()) {
-            self.lose(loss);
-        }
         let (reason, sequence, details) = stop::encode(self.stop.as_ref(), &self.held);
         let mut delta = json!({"stop_reason": reason, "stop_sequence": sequence});
         if let Some(details) = details {
@@ -258,7 +253,8 @@ impl Block {
     fn write_end(self, out: &mut Vec<u8>) {
         let Some(wire) = self.wire else { return };
         if let Some(proof) = self.proof.filter(|_| self.kind == BlockStart::Thinking) {
-            write_delta(out, wire, &Delta::Proof { issuer: proof.issuer, data: proof.data });
+            let delta = json!({"type": "signature_delta", "signature": proof.tagged(Issuer::Anthropic)});
+            write(out, "content_block_delta", json!({"index": wire, "delta": delta}));
         }
         write(out, "content_block_stop", json!({"index": wire}));
     }
@@ -282,46 +278,17 @@ fn content_block(kind: &BlockStart, context: &AnswerContext) -> Value {
     }
 }
 
-/// A `content_block_delta`, straight from what it says: most frames of a stream are such.
-#[derive(Serialize)]
-struct DeltaFrame<'a> {
-    r#type: &'static str,
-    index: u32,
-    delta: WireDelta<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type")]
-enum WireDelta<'a> {
-    #[serde(rename = "text_delta")]
-    Text { text: &'a str },
-    #[serde(rename = "thinking_delta")]
-    Thinking { thinking: &'a str },
-    #[serde(rename = "input_json_delta")]
-    InputJson { partial_json: &'a str },
-    #[serde(rename = "signature_delta")]
-    Signature { signature: &'a str },
-    #[serde(rename = "citations_delta")]
-    Citations { citation: Value },
-}
-
-fn write_delta(out: &mut Vec<u8>, index: u32, delta: &Delta) {
-    let tagged;
-    let delta = match delta {
-        Delta::Text(text) => WireDelta::Text { text },
-        Delta::Thinking(thinking) => WireDelta::Thinking { thinking },
-        Delta::Arguments(partial_json) => WireDelta::InputJson { partial_json },
-        Delta::Proof { issuer, data } => {
-            tagged = Opaque { issuer: *issuer, data: data.clone() }.tagged(Issuer::Anthropic);
-            WireDelta::Signature { signature: &tagged }
+fn wire_delta(delta: Delta) -> Option<Value> {
+    match delta {
+        Delta::Text(text) => Some(json!({"type": "text_delta", "text": text})),
+        Delta::Thinking(text) => Some(json!({"type": "thinking_delta", "thinking": text})),
+        Delta::Arguments(text) => Some(json!({"type": "input_json_delta", "partial_json": text})),
+        Delta::Citation(citation) => {
+            let citation = citations::for_client(&citation)?;
+            Some(json!({"type": "citations_delta", "citation": citation}))
         }
-        Delta::Citation(citation) => match citations::for_client(citation) {
-            Some(citation) => WireDelta::Citations { citation },
-            None => return,
-        },
-    };
-    let frame = DeltaFrame { r#type: "content_block_delta", index, delta };
-    sse::write_json(out, Some(frame.r#type), &frame);
+        Delta::Proof { .. } => None,
+    }
 }
 
 /// One frame: SDKs pass over those without an `event:` line.

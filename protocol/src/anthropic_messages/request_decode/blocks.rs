@@ -13,10 +13,6 @@ use crate::{
     },
 };
 
-/// Blocks with a canonical kind.
-const KNOWN: [&str; 8] =
-    ["text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"];
-
 /// A content: a text, or a list of blocks.
 pub(super) fn parts(content: Value, path: &str, others: &mut Others) -> Result<Vec<Part>, Refusal> {
     match content {
@@ -36,14 +32,12 @@ pub(super) fn cache_mark(fields: &mut Fields) -> Result<Option<CacheMark>, Refus
 }
 
 fn part(block: Value, path: &str, others: &mut Others) -> Result<Part, Refusal> {
-    // Looked at before it is taken apart, so that no block (a picture of megabytes) is copied.
-    if let Some(name) = block["type"].as_str().filter(|name| !KNOWN.contains(name)) {
-        return raw(name.to_owned(), block, path);
-    }
+    let whole = block.clone();
     let mut fields = Fields::of(block, path)?;
     let name = fields.required_text("type")?;
     let cache = cache_mark(&mut fields)?;
     let kind = match name.as_str() {
+        "text" => text(&mut fields)?,
         "image" => image(&mut fields, others)?,
         "document" => document(&mut fields, others)?,
         "search_result" => search_result(&mut fields)?,
@@ -51,16 +45,17 @@ fn part(block: Value, path: &str, others: &mut Others) -> Result<Part, Refusal> 
         "redacted_thinking" => PartKind::RedactedThinking(opaque(fields.required_text("data")?)),
         "tool_use" => tool_use(&mut fields, others)?,
         "tool_result" => tool_result(&mut fields, others)?,
-        _ => text(&mut fields)?,
+        _ => return Ok(Part { kind: raw(name, whole), cache }),
     };
     others.rest(fields, FieldClass::Silent);
     Ok(Part { kind, cache })
 }
 
 /// A block without a canonical kind. Its cache mark is taken off: it is put back with that of the part.
-fn raw(name: String, mut value: Value, path: &str) -> Result<Part, Refusal> {
-    let control = value.as_object_mut().and_then(|block| block.shift_remove("cache_control"));
-    let mut cache = Fields::of(json!({ "cache_control": control }), path)?;
+fn raw(name: String, mut value: Value) -> PartKind {
+    if let Value::Object(map) = &mut value {
+        map.shift_remove("cache_control");
+    }
     let class = match name.as_str() {
         // What was compacted, or stands in a container, is content that the answer rests on.
         "compaction" | "container_upload" => FieldClass::Refuse,
@@ -68,7 +63,7 @@ fn raw(name: String, mut value: Value, path: &str) -> Result<Part, Refusal> {
         "tool_addition" | "fallback" => FieldClass::Silent,
         _ => FieldClass::Drop,
     };
-    Ok(Part { kind: PartKind::Raw { name, value, class }, cache: cache_mark(&mut cache)? })
+    PartKind::Raw { name, value, class }
 }
 
 fn text(fields: &mut Fields) -> Result<PartKind, Refusal> {
@@ -78,24 +73,23 @@ fn text(fields: &mut Fields) -> Result<PartKind, Refusal> {
 }
 
 fn image(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusal> {
-    let (kind, mut source) = source(fields)?;
-    let Some(source) = media(&kind, &mut source)? else { return Err(unknown_source(&source, &kind)) };
+    let source = source(fields)?;
+    let path = source.path("type");
+    let Some(source) = media(source)? else { return Err(Refusal::malformed(path, "not a source of an image")) };
     if let Some(transformations) = fields.take("transformations") {
         others.add(&fields.path("transformations"), transformations, FieldClass::Drop);
     }
     Ok(PartKind::Image { source, detail: None })
 }
 
-/// A source and its type.
-fn source(fields: &mut Fields) -> Result<(String, Fields), Refusal> {
+fn source(fields: &mut Fields) -> Result<Fields, Refusal> {
     let path = fields.path("source");
-    let mut source = Fields::of(fields.required("source")?, path)?;
-    Ok((source.required_text("type")?, source))
+    Fields::of(fields.required("source")?, path)
 }
 
 /// A source of bytes; none where its type is another.
-fn media(kind: &str, source: &mut Fields) -> Result<Option<Media>, Refusal> {
-    let media = match kind {
+fn media(mut source: Fields) -> Result<Option<Media>, Refusal> {
+    let media = match source.required_text("type")?.as_str() {
         "base64" => {
             Media::Inline { media_type: source.required_text("media_type")?, data: source.required_text("data")? }
         }
@@ -106,23 +100,19 @@ fn media(kind: &str, source: &mut Fields) -> Result<Option<Media>, Refusal> {
     Ok(Some(media))
 }
 
-fn unknown_source(source: &Fields, kind: &str) -> Refusal {
-    let path = source.path("type");
-    let message = format!("`{path}` is `{kind}`, which is no source that is known");
-    Refusal::malformed(path, message)
-}
-
 fn document(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusal> {
-    let (kind, mut source) = source(fields)?;
-    let source = match kind.as_str() {
+    let value = fields.required("source")?;
+    let path = fields.path("source");
+    let mut source = Fields::of(value.clone(), path.as_str())?;
+    let source = match source.required_text("type")?.as_str() {
         "text" => DocumentSource::Text(source.required_text("data")?),
         "content" => {
             let content = source.required("content")?;
             DocumentSource::Parts(parts(content, &source.path("content"), others)?)
         }
-        _ => match media(&kind, &mut source)? {
+        _ => match media(Fields::of(value, path.as_str())?)? {
             Some(media) => DocumentSource::Media(media),
-            None => return Err(unknown_source(&source, &kind)),
+            None => return Err(Refusal::malformed(format!("{path}.type"), "not a source of a document")),
         },
     };
     let title = fields.text("title")?;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-use super::{Scope, cache_marks::marked, schema};
+use super::{Scope, cache_marks::marked};
 use crate::{
     Loss, Refusal,
     anthropic_messages::names,
@@ -71,30 +71,12 @@ fn encode(scope: Scope, tool: &Tool, back: &mut Back, losses: &mut Vec<Loss>) ->
     if let Some(description) = tool.description.as_deref().filter(|description| !description.is_empty()) {
         sent["description"] = json!(description);
     }
-    put_schema(scope, tool.strict, schema, &mut sent, losses);
+    sent["input_schema"] = schema;
+    if let Some(strict) = tool.strict {
+        sent["strict"] = json!(strict);
+    }
     other_fields(scope, tool, &mut sent, losses)?;
     Ok(Some(marked(sent, tool.cache.as_ref(), scope, losses)))
-}
-
-/// A schema, and whether arguments must keep to it: then it has to be of the subset that is enforced.
-fn put_schema(scope: Scope, strict: Option<bool>, schema: Value, sent: &mut Value, losses: &mut Vec<Loss>) {
-    sent["input_schema"] = schema;
-    let Some(strict) = strict else { return };
-    if !scope.native() && !scope.target.traits.json_schema {
-        if strict {
-            losses.push(Loss::dropped("tools.function.strict", "the model does not bind arguments to a schema"));
-        }
-        return;
-    }
-    if strict && !scope.native() {
-        let (subset, moved) = schema::supported(&sent["input_schema"]);
-        if !moved.is_empty() {
-            let why = format!("what is not enforced is described instead: {}", moved.join(", "));
-            losses.push(Loss::approximated("tools.function.parameters", why));
-        }
-        sent["input_schema"] = subset;
-    }
-    sent["strict"] = json!(strict);
 }
 
 fn other_fields(scope: Scope, tool: &Tool, sent: &mut Value, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
@@ -194,20 +176,6 @@ mod tests {
             body["tools"][1]["input_schema"],
             json!({"type": "object", "properties": {"a": {"type": "string"}}})
         );
-    }
-
-    #[test]
-    fn a_strict_tool_has_a_schema_that_can_be_enforced() {
-        let schema =
-            json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}, "required": ["a"]});
-        let strict = Tool { strict: Some(true), ..tool("f", ToolInput::Schema(Some(schema.clone()))) };
-        let (body, losses) = encoded(&with(vec![strict.clone()], None), &traits());
-        assert_eq!(body["tools"][0]["strict"], json!(true));
-        assert_eq!(body["tools"][0]["input_schema"]["additionalProperties"], json!(false));
-        assert_eq!(named(&losses), [(LossKind::Approximated, "tools.function.parameters")]);
-        let (body, losses) = encoded(&with(vec![strict], None), &Traits { json_schema: false, ..traits() });
-        assert_eq!((&body["tools"][0]["input_schema"], body["tools"][0].get("strict")), (&schema, None));
-        assert_eq!(named(&losses), [(LossKind::Dropped, "tools.function.strict")]);
     }
 
     #[test]

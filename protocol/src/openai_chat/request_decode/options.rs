@@ -1,11 +1,9 @@
 //! Reads the top-level options of a chat request: caps, stops, form of the answer, reasoning, identity, cache, stream.
 
-use serde_json::Value;
-
 use super::At;
 use crate::{
     Refusal,
-    request::{CacheOptions, EndUser, FieldClass, OtherField, OutputFormat, Reasoning, ThinkingMode},
+    request::{CacheOptions, EndUser, FieldClass, OtherField, OutputFormat, Reasoning},
 };
 
 /// `max_completion_tokens`, or the field that preceded it.
@@ -48,21 +46,9 @@ fn json_schema(at: &At<'_>) -> Result<OutputFormat, Refusal> {
     })
 }
 
-/// `reasoning_effort`, and the `thinking` that clients send beside it where they know that a model of another family
-/// answers. That one is nobody's published field here, so one that we cannot read is left alone.
 pub(super) fn reasoning(root: &At<'_>) -> Result<Option<Reasoning>, Refusal> {
     let effort = root.opt("reasoning_effort", At::string)?;
-    let mode = root.get("thinking").and_then(|thinking| thinking_mode(thinking.value()));
-    Ok((effort.is_some() || mode.is_some()).then_some(Reasoning { mode, effort, display: None }))
-}
-
-fn thinking_mode(thinking: &Value) -> Option<ThinkingMode> {
-    match thinking["type"].as_str()? {
-        "disabled" => Some(ThinkingMode::Disabled),
-        "enabled" => Some(thinking["budget_tokens"].as_u64().map_or(ThinkingMode::Adaptive, ThinkingMode::Budget)),
-        "adaptive" => Some(ThinkingMode::Adaptive),
-        _ => None,
-    }
+    Ok(effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }))
 }
 
 pub(super) fn end_user(root: &At<'_>) -> Result<EndUser, Refusal> {
@@ -89,7 +75,7 @@ pub(super) fn include_usage(root: &At<'_>) -> Result<bool, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -104,18 +90,6 @@ mod tests {
         assert_eq!(stop(&At::root(&json!("a"))).unwrap(), ["a"]);
         assert_eq!(stop(&At::root(&json!(["a", "b"]))).unwrap(), ["a", "b"]);
         assert!(stop(&At::root(&json!(1))).is_err());
-    }
-
-    #[test]
-    fn thinking_of_another_family_is_understood_and_never_refused() {
-        let mode = |thinking: Value| {
-            let body = json!({"thinking": thinking});
-            reasoning(&At::root(&body)).unwrap().and_then(|reasoning| reasoning.mode)
-        };
-        assert_eq!(mode(json!({"type": "enabled", "budget_tokens": 2048})), Some(ThinkingMode::Budget(2048)));
-        assert_eq!(mode(json!({"type": "enabled"})), Some(ThinkingMode::Adaptive));
-        assert_eq!(mode(json!({"type": "disabled"})), Some(ThinkingMode::Disabled));
-        assert_eq!(mode(json!("deep")), None);
     }
 
     #[test]

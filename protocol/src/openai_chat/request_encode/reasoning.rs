@@ -15,11 +15,7 @@ const NONE: &str = "none";
 
 /// Writes `reasoning_effort`.
 pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
-    let mut asked = ledger.request.reasoning.clone().unwrap_or_default();
-    if ledger.is_native() {
-        // It came as a field of the caller's own, which goes as it stood.
-        asked.mode = None;
-    }
+    let asked = ledger.request.reasoning.clone().unwrap_or_default();
     let effort = match ledger.target.traits.efforts.is_empty() {
         true => {
             refuse_to_reason(ledger, &asked)?;
