@@ -1,0 +1,148 @@
+//! What a caller is told when upstreams fail: which of several failures says most, in words that hold no account of the
+//! provider's.
+
+use std::time::Duration;
+
+use protocol::error::{ErrorKind, WireError};
+
+/// The failures of one request, of which the caller is told the most useful.
+#[derive(Debug, Default)]
+pub struct Failures {
+    best: Option<WireError>,
+    /// The earliest time at which a limited key may be tried again.
+    earliest: Option<Duration>,
+}
+
+impl Failures {
+    /// Adds what an upstream said, or what happened instead of an answer.
+    pub fn add(&mut self, error: WireError) {
+        if error.kind == ErrorKind::RateLimited {
+            self.earliest = match (self.earliest, error.retry_after) {
+                (Some(known), Some(new)) => Some(known.min(new)),
+                (known, new) => known.or(new),
+            };
+        }
+        if self.best.as_ref().is_none_or(|best| usefulness(error.kind) > usefulness(best.kind)) {
+            self.best = Some(error);
+        }
+    }
+
+    /// Whether nothing failed yet.
+    pub fn is_empty(&self) -> bool {
+        self.best.is_none()
+    }
+
+    /// What the caller is told.
+    pub fn verdict(self) -> WireError {
+        let mut told = match self.best {
+            Some(best) => for_caller(best),
+            None => WireError::new(ErrorKind::Unreachable, "no upstream was left to try"),
+        };
+        if told.kind == ErrorKind::RateLimited {
+            told.retry_after = self.earliest;
+        }
+        told
+    }
+}
+
+/// How much a failure tells the caller: what it can change itself comes first, what only the operator can, last.
+fn usefulness(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::InvalidRequest
+        | ErrorKind::ContextTooLong
+        | ErrorKind::ContentPolicy
+        | ErrorKind::TooLarge
+        | ErrorKind::NotSupported => 6,
+        ErrorKind::RateLimited => 5,
+        ErrorKind::Overloaded => 4,
+        ErrorKind::Timeout => 3,
+        ErrorKind::ServerError | ErrorKind::NotFound => 2,
+        ErrorKind::Unreachable => 1,
+        ErrorKind::Authentication | ErrorKind::Permission | ErrorKind::QuotaExhausted => 0,
+    }
+}
+
+/// An upstream's failure in the caller's view. A credential of Relay's is never the caller's to mend: its refusal is a
+/// server error, and the provider's words about the account stay in the log.
+pub fn for_caller(error: WireError) -> WireError {
+    let replaced = |kind, status, code: &str, message: &str| WireError {
+        status,
+        code: Some(code.to_owned()),
+        ..WireError::new(kind, message)
+    };
+    match error.kind {
+        ErrorKind::Authentication | ErrorKind::Permission => {
+            replaced(ErrorKind::ServerError, 502, "upstream_auth", "the provider refused the router's credential")
+        }
+        ErrorKind::QuotaExhausted => replaced(
+            ErrorKind::ServerError,
+            503,
+            "insufficient_upstream_quota",
+            "the router's quota at the provider is spent",
+        ),
+        ErrorKind::InvalidRequest | ErrorKind::ContextTooLong | ErrorKind::ContentPolicy | ErrorKind::TooLarge => error,
+        ErrorKind::NotFound
+        | ErrorKind::NotSupported
+        | ErrorKind::RateLimited
+        | ErrorKind::Overloaded
+        | ErrorKind::ServerError
+        | ErrorKind::Timeout
+        | ErrorKind::Unreachable => WireError { message: without_accounts(&error.message), details: None, ..error },
+    }
+}
+
+/// `text` without words that name an account at a provider.
+fn without_accounts(text: &str) -> String {
+    const ACCOUNTS: [&str; 6] = ["org-", "org_", "proj_", "proj-", "arn:", "projects/"];
+    let is_account = |word: &str| {
+        let bare = word.trim_start_matches(|c: char| !c.is_alphanumeric());
+        let is_id = ACCOUNTS.iter().any(|prefix| bare.len() > prefix.len() + 5 && bare.starts_with(prefix));
+        is_id || (bare.len() >= 12 && bare.bytes().take(12).all(|byte| byte.is_ascii_digit()))
+    };
+    let words = text.split(' ').map(|word| if is_account(word) { "[redacted]" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(seconds: u64) -> WireError {
+        WireError {
+            retry_after: Some(Duration::from_secs(seconds)),
+            ..WireError::new(ErrorKind::RateLimited, "slow down")
+        }
+    }
+
+    #[test]
+    fn a_refused_credential_is_never_the_callers_fault() {
+        let told = for_caller(WireError::new(ErrorKind::Authentication, "Incorrect API key provided: sk-canary"));
+        assert_eq!((told.kind, told.status), (ErrorKind::ServerError, 502));
+        assert!(!told.message.contains("sk-canary"));
+    }
+
+    #[test]
+    fn the_earliest_retry_of_all_limited_keys_is_told() {
+        let mut failures = Failures::default();
+        failures.add(limited(30));
+        failures.add(WireError::new(ErrorKind::Authentication, "bad key"));
+        failures.add(limited(7));
+        let told = failures.verdict();
+        assert_eq!((told.kind, told.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(7))));
+    }
+
+    #[test]
+    fn the_context_window_says_more_than_a_server_error() {
+        let mut failures = Failures::default();
+        failures.add(WireError::new(ErrorKind::ContextTooLong, "prompt is too long: 3 tokens > 2 maximum"));
+        failures.add(WireError::new(ErrorKind::ServerError, "boom"));
+        assert_eq!(failures.verdict().message, "prompt is too long: 3 tokens > 2 maximum");
+    }
+
+    #[test]
+    fn accounts_of_the_provider_are_taken_out_of_its_words() {
+        let message = "Rate limit reached in organization org-AbCdEf123456 on tokens per min, see arn:aws:iam::1:role";
+        let told = for_caller(WireError::new(ErrorKind::RateLimited, message));
+        assert_eq!(told.message, "Rate limit reached in organization [redacted] on tokens per min, see [redacted]");
+    }
+}

@@ -1,0 +1,213 @@
+//! The body of an answer: what the upstream sends on its way to the caller, polled by the caller's reading, so that
+//! back-pressure reaches the upstream and a caller that goes away cancels it. After the first content a failure becomes
+//! one event of the caller's shape; an answer that is not streamed is broken off instead, so that it cannot look whole.
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use bytes::Bytes;
+use futures::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Incoming;
+use protocol::{
+    WireShape, codec,
+    error::{ErrorKind, WireError},
+    pipe::Facts,
+};
+use tokio::time::Instant;
+
+use crate::{drain::Drain, flow::Flow, listener::Body};
+
+/// Why an answer is over.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// It is whole.
+    Complete,
+    /// The upstream failed after the first content.
+    Failed(WireError),
+    /// The caller went away.
+    Cancelled,
+    /// The process stops.
+    Drained,
+}
+
+/// Takes note of an answer's end, exactly once; dropped without a word it means that the caller went away.
+pub trait Close: Send + 'static {
+    /// The answer is over.
+    fn close(&mut self, ended: Ended, facts: Facts);
+}
+
+/// An answer whose first content was seen, ready to be sent.
+pub struct Answer<C: Close> {
+    /// What the caller gets before anything else is read.
+    pub held: Vec<Bytes>,
+    /// The rest of the upstream's body; absent: all of it is held.
+    pub upstream: Option<Incoming>,
+    /// What turns the upstream's bytes into the caller's.
+    pub flow: Flow,
+    /// Who is told of the end.
+    pub close: C,
+    /// The caller's shape.
+    pub shape: WireShape,
+    /// Whether the caller is streamed to.
+    pub streamed: bool,
+    /// The request's id, for error events.
+    pub request_id: String,
+    /// Times that bound it.
+    pub patience: Patience,
+    /// Ends it when the process must stop.
+    pub drain: Drain,
+}
+
+/// Times that bound an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Between two pieces of the upstream's body.
+    pub idle: Duration,
+    /// When the whole request is over.
+    pub deadline: Instant,
+    /// Silence after which a keep-alive is sent; zero: never.
+    pub keep_alive: Duration,
+}
+
+impl<C: Close> Answer<C> {
+    /// The response body that plays it.
+    pub fn into_body(self) -> Body {
+        let last_piece = Instant::now();
+        let pieces = self.held.iter().filter(|piece| !piece.is_empty()).cloned().collect();
+        let player =
+            Player { ready: pieces, last_piece, last_sent: last_piece, over: false, told: false, answer: self };
+        StreamBody::new(stream::unfold(player, Player::play)).boxed_unsync()
+    }
+}
+
+struct Player<C: Close> {
+    answer: Answer<C>,
+    ready: VecDeque<Bytes>,
+    /// When the upstream last sent something.
+    last_piece: Instant,
+    /// When the caller was last sent something.
+    last_sent: Instant,
+    /// Nothing more is read; what is ready is still sent.
+    over: bool,
+    /// The end was told.
+    told: bool,
+}
+
+/// What happened while the player waited.
+enum Event {
+    Piece(Bytes),
+    End,
+    Broken(WireError),
+    Silence,
+    Drained,
+}
+
+type Played<C> = Option<(Result<Frame<Bytes>, io::Error>, Player<C>)>;
+
+impl<C: Close> Player<C> {
+    async fn play(mut self) -> Played<C> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                self.last_sent = Instant::now();
+                return Some((Ok(Frame::data(piece)), self));
+            }
+            if self.over {
+                return None;
+            }
+            let ended = match self.wait().await {
+                Event::Piece(piece) => {
+                    self.last_piece = Instant::now();
+                    let mut out = Vec::new();
+                    let seen = self.answer.flow.push(piece, &mut out);
+                    self.ready.extend(out.into_iter().filter(|piece| !piece.is_empty()));
+                    let Some(error) = seen.error else { continue };
+                    Ended::Failed(error)
+                }
+                Event::End => {
+                    let mut out = Vec::new();
+                    let seen = self.answer.flow.end(&mut out);
+                    self.ready.extend(out.into_iter().filter(|piece| !piece.is_empty()));
+                    seen.error.map_or(Ended::Complete, Ended::Failed)
+                }
+                Event::Broken(error) => Ended::Failed(error),
+                Event::Silence => {
+                    self.ready.push_back(Bytes::from_static(codec::keep_alive(self.answer.shape)));
+                    continue;
+                }
+                Event::Drained => Ended::Drained,
+            };
+            if let Err(broken) = self.finish(ended) {
+                return Some((Err(broken), self));
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Event {
+        let Patience { idle, deadline, keep_alive } = self.answer.patience;
+        let Some(upstream) = &mut self.answer.upstream else { return Event::End };
+        let idle_until = self.last_piece + idle;
+        let may_ping = self.answer.streamed && !keep_alive.is_zero() && !self.answer.flow.is_compressed();
+        let ping_at = self.last_sent + keep_alive;
+        loop {
+            return tokio::select! {
+                biased;
+                () = self.answer.drain.expired() => Event::Drained,
+                frame = upstream.frame() => match frame {
+                    None => Event::End,
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(piece) => Event::Piece(piece),
+                        // Trailers say nothing that a caller was promised.
+                        Err(_) => continue,
+                    },
+                    Some(Err(_)) => Event::Broken(WireError::new(
+                        ErrorKind::Unreachable,
+                        "the upstream broke off in the middle of its answer",
+                    )),
+                },
+                () = tokio::time::sleep_until(deadline) => Event::Broken(WireError::new(
+                    ErrorKind::Timeout,
+                    "the answer took longer than the request may (`timeouts.request`)",
+                )),
+                () = tokio::time::sleep_until(idle_until) => Event::Broken(WireError::new(
+                    ErrorKind::Timeout,
+                    format!("the upstream sent nothing for {} s (`timeouts.streamIdle`)", idle.as_secs_f64()),
+                )),
+                () = tokio::time::sleep_until(ping_at), if may_ping => Event::Silence,
+            };
+        }
+    }
+
+    /// Tells of the end. Errs when the connection has to be broken.
+    fn finish(&mut self, ended: Ended) -> io::Result<()> {
+        self.over = true;
+        // The upstream is let go before the caller has read the rest.
+        self.answer.upstream = None;
+        self.tell(ended.clone());
+        let error = match ended {
+            Ended::Complete | Ended::Cancelled => return Ok(()),
+            Ended::Failed(error) => crate::failure::for_caller(error),
+            Ended::Drained => WireError::new(ErrorKind::Overloaded, "the router is shutting down; please try again"),
+        };
+        if self.answer.streamed && !self.answer.flow.is_compressed() {
+            let event = codec::encode_error_event(self.answer.shape, &error, &self.answer.request_id);
+            self.ready.push_back(event.into());
+            return Ok(());
+        }
+        self.ready.clear();
+        Err(io::Error::other(error.message))
+    }
+
+    fn tell(&mut self, ended: Ended) {
+        if !std::mem::replace(&mut self.told, true) {
+            let facts = self.answer.flow.facts();
+            self.answer.close.close(ended, facts);
+        }
+    }
+}
+
+impl<C: Close> Drop for Player<C> {
+    fn drop(&mut self) {
+        self.tell(Ended::Cancelled);
+    }
+}
