@@ -1,2 +1,6 @@
 //! `relay`: the command line.
+
+mod demo;
+mod manifests;
+
 fn main() {}
