@@ -1,7 +1,8 @@
 //! Reads one choice of a streamed chat answer: opens and closes blocks as what the deltas hold changes.
 //!
 //! Words and reasoning are open one at a time. Tool calls are told apart by their index, or by id where a host sends no
-//! index or the same one for all, and stay open until the choice finishes: their pieces may come interleaved.
+//! index or the same one for all, and stay open until the stream ends: their pieces may come interleaved, and even after
+//! the finish reason.
 
 use serde_json::{Map, Value};
 
@@ -52,7 +53,6 @@ struct Call {
     kind: ToolKind,
     /// Its block, once its name is known.
     block: Option<u32>,
-    is_closed: bool,
     /// Arguments that came before the name.
     pending: String,
 }
@@ -80,7 +80,7 @@ impl Choice {
         self.logprobs(&choice["logprobs"], out);
         if let Some(finish) = choice["finish_reason"].as_str() {
             self.finish = Some(finish.to_owned());
-            self.close_all(out);
+            self.close_open(out);
         }
     }
 
@@ -245,7 +245,7 @@ impl Choice {
         let count = self.calls.len();
         let id = if id.is_empty() { format!("call_{count}") } else { id.to_owned() };
         let (name, pending) = (String::new(), String::new());
-        self.calls.push(Call { place, id, name, kind, block: None, is_closed: false, pending });
+        self.calls.push(Call { place, id, name, kind, block: None, pending });
         count
     }
 
@@ -294,8 +294,7 @@ impl Choice {
             if self.calls[at].block.is_none() {
                 self.start_call(at, out);
             }
-            let call = &mut self.calls[at];
-            if let (Some(index), false) = (call.block, std::mem::replace(&mut call.is_closed, true)) {
+            if let Some(index) = self.calls[at].block {
                 out.push(Event::BlockStop { choice: self.choice, index });
             }
         }

@@ -67,7 +67,7 @@ pub(super) fn service_tier(tier: Option<&str>) -> Option<&str> {
 /// for it.
 pub(super) fn annotation(citation: &Citation, (from, to): (u64, u64)) -> Option<Value> {
     let Citation::Url { url, title, span, .. } = citation else { return None };
-    let (start, end) = span.map_or((from, to), |(start, end)| (from + start, from + end));
+    let (start, end) = span.map_or((from, to), |(start, end)| (from.saturating_add(start), from.saturating_add(end)));
     let title = title.as_deref().unwrap_or(url);
     let cited = json!({"url": url, "title": title, "start_index": start, "end_index": end});
     Some(json!({"type": "url_citation", "url_citation": cited}))

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::usage::Usage;
 
+/// No answer has more tokens; sums of counts up to it cannot overflow.
+const MOST: u64 = 1 << 40;
+
 /// The usage of an answer or a chunk, wherever the dialect puts it; none where nothing is said.
 pub(super) fn decode(answer: &Value) -> Option<Usage> {
     let usage = [&answer["usage"], &answer["x_groq"]["usage"]].into_iter().find(|usage| usage.is_object())?;
@@ -58,7 +61,7 @@ fn first(places: &[&Value]) -> u64 {
 }
 
 fn count(value: &Value) -> u64 {
-    value.as_u64().or_else(|| value.as_f64().map(|tokens| tokens as u64)).unwrap_or(0)
+    value.as_u64().or_else(|| value.as_f64().map(|tokens| tokens as u64)).unwrap_or(0).min(MOST)
 }
 
 /// Usage in chat's words: the prompt includes what caches gave and took, the completion includes reasoning.
@@ -113,6 +116,8 @@ mod tests {
         let got = read(json!({"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6,
             "completion_tokens_details": {"reasoning_tokens": 9}}));
         assert_eq!((got.output, got.reasoning), (5, 5));
+        let got = read(json!({"prompt_tokens": u64::MAX, "completion_tokens": u64::MAX, "total_tokens": -1}));
+        assert_eq!(got.total(), 2 * MOST);
     }
 
     #[test]

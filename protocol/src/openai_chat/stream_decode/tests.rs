@@ -231,6 +231,10 @@ fn a_missing_end_marker_is_borne_after_a_finish_reason_and_nowhere_else() {
 fn content_after_a_finish_reason_is_not_lost() {
     let got = blocks(&[delta(json!({"content": "a"})), finish("stop"), delta(json!({"content": "b"})), finish("stop")]);
     assert_eq!(got, [text("a"), text("b")]);
+    let tool = |arguments: &str| {
+        delta(json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}}]}))
+    };
+    assert_eq!(blocks(&[tool("{"), finish("tool_calls"), tool("}")]), [call("a", "f", "{}")]);
 }
 
 #[test]
