@@ -21,12 +21,14 @@ pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
     }
     let choices = value["choices"].as_array().filter(|choices| !choices.is_empty());
     let choices = choices.ok_or_else(|| wrong("has no choices"))?;
+    let mut choices: Vec<&Value> = choices.iter().collect();
+    choices.sort_by_key(|choice| choice["index"].as_u64());
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
     Ok(Answer {
         id: text("id"),
         model: text("model"),
         created: value["created"].as_u64().filter(|created| *created > 0),
-        choices: choices.iter().map(choice).collect::<Result<_, _>>()?,
+        choices: choices.into_iter().map(choice).collect::<Result<_, _>>()?,
         usage: usage::decode(&value),
         service_tier: value["service_tier"].as_str().map(str::to_owned),
     })
@@ -191,6 +193,13 @@ mod tests {
         assert_eq!(answer.choices[0].logprobs, Some(json!({"content": []})));
         assert_eq!(answer.choices[1].blocks, [Block::Refusal("no".into())]);
         assert_eq!(answer.choices[1].stop.as_ref().unwrap().reason, StopReason::Refusal);
+    }
+
+    #[test]
+    fn choices_stand_in_the_order_of_their_indexes() {
+        let choice = |index: u64, text: &str| json!({"index": index, "message": {"content": text}});
+        let answer = read(json!({"choices": [choice(1, "b"), choice(0, "a")]})).unwrap();
+        assert_eq!(answer.choices[0].blocks, [plain("a")]);
     }
 
     #[test]
