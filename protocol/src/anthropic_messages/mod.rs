@@ -15,6 +15,9 @@ mod stream_decode;
 mod stream_encode;
 mod usage;
 
+#[cfg(test)]
+mod properties;
+
 pub use answer_decode::decode_answer;
 pub use answer_encode::encode_answer;
 pub use count::{decode_count, encode_count};

@@ -100,6 +100,7 @@ impl StreamDecoder {
                 }
             }
             "message_delta" => self.message_delta(fields, out),
+            "message_stop" if !self.started => self.fail(broken("the upstream's stream holds no message"), out),
             "message_stop" => self.finish(out),
             "ping" => out.push(Event::Ping),
             "error" => self.fail(error::of_event(fields), out),

@@ -51,7 +51,7 @@ fn counted(fields: &Map<String, Value>) -> Usage {
     let hour = within("cache_creation", "ephemeral_1h_input_tokens").unwrap_or(0);
     let five_minutes = within("cache_creation", "ephemeral_5m_input_tokens").unwrap_or(0);
     // The sum may be newer than its parts: a stream repeats it alone.
-    let written = count("cache_creation_input_tokens").unwrap_or(0).max(hour + five_minutes);
+    let written = count("cache_creation_input_tokens").unwrap_or(0).max(hour.saturating_add(five_minutes));
     let output = count("output_tokens").unwrap_or(0);
     Usage {
         input: count("input_tokens").unwrap_or(0),
@@ -71,12 +71,16 @@ fn server_tools(value: Option<&Value>) -> BTreeMap<String, u64> {
 }
 
 fn add(usage: &mut Usage, more: &Usage) {
-    usage.input += more.input;
-    usage.cache_read += more.cache_read;
-    usage.cache_write_5m += more.cache_write_5m;
-    usage.cache_write_1h += more.cache_write_1h;
-    usage.output += more.output;
-    usage.reasoning += more.reasoning;
+    for (sum, count) in [
+        (&mut usage.input, more.input),
+        (&mut usage.cache_read, more.cache_read),
+        (&mut usage.cache_write_5m, more.cache_write_5m),
+        (&mut usage.cache_write_1h, more.cache_write_1h),
+        (&mut usage.output, more.output),
+        (&mut usage.reasoning, more.reasoning),
+    ] {
+        *sum = sum.saturating_add(count);
+    }
 }
 
 /// Usage for the wire.

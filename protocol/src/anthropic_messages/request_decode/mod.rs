@@ -5,6 +5,7 @@ mod blocks;
 mod tools;
 mod turns;
 
+use indexmap::{IndexMap, map::Entry};
 use serde_json::Value;
 
 use crate::{
@@ -15,27 +16,43 @@ use crate::{
     },
 };
 
-/// Fields without a canonical place, as they are met. A path is kept once, whatever the number of its places.
+/// Fields without a canonical place, as they are met. A path is kept once, whatever the number of its places, with the
+/// gravest of its classes.
 #[derive(Debug, Default)]
 pub(super) struct Others {
-    fields: Vec<OtherField>,
+    fields: IndexMap<String, OtherField>,
     /// Tools that are declared within the conversation.
-    pub(super) late_tools: Vec<Tool>,
+    late_tools: Vec<Tool>,
 }
 
 impl Others {
-    pub(super) fn add(&mut self, path: &str, value: Value, class: FieldClass) {
-        let path = plain(path);
-        if !self.fields.iter().any(|field| field.path == path && field.class == class) {
-            self.fields.push(OtherField { path, value, class });
+    fn add(&mut self, path: &str, value: Value, class: FieldClass) {
+        match self.fields.entry(plain(path)) {
+            Entry::Vacant(entry) => {
+                let path = entry.key().clone();
+                entry.insert(OtherField { path, value, class });
+            }
+            Entry::Occupied(mut entry) if gravity(class) > gravity(entry.get().class) => {
+                let field = entry.get_mut();
+                (field.value, field.class) = (value, class);
+            }
+            Entry::Occupied(_) => {}
         }
     }
 
     /// Everything that is left of an object.
-    pub(super) fn rest(&mut self, fields: Fields, class: FieldClass) {
+    fn rest(&mut self, fields: Fields, class: FieldClass) {
         for (path, value) in fields.rest() {
             self.add(&path, value, class);
         }
+    }
+}
+
+fn gravity(class: FieldClass) -> u8 {
+    match class {
+        FieldClass::Silent => 0,
+        FieldClass::Drop => 1,
+        FieldClass::Refuse => 2,
     }
 }
 
@@ -150,7 +167,7 @@ fn budget(thinking: &mut Fields) -> Result<u64, Refusal> {
 fn metadata(fields: &mut Fields) -> Result<(EndUser, serde_json::Map<String, Value>), Refusal> {
     let Some(mut metadata) = fields.object("metadata")? else { return Ok(Default::default()) };
     let end_user = EndUser { user_id: metadata.text("user_id")?, ..EndUser::default() };
-    let rest = metadata.rest().map(|(path, value)| (path["metadata.".len()..].to_owned(), value)).collect();
+    let rest = metadata.rest().map(|(path, value)| (path.trim_start_matches("metadata.").to_owned(), value)).collect();
     Ok((end_user, rest))
 }
 
@@ -165,7 +182,7 @@ fn classified(fields: Fields, mut others: Others) -> Vec<OtherField> {
             }
         }
     }
-    others.fields
+    others.fields.into_values().collect()
 }
 
 fn class_of(name: &str, value: &Value) -> FieldClass {

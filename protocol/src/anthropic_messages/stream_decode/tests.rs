@@ -183,6 +183,12 @@ fn an_end_without_its_marker_is_an_error() {
 }
 
 #[test]
+fn an_end_without_a_beginning_is_an_error() {
+    let events = events(&[json!({"type": "message_stop"})]);
+    assert!(matches!(events.as_slice(), [Event::Error(_)]));
+}
+
+#[test]
 fn an_error_event_ends_the_stream() {
     let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
     let events = events(&[start(), error, json!({"type": "message_stop"})]);
