@@ -4,6 +4,7 @@
 //! way the pipe says when the answer has begun, when it has ended and whether it failed, and what was learnt of it. It
 //! knows no clock and no connection: timeouts and keep-alives are its owner's.
 
+mod checked;
 mod cross;
 mod tally;
 
@@ -17,6 +18,8 @@ use crate::{
     usage::Usage,
     watch::{StreamWatch, WholeWatch},
 };
+use checked::Checked;
+pub use checked::Wanted;
 use cross::Cross;
 pub(crate) use tally::Tally;
 
@@ -29,6 +32,8 @@ pub enum Pipe {
     SameWhole(Box<WholeWatch>),
     /// An answer in another shape.
     Cross(Box<Cross>),
+    /// An answer that is no conversation's.
+    Checked(Box<Checked>),
 }
 
 /// How far an answer has come.
@@ -79,12 +84,18 @@ impl Pipe {
         Pipe::Cross(Box::new(Cross::new(from, to, streamed, context)))
     }
 
+    /// An answer that is no conversation's and passes untranslated.
+    pub fn checked(wanted: Wanted) -> Pipe {
+        Pipe::Checked(Box::new(Checked::new(wanted)))
+    }
+
     /// Takes the next bytes of the upstream's body; the caller's are appended to `out`. After a failure all is ignored.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Seen {
         match self {
             Pipe::SameStream(watch) => watch.push(chunk, out),
             Pipe::SameWhole(watch) => watch.push(chunk, out),
             Pipe::Cross(cross) => cross.push(&chunk, out),
+            Pipe::Checked(checked) => checked.push(&chunk),
         }
     }
 
@@ -94,6 +105,7 @@ impl Pipe {
             Pipe::SameStream(watch) => watch.end(out),
             Pipe::SameWhole(watch) => watch.end(),
             Pipe::Cross(cross) => cross.end(out),
+            Pipe::Checked(checked) => checked.end(out),
         }
     }
 
@@ -103,6 +115,7 @@ impl Pipe {
             Pipe::SameStream(watch) => watch.facts(),
             Pipe::SameWhole(watch) => watch.facts(),
             Pipe::Cross(cross) => cross.facts(),
+            Pipe::Checked(checked) => checked.facts(),
         }
     }
 }

@@ -10,6 +10,10 @@ pub struct Surface {
     pub models: &'static str,
     /// Where it takes messages, below the base URL.
     pub messages: &'static str,
+    /// Where it counts tokens, below the base URL; absent: it does not.
+    pub count_tokens: Option<&'static str>,
+    /// Where it embeds texts, below the base URL; absent: it does not.
+    pub embeddings: Option<&'static str>,
     /// Headers without which it answers no request of Relay's own; lower case.
     pub headers: &'static [(&'static str, &'static str)],
     /// The headers that tell what is left.
@@ -40,6 +44,8 @@ const fn long(reset: &'static str) -> QuotaHeaders {
 static OPENAI_CHAT: Surface = Surface {
     models: "/models",
     messages: "/chat/completions",
+    count_tokens: None,
+    embeddings: Some("/embeddings"),
     headers: &[],
     quotas: &[
         counter("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
@@ -51,6 +57,8 @@ static OPENAI_CHAT: Surface = Surface {
 static ANTHROPIC_MESSAGES: Surface = Surface {
     models: "/models",
     messages: "/messages",
+    count_tokens: Some("/messages/count_tokens"),
+    embeddings: None,
     headers: &[("anthropic-version", "2023-06-01")],
     quotas: &[
         counter(
