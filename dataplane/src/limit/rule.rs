@@ -110,6 +110,21 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// Every rule that can be set.
+    pub const ALL: [Rule; 11] = [
+        Rule::Rate { counted: Counted::Requests, span: Span::Minute },
+        Rule::Rate { counted: Counted::Requests, span: Span::Day },
+        Rule::Rate { counted: Counted::Tokens, span: Span::Minute },
+        Rule::Rate { counted: Counted::Tokens, span: Span::Day },
+        Rule::Rate { counted: Counted::InputTokens, span: Span::Minute },
+        Rule::Rate { counted: Counted::OutputTokens, span: Span::Minute },
+        Rule::Concurrency,
+        Rule::Budget(Period::Day),
+        Rule::Budget(Period::Week),
+        Rule::Budget(Period::Month),
+        Rule::Budget(Period::Total),
+    ];
+
     /// Its label in metrics and records.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -26,8 +26,8 @@ pub struct Terms<'a> {
     pub relay_key: &'a RelayKey,
     /// Every policy of the key.
     pub policies: &'a [PolicyTerms<'a>],
-    /// The public id of the model.
-    pub model: &'a str,
+    /// The public id of the model; absent: limits of single models are left out.
+    pub model: Option<&'a str>,
 }
 
 /// A policy of the key.
@@ -84,8 +84,9 @@ pub fn caller_scopes(terms: &Terms<'_>, expected: Expected) -> Vec<ScopeClaim> {
         let sharer = sharer(of.policy.limit_scope, terms.key);
         let name = Scope::Policy { policy: of.name.clone(), sharer: sharer.clone() };
         scopes.push(scope(name, &of.policy.limits, &of.policy.budgets, expected));
-        if let Some(limits) = model_limits(of, terms.model) {
-            let name = Scope::Model { policy: of.name.clone(), sharer, model: terms.model.to_owned() };
+        let limited = terms.model.and_then(|model| Some((model, model_limits(of, model)?)));
+        if let Some((model, limits)) = limited {
+            let name = Scope::Model { policy: of.name.clone(), sharer, model: model.to_owned() };
             scopes.push(scope(name, &limits, &[], expected));
         }
     }

@@ -27,7 +27,7 @@ fn relay_key(tpm: u64) -> RelayKey {
 
 fn request(estimator: &Estimator, relay_key: &RelayKey, sizes: &Sizes) -> Claims {
     let name = ObjectRef::new("team", "a");
-    let terms = Terms { key: &name, relay_key, policies: &[], model: "gpt-5" };
+    let terms = Terms { key: &name, relay_key, policies: &[], model: Some("gpt-5") };
     let estimate = estimator.estimate(&name, "gpt-5", sizes);
     let expected = Expected { input: estimate.input, output: estimate.output, cost: NanoUsd(0) };
     claims_of(&terms, &[], expected, 1)

@@ -67,12 +67,12 @@ fn under(policy: &Policy, expected: Expected) -> Vec<ScopeClaim> {
     let globs: Vec<_> = policy.per_model.iter().map(|row| matcher(&row.matches)).collect();
     let of = PolicyTerms { name: &team("p"), policy, per_model: &globs };
     let relay_key = relay_key(Limits::default(), None);
-    caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: "gpt-5" }, expected)
+    caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: Some("gpt-5") }, expected)
 }
 
 fn of_key(limits: Limits, expected: Expected) -> Vec<ScopeClaim> {
     let relay_key = relay_key(limits, None);
-    caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: "gpt-5" }, expected)
+    caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") }, expected)
 }
 
 fn matcher(glob: &str) -> GlobMatcher {
@@ -134,7 +134,7 @@ fn the_key_and_every_policy_are_charged() {
     let (p, q) = (team("p"), ObjectRef::new("catalog", "q"));
     let policies = [&one, &two].into_iter().zip([&p, &q]);
     let policies: Vec<_> = policies.map(|(policy, name)| PolicyTerms { name, policy, per_model: &[] }).collect();
-    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &policies, model: "gpt-5" };
+    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &policies, model: Some("gpt-5") };
     let scopes: Vec<_> = caller_scopes(&terms, SMALL).iter().map(|claim| (*claim.scope).clone()).collect();
     let expected = [
         Scope::RelayKey(team("a")),
@@ -150,6 +150,16 @@ fn a_model_has_counters_of_its_own_within_the_policy() {
     let scope = Scope::Model { policy: team("p"), sharer: by_key(), model: "gpt-5".into() };
     assert_eq!(*claims[1].scope, scope);
     assert_eq!(claims[1].rates, [rate(Counted::Tokens, Span::Minute, 500, 100)]);
+}
+
+#[test]
+fn without_a_model_the_limits_of_single_models_are_left_out() {
+    let policy = policy(rpm(9), LimitScope::PerKey, &[("*", tpm(500))]);
+    let (globs, relay_key) = ([matcher("*")], relay_key(Limits::default(), None));
+    let of = PolicyTerms { name: &team("p"), policy: &policy, per_model: &globs };
+    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: None };
+    let scopes: Vec<_> = caller_scopes(&terms, SMALL).iter().map(|claim| claim.scope.kind()).collect();
+    assert_eq!(scopes, ["policy"]);
 }
 
 #[test]
@@ -189,7 +199,7 @@ fn the_bucket_holds_its_burst_too() {
 #[test]
 fn a_budget_claims_the_expected_cost_and_keeps_its_calendar() {
     let relay_key = relay_key(Limits::default(), Some(budget(1_000)));
-    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: "gpt-5" };
+    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") };
     let expected = BudgetClaim {
         period: Period::Month,
         timezone: "Europe/Berlin".into(),
@@ -213,7 +223,7 @@ fn candidates_claim_of_their_key_and_of_their_host_in_the_given_order() {
         CandidateTerms { host: (&h, &none), key: None },
     ];
     let relay_key = relay_key(Limits::default(), None);
-    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: "gpt-5" };
+    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") };
     let claims = claims(&terms, &candidates, SMALL, 2);
     let names = |claim: &CandidateClaim| claim.scopes.iter().map(|claim| (*claim.scope).clone()).collect::<Vec<_>>();
     let (host, k1, k2) = (Scope::Host(h), Scope::HostKey(k1), Scope::HostKey(k2));

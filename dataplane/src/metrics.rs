@@ -1,0 +1,411 @@
+//! Every metric of the data plane, in one struct, registered before the first request.
+//!
+//! Labels come from closed sets or from the table; names beyond a bound are counted as `other`, so that no caller can
+//! grow the registry. What is counted when is decided by those who call.
+
+mod labels;
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeMetric, MetricEncoder, text},
+    metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Metric, Registry, Unit},
+};
+use table::{ObjectRef, RoutingTable, WireShape};
+
+use self::labels::{
+    AttemptLabels, BreakerLabels, CostLabels, DurationLabels, ErrorLabels, LossLabels, Name, ObjectLabels,
+    RefusalLabels, RequestLabels, TableLabels, TokenLabels,
+};
+use crate::{
+    limit::rule::{Rule, RuleRef},
+    meter::record::{AttemptOutcome, Loss},
+};
+use protocol::usage::Usage;
+
+/// Names of models and of hosts that get series of their own at most, each.
+const MOST_NAMES: usize = 5_000;
+
+/// Counts in a family of series.
+type Counters<L> = Family<L, Counter>;
+
+/// Every metric of the data plane. Cheap to use from any thread; a scrape does not stop anyone.
+pub struct Metrics {
+    registry: Registry,
+    models: Names,
+    hosts: Names,
+    requests: Counters<RequestLabels>,
+    tokens: Counters<TokenLabels>,
+    cost: Counters<CostLabels>,
+    unpriced: Counters<CostLabels>,
+    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    first_content: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    overhead: Histogram,
+    attempts: Counters<AttemptLabels>,
+    breakers: Family<BreakerLabels, Gauge>,
+    host_keys: Mutex<BTreeSet<ObjectRef>>,
+    refusals: Counters<RefusalLabels>,
+    budget_alerts: Counters<RefusalLabels>,
+    estimate_error: Family<ErrorLabels, Histogram, fn() -> Histogram>,
+    losses: Counters<LossLabels>,
+    table_info: Family<TableLabels, Gauge>,
+    table_objects: Family<ObjectLabels, Gauge>,
+    table_loaded: Gauge<f64, AtomicU64>,
+    /// Requests that were begun and are not over.
+    pub requests_in_flight: Gauge,
+    /// Reservations that are neither settled nor given back.
+    pub reservations_live: Gauge,
+    /// Client connections that are open.
+    pub connections_open: Gauge,
+    /// Streamed answers that are under way.
+    pub streams_open: Gauge,
+    /// Usage records that reached their sink.
+    pub usage_records_written: Counter,
+    /// Usage records that were lost: the queue was full, or the sink failed to the end.
+    pub usage_records_dropped: Counter,
+    /// Failed attempts to open or write the sink.
+    pub usage_sink_errors: Counter,
+}
+
+/// The state of a host key's breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// The key is used.
+    Closed,
+    /// The key is probed, or used little.
+    HalfOpen,
+    /// The key is not used.
+    Open,
+}
+
+/// A request that is over, as far as metrics count it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestOver<'a> {
+    /// The caller's shape; absent: it was not recognised.
+    pub shape: Option<WireShape>,
+    /// The public model id; absent: it was not resolved. Only names of the table, never the caller's own.
+    pub model: Option<&'a str>,
+    /// The host that answered.
+    pub host: Option<&'a ObjectRef>,
+    /// The HTTP status that the caller saw.
+    pub status: u16,
+    /// From the request's first byte to the answer's last.
+    pub duration: Duration,
+    /// Until the first content; absent: there was none.
+    pub first_content: Option<Duration>,
+    /// The part of it that was spent within Relay; absent: not measured.
+    pub overhead: Option<Duration>,
+}
+
+impl Metrics {
+    /// All families, registered and without a single request.
+    pub fn new() -> Self {
+        let mut metrics = Self::unregistered();
+        metrics.register_requests();
+        metrics.register_limits();
+        metrics.register_rest();
+        metrics.show_closed_sets();
+        metrics
+    }
+
+    /// Prometheus' and OpenMetrics' text format.
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry).expect("writing to a string does not fail");
+        page
+    }
+
+    /// A request is over.
+    pub fn request_over(&self, over: &RequestOver<'_>) {
+        let (shape, model) = (labels::shape(over.shape), self.models.of(over.model));
+        let host = self.hosts.of(over.host.map(ToString::to_string).as_deref());
+        let labels = RequestLabels { shape, model: model.clone(), host, status: labels::status(over.status) };
+        self.requests.get_or_create(&labels).inc();
+        let labels = DurationLabels { shape, model };
+        self.durations.get_or_create(&labels).observe(over.duration.as_secs_f64());
+        if let Some(first_content) = over.first_content {
+            self.first_content.get_or_create(&labels).observe(first_content.as_secs_f64());
+        }
+        if let Some(overhead) = over.overhead {
+            self.overhead.observe(overhead.as_secs_f64());
+        }
+    }
+
+    /// Tokens of an answer. Reasoning and sound are parts of input and output, shown beside them.
+    pub fn tokens(&self, model: Option<&str>, usage: &Usage) {
+        let model = self.models.of(model);
+        let kinds = [
+            ("input", usage.input),
+            ("cache_read", usage.cache_read),
+            ("cache_write_5m", usage.cache_write_5m),
+            ("cache_write_1h", usage.cache_write_1h),
+            ("output", usage.output),
+            ("reasoning", usage.reasoning),
+            ("audio_input", usage.audio_input),
+            ("audio_output", usage.audio_output),
+        ];
+        for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
+            self.tokens.get_or_create(&TokenLabels { model: model.clone(), kind }).inc_by(count);
+        }
+    }
+
+    /// What an answer cost; absent: nobody knows.
+    pub fn cost(&self, model: Option<&str>, cost: Option<table::NanoUsd>) {
+        let labels = CostLabels { model: self.models.of(model) };
+        match cost {
+            Some(cost) => self.cost.get_or_create(&labels).inc_by(cost.0),
+            None => self.unpriced.get_or_create(&labels).inc(),
+        };
+    }
+
+    /// An attempt is over.
+    pub fn attempt(&self, host: &ObjectRef, outcome: AttemptOutcome) {
+        let host = self.hosts.of(Some(&host.to_string()));
+        self.attempts.get_or_create(&AttemptLabels { host, outcome: outcome.as_str() }).inc();
+    }
+
+    /// The breaker of a host key changed its state.
+    pub fn breaker(&self, host_key: &ObjectRef, state: BreakerState) {
+        if !self.host_keys.lock().contains(host_key) {
+            // Late news of a key that is no longer in the table.
+            return;
+        }
+        let labels = BreakerLabels { host_key: host_key.to_string() };
+        self.breakers.get_or_create(&labels).set(match state {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
+    }
+
+    /// A rule refused a request.
+    pub fn refused(&self, rule: &RuleRef) {
+        self.refusals.get_or_create(&refusal(rule.scope.kind(), rule.rule)).inc();
+    }
+
+    /// A request went on though much of a budget is spent.
+    pub fn budget_alert(&self, rule: &RuleRef) {
+        self.budget_alerts.get_or_create(&refusal(rule.scope.kind(), rule.rule)).inc();
+    }
+
+    /// How far an estimate was off: what was used, divided by what was thought. An estimate of zero is not counted.
+    pub fn estimate(&self, kind: EstimateKind, thought: u64, used: u64) {
+        if thought > 0 {
+            let kind = kind.as_str();
+            self.estimate_error.get_or_create(&ErrorLabels { kind }).observe(used as f64 / thought as f64);
+        }
+    }
+
+    /// A field was lost in translation.
+    pub fn loss(&self, loss: &Loss) {
+        self.losses.get_or_create(&LossLabels { field: labels::loss_field(&loss.field), kind: loss.kind }).inc();
+    }
+
+    /// A table is in effect. Series of host keys that it does not name end.
+    pub fn table_loaded(&self, table: &RoutingTable, at: jiff::Timestamp) {
+        self.table_info.clear();
+        self.table_info.get_or_create(&TableLabels { digest: table.digest().to_string() }).set(1);
+        let objects = [
+            ("Host", table.hosts.len()),
+            ("Model", table.models.len()),
+            ("HostKey", table.host_keys.len()),
+            ("RelayKey", table.relay_keys.len()),
+            ("Policy", table.policies.len()),
+        ];
+        for (kind, count) in objects {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.table_objects.get_or_create(&ObjectLabels { kind }).set(count);
+        }
+        self.table_loaded.set(at.as_millisecond() as f64 / 1_000.0);
+        self.follow_host_keys(table);
+    }
+
+    /// Host keys that are new are shown as closed; states of those that stay, stay.
+    fn follow_host_keys(&self, table: &RoutingTable) {
+        let mut shown = self.host_keys.lock();
+        for gone in shown.iter().filter(|shown| !table.host_keys.contains_key(*shown)) {
+            self.breakers.remove(&BreakerLabels { host_key: gone.to_string() });
+        }
+        for new in table.host_keys.keys().filter(|key| !shown.contains(*key)) {
+            self.breakers.get_or_create(&BreakerLabels { host_key: new.to_string() }).set(0);
+        }
+        *shown = table.host_keys.keys().cloned().collect();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Which part of an estimate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EstimateKind {
+    /// Tokens of the input.
+    Input,
+    /// Tokens of the output.
+    Output,
+}
+
+impl EstimateKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            EstimateKind::Input => "input",
+            EstimateKind::Output => "output",
+        }
+    }
+}
+
+fn refusal(scope: &'static str, rule: Rule) -> RefusalLabels {
+    RefusalLabels { scope, rule: rule.as_str() }
+}
+
+/// Names that have series of their own, up to a bound.
+#[derive(Debug, Default)]
+struct Names(Mutex<HashSet<Arc<str>>>);
+
+impl Names {
+    fn of(&self, name: Option<&str>) -> Name {
+        let Some(name) = name else { return Name::none() };
+        let mut known = self.0.lock();
+        if let Some(known) = known.get(name) {
+            return Name(known.clone());
+        }
+        if known.len() >= MOST_NAMES {
+            return Name::other();
+        }
+        let name: Arc<str> = name.into();
+        known.insert(name.clone());
+        Name(name)
+    }
+}
+
+/// A metric whose name and help are shown before it has a series.
+#[derive(Debug)]
+struct Shown<M>(M);
+
+impl<M: EncodeMetric> EncodeMetric for Shown<M> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
+    }
+}
+
+/// Seconds, from a cached answer to a long chain of thought.
+fn seconds() -> Histogram {
+    Histogram::new([0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0])
+}
+
+/// Seconds that Relay itself takes.
+fn own_seconds() -> Histogram {
+    Histogram::new([0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0])
+}
+
+/// What was used, divided by what was thought.
+fn ratios() -> Histogram {
+    Histogram::new([0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0])
+}
+
+impl Metrics {
+    fn unregistered() -> Self {
+        Self {
+            registry: Registry::with_prefix("relay"),
+            models: Names::default(),
+            hosts: Names::default(),
+            requests: Family::default(),
+            tokens: Family::default(),
+            cost: Family::default(),
+            unpriced: Family::default(),
+            durations: Family::new_with_constructor(seconds),
+            first_content: Family::new_with_constructor(seconds),
+            overhead: own_seconds(),
+            attempts: Family::default(),
+            breakers: Family::default(),
+            host_keys: Mutex::default(),
+            refusals: Family::default(),
+            budget_alerts: Family::default(),
+            estimate_error: Family::new_with_constructor(ratios),
+            losses: Family::default(),
+            table_info: Family::default(),
+            table_objects: Family::default(),
+            table_loaded: Gauge::default(),
+            requests_in_flight: Gauge::default(),
+            reservations_live: Gauge::default(),
+            connections_open: Gauge::default(),
+            streams_open: Gauge::default(),
+            usage_records_written: Counter::default(),
+            usage_records_dropped: Counter::default(),
+            usage_sink_errors: Counter::default(),
+        }
+    }
+
+    fn show(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register(name, help, Shown(metric));
+    }
+
+    fn show_seconds(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register_with_unit(name, help, Unit::Seconds, Shown(metric));
+    }
+
+    fn register_requests(&mut self) {
+        self.show("requests", "Requests that are over, by what the caller saw", self.requests.clone());
+        self.show("tokens", "Tokens of answers; reasoning and audio are parts of the others", self.tokens.clone());
+        self.show("cost_nano_usd", "What answers cost, in billionths of a US dollar", self.cost.clone());
+        self.show("unpriced_requests", "Answers whose cost nobody knows", self.unpriced.clone());
+        self.show_seconds("request_duration", "From the request to the end of its answer", self.durations.clone());
+        self.show_seconds("first_content", "From the request to its first content", self.first_content.clone());
+        self.show_seconds("overhead", "The part of a request that was spent within Relay", self.overhead.clone());
+        self.show("requests_in_flight", "Requests that are not over", self.requests_in_flight.clone());
+        self.show("streams_open", "Streamed answers that are under way", self.streams_open.clone());
+        self.show("connections_open", "Client connections", self.connections_open.clone());
+        self.show("attempts", "Attempts at upstreams, by outcome", self.attempts.clone());
+        self.show("breaker_state", "Breaker of a host key: 0 closed, 1 half open, 2 open", self.breakers.clone());
+        self.show("losses", "Fields lost or changed in translation", self.losses.clone());
+    }
+
+    fn register_limits(&mut self) {
+        self.show("limit_refusals", "Requests that a limit or budget refused", self.refusals.clone());
+        self.show("budget_alerts", "Requests under a budget of which much is spent", self.budget_alerts.clone());
+        self.show("limit_reservations_live", "Reservations that are not settled", self.reservations_live.clone());
+        let help = "Tokens used, divided by tokens estimated";
+        self.show("limit_estimate_error_ratio", help, self.estimate_error.clone());
+    }
+
+    fn register_rest(&mut self) {
+        self.show("usage_records_written", "Usage records that were written", self.usage_records_written.clone());
+        self.show("usage_records_dropped", "Usage records that were lost", self.usage_records_dropped.clone());
+        self.show("usage_sink_errors", "Failures to open or write the usage sink", self.usage_sink_errors.clone());
+        self.show("table_info", "The digest of the table in effect", self.table_info.clone());
+        self.show("table_objects", "Objects in the table in effect", self.table_objects.clone());
+        let help = "When the table in effect was loaded, in seconds since the epoch";
+        self.show("table_loaded_timestamp_seconds", help, self.table_loaded.clone());
+    }
+
+    /// Series whose labels are known beforehand start at zero, so that their first increase is seen as one.
+    fn show_closed_sets(&self) {
+        for rule in Rule::ALL {
+            for scope in ["relay_key", "policy", "model", "host_key", "host"] {
+                self.refusals.get_or_create_owned(&refusal(scope, rule));
+            }
+        }
+        for kind in [EstimateKind::Input, EstimateKind::Output] {
+            self.estimate_error.get_or_create_owned(&ErrorLabels { kind: kind.as_str() });
+        }
+        for kind in ["Host", "Model", "HostKey", "RelayKey", "Policy"] {
+            self.table_objects.get_or_create(&ObjectLabels { kind }).set(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

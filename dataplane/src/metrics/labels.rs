@@ -1,0 +1,171 @@
+//! The labels of metrics: closed sets, and names of the table.
+
+use std::{fmt::Write, sync::Arc};
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use table::WireShape;
+
+/// A name of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Name(pub(super) Arc<str>);
+
+impl Name {
+    /// There is none: the request did not come so far.
+    pub(super) fn none() -> Self {
+        Self("".into())
+    }
+
+    /// One of those beyond the bound.
+    pub(super) fn other() -> Self {
+        Self("other".into())
+    }
+}
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        encoder.write_str(&self.0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) shape: &'static str,
+    pub(super) model: Name,
+    pub(super) host: Name,
+    pub(super) status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DurationLabels {
+    pub(super) shape: &'static str,
+    pub(super) model: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TokenLabels {
+    pub(super) model: Name,
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CostLabels {
+    pub(super) model: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AttemptLabels {
+    pub(super) host: Name,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BreakerLabels {
+    pub(super) host_key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RefusalLabels {
+    pub(super) scope: &'static str,
+    pub(super) rule: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ErrorLabels {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LossLabels {
+    pub(super) field: &'static str,
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TableLabels {
+    pub(super) digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ObjectLabels {
+    pub(super) kind: &'static str,
+}
+
+pub(super) fn shape(shape: Option<WireShape>) -> &'static str {
+    match shape {
+        Some(WireShape::OpenaiChat) => "openai-chat",
+        Some(WireShape::AnthropicMessages) => "anthropic-messages",
+        None => "",
+    }
+}
+
+pub(super) fn status(status: u16) -> &'static str {
+    match status {
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        429 => "429",
+        400..=499 => "4xx",
+        500..=599 => "5xx",
+        _ => "other",
+    }
+}
+
+/// The field of the shape that a path begins with, where it is one that the shapes are known to have.
+pub(super) fn loss_field(path: &str) -> &'static str {
+    let end = path.find(['.', '[']).unwrap_or(path.len());
+    let known = LOSS_FIELDS.iter().find(|known| **known == &path[..end]);
+    known.copied().unwrap_or("other")
+}
+
+/// Fields at the top of requests and answers, of both shapes.
+const LOSS_FIELDS: &[&str] = &[
+    "audio",
+    "cache_control",
+    "choices",
+    "container",
+    "content",
+    "context_management",
+    "error",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "inference_geo",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "mcp_servers",
+    "messages",
+    "metadata",
+    "modalities",
+    "n",
+    "output_config",
+    "output_format",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning",
+    "reasoning_effort",
+    "response_format",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "stop",
+    "stop_details",
+    "stop_sequences",
+    "store",
+    "stream_options",
+    "system",
+    "temperature",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "usage",
+    "user",
+    "verbosity",
+    "web_search_options",
+];

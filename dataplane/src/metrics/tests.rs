@@ -1,0 +1,140 @@
+use table::{NanoUsd, Row};
+
+use super::*;
+
+/// The sample lines of a metric, in the order of the page.
+fn samples(metrics: &Metrics, name: &str) -> Vec<String> {
+    let page = metrics.encode();
+    page.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_family_is_shown_before_the_first_request() {
+    let page = Metrics::new().encode();
+    for family in [
+        "requests",
+        "tokens",
+        "cost_nano_usd",
+        "unpriced_requests",
+        "request_duration_seconds",
+        "first_content_seconds",
+        "overhead_seconds",
+        "requests_in_flight",
+        "streams_open",
+        "connections_open",
+        "attempts",
+        "breaker_state",
+        "losses",
+        "limit_refusals",
+        "budget_alerts",
+        "limit_reservations_live",
+        "limit_estimate_error_ratio",
+        "usage_records_written",
+        "usage_records_dropped",
+        "usage_sink_errors",
+        "table_info",
+        "table_objects",
+        "table_loaded_timestamp_seconds",
+    ] {
+        assert!(page.contains(&format!("# TYPE relay_{family} ")), "{family}\n{page}");
+    }
+    assert!(page.ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_request_counts_by_shape_model_host_and_class_of_status() {
+    let metrics = Metrics::new();
+    metrics.request_over(&RequestOver {
+        shape: Some(WireShape::OpenaiChat),
+        model: Some("gpt-5"),
+        host: Some(&ObjectRef::new("catalog", "openai")),
+        status: 200,
+        duration: Duration::from_secs(3),
+        first_content: Some(Duration::from_millis(300)),
+        overhead: None,
+    });
+    let expected = r#"relay_requests_total{shape="openai-chat",model="gpt-5",host="catalog/openai",status="2xx"} 1"#;
+    assert_eq!(samples(&metrics, "relay_requests_total"), [expected]);
+    let sum = samples(&metrics, "relay_first_content_seconds_sum");
+    assert_eq!(sum, [r#"relay_first_content_seconds_sum{shape="openai-chat",model="gpt-5"} 0.3"#]);
+}
+
+#[test]
+fn names_beyond_the_bound_are_counted_together() {
+    let metrics = Metrics::new();
+    for model in 0..(MOST_NAMES + 100) {
+        metrics.cost(Some(&format!("model-{model}")), Some(NanoUsd(1)));
+    }
+    assert_eq!(samples(&metrics, "relay_cost_nano_usd_total").len(), MOST_NAMES + 1);
+    let other = samples(&metrics, r#"relay_cost_nano_usd_total{model="other"}"#);
+    assert_eq!(other, [r#"relay_cost_nano_usd_total{model="other"} 100"#]);
+}
+
+#[test]
+fn a_name_cannot_break_the_page() {
+    let metrics = Metrics::new();
+    metrics.cost(Some("a\"} 1\nrelay_fake 2"), Some(NanoUsd(1)));
+    assert_eq!(samples(&metrics, "relay_fake"), Vec::<String>::new());
+}
+
+#[test]
+fn a_lost_field_counts_by_a_name_that_is_known() {
+    let metrics = Metrics::new();
+    for field in ["tools[0].cache_control", "tools", "x_secret_of_a_caller"] {
+        metrics.loss(&Loss { kind: "dropped", field: field.into(), reason: String::new() });
+    }
+    let mut losses = samples(&metrics, "relay_losses_total");
+    losses.sort();
+    let expected = [
+        r#"relay_losses_total{field="other",kind="dropped"} 1"#,
+        r#"relay_losses_total{field="tools",kind="dropped"} 2"#,
+    ];
+    assert_eq!(losses, expected);
+}
+
+fn table(host_keys: &[&str]) -> RoutingTable {
+    let row = |name: &&str| (ObjectRef::new("catalog", *name), Row::Invalid { reason: "only its name matters".into() });
+    RoutingTable { host_keys: host_keys.iter().map(row).collect(), ..RoutingTable::default() }
+}
+
+#[test]
+fn a_new_table_replaces_the_digest_and_counts_objects() {
+    let metrics = Metrics::new();
+    let at = "2026-01-01T00:00:00Z".parse().expect("a valid time");
+    metrics.table_loaded(&table(&[]), at);
+    metrics.table_loaded(&table(&["one"]), at);
+    let digest = table(&["one"]).digest();
+    assert_eq!(samples(&metrics, "relay_table_info"), [format!("relay_table_info{{digest=\"{digest}\"}} 1")]);
+    assert_eq!(
+        samples(&metrics, r#"relay_table_objects{kind="HostKey"}"#),
+        [r#"relay_table_objects{kind="HostKey"} 1"#]
+    );
+    let loaded = samples(&metrics, "relay_table_loaded_timestamp_seconds");
+    assert_eq!(loaded, ["relay_table_loaded_timestamp_seconds 1767225600.0"]);
+}
+
+#[test]
+fn a_new_table_keeps_the_breakers_of_host_keys_that_stay() {
+    let metrics = Metrics::new();
+    let at = "2026-01-01T00:00:00Z".parse().expect("a valid time");
+    metrics.table_loaded(&table(&["gone", "stays"]), at);
+    for name in ["gone", "stays", "never-there"] {
+        metrics.breaker(&ObjectRef::new("catalog", name), BreakerState::Open);
+    }
+    metrics.table_loaded(&table(&["new", "stays"]), at);
+    let mut states = samples(&metrics, "relay_breaker_state{");
+    states.sort();
+    let expected =
+        [r#"relay_breaker_state{host_key="catalog/new"} 0"#, r#"relay_breaker_state{host_key="catalog/stays"} 2"#];
+    assert_eq!(states, expected);
+}
+
+#[test]
+fn an_estimate_of_nothing_has_no_error() {
+    let metrics = Metrics::new();
+    metrics.estimate(EstimateKind::Input, 0, 10);
+    metrics.estimate(EstimateKind::Output, 10, 5);
+    let sums = samples(&metrics, "relay_limit_estimate_error_ratio_sum");
+    assert!(sums.contains(&r#"relay_limit_estimate_error_ratio_sum{kind="output"} 0.5"#.to_owned()), "{sums:?}");
+    assert!(sums.contains(&r#"relay_limit_estimate_error_ratio_sum{kind="input"} 0.0"#.to_owned()), "{sums:?}");
+}
