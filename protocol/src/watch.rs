@@ -119,7 +119,7 @@ fn look(
     events.clear();
     decoder.frame(frame, events);
     events.iter().for_each(|event| tally.note(event));
-    let only_usage = hide_usage && matches!(events.as_slice(), [Event::Usage(_)] | [Event::Start(_), Event::Usage(_)]);
+    let only_usage = hide_usage && events.iter().all(|event| matches!(event, Event::Start(_) | Event::Usage(_)));
     if tally.has_failed() {
         Verdict::Stop
     } else if only_usage && is_usage_chunk(&frame.data) {
