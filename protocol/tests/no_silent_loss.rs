@@ -151,15 +151,7 @@ fn fate(from: WireShape, base: &Value, field: &Field, model: &TargetModel) -> Re
         return if named { Ok(Fate::Warned) } else { Err(format!("the warning names another field: {loss:?}")) };
     }
     let differs = with.body != without.body || with.headers != without.headers || with.back != without.back;
-    if !differs && std::env::var_os("DUMP").is_some() { for l in &with.losses { println!("DUMP {} <- {}", field.path, l.field); } }
-    let within = with.losses.iter().any(|loss| names(field, &loss.field));
-    Ok(if differs {
-        Fate::Carried
-    } else if within {
-        Fate::Warned
-    } else {
-        Fate::Silent
-    })
+    Ok(if differs { Fate::Carried } else { Fate::Silent })
 }
 
 fn names_refusal(field: &Field, refusal: &Refusal) -> Result<Fate, String> {

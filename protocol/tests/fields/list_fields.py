@@ -181,6 +181,8 @@ class Lister:
 
     def list(self, element, path, base, pointer, inside):
         for choice in choices(element):
+            if hasattr(choice, "model_fields"):
+                continue  # a block of an answer, which the SDK takes as well
             if not typing_extensions.is_typeddict(choice):
                 self.add(path, base, pointer, self.override(path) or [self.sample(choice, path)])
                 continue

@@ -122,6 +122,9 @@ fn output_config(fields: &mut Fields, others: &mut Others) -> Result<(Option<Out
     let Some(mut config) = fields.object("output_config")? else { return Ok((older, None)) };
     let effort = config.text("effort")?;
     let format = output_format(config.object("format")?, others)?;
+    if let Some(budget) = config.take("task_budget") {
+        others.add(&config.path("task_budget"), budget, FieldClass::Drop);
+    }
     others.rest(config, FieldClass::Silent);
     Ok((format.or(older), effort))
 }
@@ -191,7 +194,9 @@ fn class_of(name: &str, value: &Value) -> FieldClass {
         "container" | "inference_geo" | "thread" | "compaction" | "safeguards" => FieldClass::Refuse,
         "mcp_servers" | "skills" if value.as_array().is_none_or(|list| !list.is_empty()) => FieldClass::Refuse,
         "speed" if value == "standard" => FieldClass::Silent,
-        "speed" | "fallbacks" | "fallback_credit_token" | "billing_policy" | "user_profile_id" => FieldClass::Drop,
+        "speed" | "fallbacks" | "fallback_credit_token" | "billing_policy" | "user_profile_id" | "workspace_id" => {
+            FieldClass::Drop
+        }
         _ => FieldClass::Silent,
     }
 }

@@ -33,12 +33,14 @@ pub(super) fn turns(fields: &mut Fields, others: &mut Others) -> Result<Vec<Turn
 fn message_turns(message: Value, path: &str, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
     let mut message = Fields::of(message, path)?;
     let role = message.required_text("role")?;
+    if role == "system" {
+        return system_turns(message, others);
+    }
     let content = message.required("content")?;
     let content_path = message.path("content");
     let turns = match role.as_str() {
         "user" => by_speaker(blocks::parts(content, &content_path, others)?),
         "assistant" => vec![turn(Role::Assistant, blocks::parts(content, &content_path, others)?)],
-        "system" => vec![turn(Role::System, system_parts(content, &content_path, others)?)],
         _ => {
             let path = message.path("role");
             let message = format!("`{path}` must be `user`, `assistant` or `system`, not `{role}`");
@@ -46,6 +48,24 @@ fn message_turns(message: Value, path: &str, others: &mut Others) -> Result<Vec<
         }
     };
     others.rest(message, FieldClass::Silent);
+    Ok(turns)
+}
+
+/// A system message within the conversation: it may say nothing and only change how the turns after it are answered.
+fn system_turns(mut message: Fields, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
+    let content_path = message.path("content");
+    let turns = match message.take("content") {
+        Some(content) => vec![turn(Role::System, system_parts(content, &content_path, others)?)],
+        None => Vec::new(),
+    };
+    for (path, value) in message.rest() {
+        let class = match path.rsplit('.').next() {
+            Some("output_config") => FieldClass::Drop,
+            Some("clear_at") if value != "never" => FieldClass::Drop,
+            _ => FieldClass::Silent,
+        };
+        others.add(&path, value, class);
+    }
     Ok(turns)
 }
 
@@ -107,6 +127,18 @@ mod tests {
 
     fn roles(turns: &[Turn]) -> Vec<Role> {
         turns.iter().map(|turn| turn.role).collect()
+    }
+
+    #[test]
+    fn a_system_message_that_only_changes_the_effort_says_nothing_and_is_told() {
+        let (turns, others) = decode(json!({"messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "system", "output_config": {"effort": "low"}, "clear_at": "never"},
+        ]}));
+        assert_eq!(roles(&turns), [Role::User]);
+        let classes: Vec<_> = others.fields.iter().map(|field| (field.path.as_str(), field.class)).collect();
+        let expected = [("messages.clear_at", FieldClass::Silent), ("messages.output_config", FieldClass::Drop)];
+        assert_eq!(classes, expected);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn tools(
     }
     if sent.is_empty() {
         if matches!(scope.request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_))) {
-            losses.push(Loss::dropped("tool_choice", "there are no tools to choose from"));
+            losses.push(Loss::dropped(choice_word(scope), "there are no tools to choose from"));
         }
         return Ok(());
     }
@@ -135,8 +135,13 @@ fn forced(scope: Scope, thinks: bool, choice: Value, losses: &mut Vec<Loss>) -> 
         (false, false, _) => "the model cannot be made to call a tool: it decides",
         (false, true, true) => "the model cannot be made to call a tool while it thinks: it decides",
     };
-    losses.push(Loss::approximated("tool_choice", why));
+    losses.push(Loss::approximated(choice_word(scope), why));
     json!({"type": "auto"})
+}
+
+/// What the caller calls the choice of a tool.
+fn choice_word(scope: Scope<'_>) -> &'static str {
+    if scope.request.legacy_functions { "function_call" } else { "tool_choice" }
 }
 
 #[cfg(test)]
