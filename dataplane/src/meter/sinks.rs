@@ -5,14 +5,14 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread::{self, Thread},
     time::{Duration, Instant},
 };
 
@@ -33,6 +33,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a file is kept open: after this it is opened anew, so that it may be moved away.
 const REOPEN: Duration = Duration::from_secs(1);
 
+/// How long sinks that are dropped without being closed may still write.
+const AT_DROP: Duration = Duration::from_secs(5);
+
 /// Where usage records go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -47,9 +50,16 @@ pub enum Target {
 /// The way to the sink.
 pub struct Sinks {
     queue: Mutex<Option<SyncSender<Record>>>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<Running>>,
     closing: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
+}
+
+/// The thread that writes.
+struct Running {
+    thread: Thread,
+    /// Disconnected when it has ended.
+    ended: Receiver<()>,
 }
 
 impl Sinks {
@@ -61,7 +71,16 @@ impl Sinks {
             Target::Stdout => Self::writing(|| Ok(Box::new(io::stdout())), "stdout".into(), metrics, QUEUE, RETRY),
             Target::File(path) => {
                 let name = path.display().to_string();
-                Self::writing(move || Ok(Box::new(append(&path)?)), name, metrics, QUEUE, RETRY)
+                let mut first = true;
+                let open = move || {
+                    let mut file = append(&path)?;
+                    if first {
+                        end_line(&mut file)?;
+                        first = false;
+                    }
+                    Ok(Box::new(file) as Box<dyn Write>)
+                };
+                Self::writing(open, name, metrics, QUEUE, RETRY)
             }
         }
     }
@@ -80,9 +99,16 @@ impl Sinks {
         let (queue, records) = sync_channel(capacity);
         let closing = Arc::new(AtomicBool::new(false));
         let (counts, closed) = (metrics.clone(), closing.clone());
-        let run = move || Writer::new(open, name, counts, closed, retry).run(&records);
+        let (end, ended) = sync_channel(0);
+        let run = move || {
+            let _end: SyncSender<()> = end;
+            Writer::new(open, name, counts, closed, retry).run(&records);
+        };
         match thread::Builder::new().name("relay-usage".into()).spawn(run) {
-            Ok(writer) => Self { queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(writer)), closing, metrics },
+            Ok(writer) => {
+                let running = Running { thread: writer.thread().clone(), ended };
+                Self { queue: Mutex::new(Some(queue)), writer: Mutex::new(Some(running)), closing, metrics }
+            }
             Err(error) => {
                 tracing::error!(%error, "no usage record is kept: the thread that writes them could not be started");
                 Self::idle(metrics)
@@ -102,27 +128,37 @@ impl Sinks {
         }
     }
 
-    /// Writes what is queued and stops. Blocks until that is done; a sink that fails gets one more try. Records that
-    /// come later are ignored.
-    pub fn close(&self) {
+    /// Writes what is queued and stops. Blocks until that is done or the time is up (then it logs that records may be
+    /// lost: whoever reads them does not keep up). A sink that fails gets one more try. Records that come later are
+    /// ignored.
+    pub fn close(&self, within: Duration) {
         self.closing.store(true, Ordering::Release);
         drop(self.queue.lock().take());
-        let Some(writer) = self.writer.lock().take() else { return };
-        writer.thread().unpark();
-        if writer.join().is_err() {
-            tracing::error!("the thread that writes usage records has died");
+        let Some(Running { thread, ended }) = self.writer.lock().take() else { return };
+        thread.unpark();
+        if ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(waited = ?within, "usage records may be lost: their sink takes none");
         }
     }
 }
 
 impl Drop for Sinks {
     fn drop(&mut self) {
-        self.close();
+        self.close(AT_DROP);
     }
 }
 
 fn append(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    OpenOptions::new().create(true).read(true).append(true).open(path)
+}
+
+/// Ends the line that a process which was killed may have left half written.
+fn end_line(file: &mut File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if file.metadata()?.is_file() && file.seek(SeekFrom::End(-1)).is_ok() {
+        file.read_exact(&mut last)?;
+    }
+    if last == [b'\n'] { Ok(()) } else { file.write_all(b"\n") }
 }
 
 struct Writer<O> {
@@ -243,6 +279,8 @@ mod tests {
         text.lines().map(|text| line(text)["request_id"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// What a sink does at each call, and all that it took.
     #[derive(Clone, Default)]
     struct Script {
@@ -295,7 +333,7 @@ mod tests {
         for turn in 0..1_000 {
             sinks.send(record(&format!("{turn}")));
         }
-        sinks.close();
+        sinks.close(PATIENCE);
         let ids = ids(&fs::read_to_string(&path).expect("the file"));
         assert_eq!((ids.len(), ids[0].as_str(), ids[1_000].as_str()), (1_001, "before", "999"));
         assert_eq!((metrics.usage_records_written.get(), metrics.usage_records_dropped.get()), (1_000, 0));
@@ -309,7 +347,7 @@ mod tests {
             thread::yield_now();
         }
         sinks.send(record("b"));
-        sinks.close();
+        sinks.close(PATIENCE);
         assert_eq!(ids(&String::from_utf8(script.taken.lock().clone()).expect("text")), ["a", "b"]);
         assert_eq!((metrics.usage_sink_errors.get(), metrics.usage_records_dropped.get()), (2, 0));
     }
@@ -322,7 +360,7 @@ mod tests {
         for turn in 0..100 {
             sinks.send(record(&format!("{turn}")));
         }
-        sinks.close();
+        sinks.close(PATIENCE);
         assert_eq!((metrics.usage_records_dropped.get(), metrics.usage_records_written.get()), (100, 0));
         assert!(metrics.usage_sink_errors.get() > 0);
     }
@@ -332,8 +370,46 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let sinks = Sinks::new(Target::File("/dev/full".into()), metrics.clone());
         sinks.send(record("a"));
-        sinks.close();
+        sinks.close(PATIENCE);
         assert_eq!((metrics.usage_records_dropped.get(), metrics.usage_records_written.get()), (1, 0));
+    }
+
+    #[test]
+    fn a_sink_that_takes_nothing_does_not_hold_up_the_end() {
+        struct Stuck(Receiver<()>);
+        impl Write for Stuck {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                // Until the test ends.
+                let _ = self.0.recv();
+                Ok(0)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (end, stuck) = sync_channel(0);
+        let mut stuck = Some(Stuck(stuck));
+        let open =
+            move || stuck.take().map(|it| Box::new(it) as Box<dyn Write>).ok_or_else(|| io::ErrorKind::Other.into());
+        let metrics = Arc::new(Metrics::new());
+        let sinks = Sinks::writing(open, "stuck".into(), metrics, 10, Duration::from_millis(1));
+        sinks.send(record("a"));
+        sinks.close(Duration::from_millis(10));
+        drop(end);
+    }
+
+    #[test]
+    fn a_line_that_another_process_left_half_written_stays_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("usage.jsonl");
+        fs::write(&path, "{\"request_id\":\"ha").expect("a file");
+        let sinks = Sinks::new(Target::File(path.clone()), Arc::new(Metrics::new()));
+        sinks.send(record("a"));
+        sinks.close(PATIENCE);
+        let text = fs::read_to_string(&path).expect("the file");
+        let (half, whole) = text.split_once('\n').expect("two lines");
+        assert_eq!((half, ids(whole)), ("{\"request_id\":\"ha", vec!["a".to_owned()]));
     }
 
     #[test]
@@ -341,7 +417,7 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let sinks = Sinks::new(Target::None, metrics.clone());
         sinks.send(record("a"));
-        sinks.close();
+        sinks.close(PATIENCE);
         assert_eq!(metrics.usage_records_dropped.get(), 0);
     }
 }

@@ -55,7 +55,7 @@ impl Desk {
 
     /// Every record that was written.
     fn records(self) -> Vec<Value> {
-        self.books.sinks.close();
+        self.books.sinks.close(Duration::from_secs(60));
         let text = fs::read_to_string(&self.path).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).expect("a record is JSON")).collect()
     }
