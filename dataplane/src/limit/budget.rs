@@ -181,6 +181,15 @@ mod tests {
     }
 
     #[test]
+    fn another_time_zone_never_makes_a_period_end_earlier() {
+        let mut spending = Spending::new(at("2026-01-02T12:00:00Z"), Period::Day, "UTC");
+        spending.roll(at("2026-01-02T12:00:00Z"), Period::Day, "Asia/Tokyo");
+        assert_eq!(spending.end(), Some(at("2026-01-03T00:00:00Z")));
+        spending.roll(at("2026-01-03T00:00:00Z"), Period::Day, "Asia/Tokyo");
+        assert_eq!(spending.end(), Some(at("2026-01-03T15:00:00Z")));
+    }
+
+    #[test]
     fn what_is_settled_late_does_not_touch_the_next_period() {
         let mut spending = Spending::new(at("2026-01-01T12:00:00Z"), Period::Day, "UTC");
         let epoch = spending.epoch();

@@ -47,10 +47,10 @@ impl Desk {
         meter
     }
 
-    /// Tokens and money that count against the key.
-    async fn used(&self) -> (u64, u64) {
+    /// Requests, tokens and money that count against the key.
+    async fn used(&self) -> (u64, u64, u64) {
         let usage = self.limiter.usage(claims().scopes).await.expect("memory is there");
-        (usage[0].used, usage[1].used)
+        (usage[1].used, usage[0].used, usage[2].used)
     }
 
     /// Every record that was written.
@@ -77,7 +77,10 @@ fn claims() -> Claims {
     };
     let scope = ScopeClaim {
         scope: Arc::new(Scope::RelayKey(key())),
-        rates: vec![RateClaim { counted, span, ceiling, amount: 356 }],
+        rates: vec![
+            RateClaim { counted, span, ceiling, amount: 356 },
+            RateClaim { counted: Counted::Requests, span, ceiling, amount: 1 },
+        ],
         concurrency: None,
         budgets: vec![budget],
     };
@@ -122,7 +125,7 @@ async fn closing_settles_what_was_used_and_writes_one_record() {
     let finish = Some("end_turn".to_owned());
     meter.close(End { status: 200, usage: Some(usage(80, 20)), finish, ..End::default() });
 
-    assert_eq!(desk.used().await, (100, 280_000));
+    assert_eq!(desk.used().await, (1, 100, 280_000));
     let records = desk.records();
     assert_eq!(records.len(), 1);
     let part = |name: &str| records[0][name].clone();
@@ -142,7 +145,7 @@ async fn closing_settles_what_was_used_and_writes_one_record() {
 async fn a_meter_that_is_dropped_before_any_attempt_gives_everything_back_and_writes_one_record() {
     let desk = desk();
     drop(desk.reserved().await);
-    assert_eq!(desk.used().await, (0, 0));
+    assert_eq!(desk.used().await, (0, 0, 0));
     let records = desk.records();
     assert_eq!(records.len(), 1);
     assert_eq!((&records[0]["cancelled"], &records[0]["status"]), (&json!(true), &json!(499)));
@@ -158,7 +161,7 @@ async fn a_stream_that_is_cut_off_is_metered_for_what_was_seen() {
     meter.seen(None, 400, 200);
     drop(meter);
     // The input as thought, and 400 bytes at a quarter token each.
-    assert_eq!(desk.used().await, (200, 100_000 + 1_000_000));
+    assert_eq!(desk.used().await, (1, 200, 100_000 + 1_000_000));
     let records = desk.records();
     assert_eq!((&records[0]["cancelled"], &records[0]["status"]), (&json!(true), &json!(200)));
     assert_eq!(records[0]["usage"]["estimated"], json!(true));
@@ -170,7 +173,7 @@ async fn an_attempt_that_the_caller_cuts_off_is_metered_for_its_input() {
     let mut meter = desk.reserved().await;
     meter.attempt(0, attempt(), price());
     drop(meter);
-    assert_eq!(desk.used().await, (100, 100_000));
+    assert_eq!(desk.used().await, (1, 100, 100_000));
     assert_eq!(desk.records()[0]["attempts"][0]["outcome"], json!("cancelled"));
 }
 
@@ -183,7 +186,7 @@ async fn a_request_whose_attempts_all_fail_costs_nothing() {
         meter.attempted(outcome, Some(500), Some("it failed".into()));
     }
     meter.close(End { status: 502, error_code: Some("upstream_failed".into()), ..End::default() });
-    assert_eq!(desk.used().await, (0, 0));
+    assert_eq!(desk.used().await, (1, 0, 0));
     let records = desk.records();
     let outcomes: Vec<_> = records[0]["attempts"].as_array().expect("a list").iter().map(|a| &a["outcome"]).collect();
     assert_eq!(outcomes, ["rate_limited", "server_error"]);

@@ -117,3 +117,11 @@ pub fn a_calendar_that_steps_back_does_not_renew_a_budget<B: Bench>() {
         refused(&bench, claim()).await;
     });
 }
+
+/// No time is told where none would do.
+pub fn more_than_a_budget_holds_is_refused_for_good<B: Bench>() {
+    on_a_quiet_day(async |bench: Arc<B>| {
+        let refused = refused(&*bench, claims([key("a").budget(Period::Day, "UTC", 1_000, 1_001)])).await;
+        assert_eq!((refused.retry_after, refused.remaining), (None, 1_000));
+    });
+}

@@ -77,6 +77,7 @@ macro_rules! limiter_contract {
             settling_replaces_the_expected_cost_by_the_real_one,
             what_is_settled_after_midnight_does_not_touch_the_new_day,
             a_budget_that_alerts_does_not_refuse,
+            more_than_a_budget_holds_is_refused_for_good,
             a_total_budget_never_opens_again,
             a_calendar_that_steps_back_does_not_renew_a_budget
         );
