@@ -7,6 +7,7 @@ pub mod address;
 
 mod credentials;
 mod digest;
+mod glob;
 mod host;
 mod host_key;
 mod limits;
@@ -20,6 +21,7 @@ pub mod token;
 
 pub use credentials::{ClientCertificate, Credential, Credentials};
 pub use digest::Digest;
+pub use glob::Glob;
 pub use host::{
     Auth, AuthBreaker, Breaker, HeaderRules, HealthCheck, Host, Http, HttpVersion, KeySelection, RateLimitBreaker,
     ServerErrorBreaker, Timeouts, Tls, TlsVerification, TlsVersion, UnreachableBreaker,
