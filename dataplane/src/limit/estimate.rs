@@ -18,7 +18,7 @@ const FIRST_OUTPUT: f64 = 256.0;
 const P95: f64 = 1.645;
 
 /// Models, and pairs of key and model, that are remembered at most; beyond, all are forgotten and learned anew.
-const MOST_REMEMBERED: usize = 20_000;
+const MOST_REMEMBERED: usize = 100_000;
 
 /// Texts shorter than this say more about wrappings than about the rate.
 const SHORTEST_LESSON: usize = 200;
