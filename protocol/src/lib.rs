@@ -20,7 +20,6 @@ pub mod translate;
 pub mod usage;
 
 mod dialect;
-mod fields;
 mod loss;
 mod shape;
 mod traits;

@@ -7,6 +7,7 @@ mod answer_encode;
 mod citations;
 mod count;
 mod error;
+mod fields;
 mod names;
 mod request_decode;
 mod request_encode;

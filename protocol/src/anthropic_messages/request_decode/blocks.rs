@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use super::Others;
 use crate::{
     Refusal,
-    anthropic_messages::{citations, names},
-    fields::{Fields, at, wrong},
+    anthropic_messages::{
+        citations,
+        fields::{Fields, at, wrong},
+        names,
+    },
     request::{
         CacheMark, DocumentSource, FieldClass, Issuer, Media, Opaque, Part, PartKind, ToolCall, ToolKind, ToolResult,
     },

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     Refusal, WireShape,
-    fields::{Fields, at, plain, wrong},
+    anthropic_messages::fields::{Fields, at, plain, wrong},
     request::{
         CacheOptions, EndUser, FieldClass, OtherField, OutputFormat, Reasoning, Request, Sampling, ThinkingMode, Tool,
     },

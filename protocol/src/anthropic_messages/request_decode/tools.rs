@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Others, blocks};
 use crate::{
     Refusal,
-    fields::{Fields, at, wrong},
+    anthropic_messages::fields::{Fields, at, wrong},
     request::{FieldClass, OtherField, Tool, ToolChoice, ToolInput},
 };
 

@@ -8,14 +8,14 @@ use crate::Refusal;
 /// An object that is being read. Every field that is taken leaves it, so that what remains is what nobody asked for.
 /// `null` counts as absent.
 #[derive(Debug)]
-pub(crate) struct Fields {
+pub(super) struct Fields {
     map: Map<String, Value>,
     path: String,
 }
 
 impl Fields {
     /// The object that a body holds.
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         let refusal = |message| Refusal { param: None, message, malformed: true };
         match serde_json::from_slice(body) {
             Ok(Value::Object(map)) => Ok(Self { map, path: String::new() }),
@@ -25,7 +25,7 @@ impl Fields {
     }
 
     /// The object at a path.
-    pub(crate) fn of(value: Value, path: impl Into<String>) -> Result<Self, Refusal> {
+    pub(super) fn of(value: Value, path: impl Into<String>) -> Result<Self, Refusal> {
         let path = path.into();
         match value {
             Value::Object(map) => Ok(Self { map, path }),
@@ -34,27 +34,27 @@ impl Fields {
     }
 
     /// The path of a field of this object.
-    pub(crate) fn path(&self, key: &str) -> String {
+    pub(super) fn path(&self, key: &str) -> String {
         join(&self.path, key)
     }
 
     /// Where this object stands.
-    pub(crate) fn here(&self) -> &str {
+    pub(super) fn here(&self) -> &str {
         &self.path
     }
 
     /// A value of any type.
-    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.map.remove(key).filter(|value| !value.is_null())
     }
 
     /// A value that must be there.
-    pub(crate) fn required(&mut self, key: &str) -> Result<Value, Refusal> {
+    pub(super) fn required(&mut self, key: &str) -> Result<Value, Refusal> {
         self.take(key).ok_or_else(|| self.missing(key))
     }
 
     /// A string.
-    pub(crate) fn text(&mut self, key: &str) -> Result<Option<String>, Refusal> {
+    pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, Refusal> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -63,12 +63,12 @@ impl Fields {
     }
 
     /// A string that must be there.
-    pub(crate) fn required_text(&mut self, key: &str) -> Result<String, Refusal> {
+    pub(super) fn required_text(&mut self, key: &str) -> Result<String, Refusal> {
         self.text(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// A boolean.
-    pub(crate) fn flag(&mut self, key: &str) -> Result<Option<bool>, Refusal> {
+    pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>, Refusal> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
@@ -77,7 +77,7 @@ impl Fields {
     }
 
     /// A whole number from zero.
-    pub(crate) fn count(&mut self, key: &str) -> Result<Option<u64>, Refusal> {
+    pub(super) fn count(&mut self, key: &str) -> Result<Option<u64>, Refusal> {
         let Some(value) = self.take(key) else { return Ok(None) };
         match value.as_u64() {
             Some(count) => Ok(Some(count)),
@@ -86,7 +86,7 @@ impl Fields {
     }
 
     /// A number in its own spelling.
-    pub(crate) fn number(&mut self, key: &str) -> Result<Option<Number>, Refusal> {
+    pub(super) fn number(&mut self, key: &str) -> Result<Option<Number>, Refusal> {
         match self.take(key) {
             None => Ok(None),
             Some(Value::Number(number)) => Ok(Some(number)),
@@ -95,7 +95,7 @@ impl Fields {
     }
 
     /// A list; empty where it is absent.
-    pub(crate) fn list(&mut self, key: &str) -> Result<Vec<Value>, Refusal> {
+    pub(super) fn list(&mut self, key: &str) -> Result<Vec<Value>, Refusal> {
         match self.take(key) {
             None => Ok(Vec::new()),
             Some(Value::Array(list)) => Ok(list),
@@ -104,13 +104,13 @@ impl Fields {
     }
 
     /// An object.
-    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Fields>, Refusal> {
+    pub(super) fn object(&mut self, key: &str) -> Result<Option<Fields>, Refusal> {
         let path = self.path(key);
         self.take(key).map(|value| Fields::of(value, path)).transpose()
     }
 
     /// What nobody took, `null` left out.
-    pub(crate) fn rest(self) -> impl Iterator<Item = (String, Value)> {
+    pub(super) fn rest(self) -> impl Iterator<Item = (String, Value)> {
         let path = self.path;
         self.map.into_iter().filter(|(_, value)| !value.is_null()).map(move |(key, value)| (join(&path, &key), value))
     }
@@ -123,17 +123,17 @@ impl Fields {
 }
 
 /// The path of a field of the object at `path`.
-pub(crate) fn join(path: &str, key: &str) -> String {
+pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// The path of an element of the list at `path`.
-pub(crate) fn at(path: &str, index: usize) -> String {
+pub(super) fn at(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
 /// A path without its indexes: the name of a field wherever it stands.
-pub(crate) fn plain(path: &str) -> String {
+pub(super) fn plain(path: &str) -> String {
     let mut depth = 0_usize;
     path.chars()
         .filter(|character| {
@@ -151,7 +151,7 @@ pub(crate) fn plain(path: &str) -> String {
 }
 
 /// A value of the wrong type.
-pub(crate) fn wrong(path: &str, expected: &str, found: &Value) -> Refusal {
+pub(super) fn wrong(path: &str, expected: &str, found: &Value) -> Refusal {
     Refusal::malformed(path, format!("`{path}` must be {expected}, not {}", kind_of(found)))
 }
 
