@@ -136,7 +136,7 @@ mod tests {
             {"role": "system", "output_config": {"effort": "low"}, "clear_at": "never"},
         ]}));
         assert_eq!(roles(&turns), [Role::User]);
-        let classes: Vec<_> = others.fields.iter().map(|field| (field.path.as_str(), field.class)).collect();
+        let classes: Vec<_> = others.fields.values().map(|field| (field.path.as_str(), field.class)).collect();
         let expected = [("messages.clear_at", FieldClass::Silent), ("messages.output_config", FieldClass::Drop)];
         assert_eq!(classes, expected);
     }
