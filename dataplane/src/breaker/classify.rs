@@ -72,6 +72,10 @@ pub fn answered(shape: WireShape, error: &WireError, headers: &HeaderMap, wall: 
         return Outcome::NotServed;
     }
     match error.kind {
+        // A proxy or a firewall on the way speaks, not the provider: nothing is said of the key or the request.
+        ErrorKind::Permission | ErrorKind::NotFound | ErrorKind::InvalidRequest if is_page(headers) => {
+            Outcome::ServerError
+        }
         ErrorKind::Authentication | ErrorKind::Permission => Outcome::Auth,
         ErrorKind::QuotaExhausted => limited(shape, error, headers, wall, Horizon::Long),
         ErrorKind::RateLimited => limited(shape, error, headers, wall, Horizon::Short),
@@ -101,6 +105,10 @@ pub fn failed(error: &SendError) -> Outcome {
 /// What silence says: no headers, or no content, in time.
 pub fn silent() -> Outcome {
     Outcome::Unreachable(Side::Key)
+}
+
+fn is_page(headers: &HeaderMap) -> bool {
+    hints::text(headers, "content-type").is_some_and(|kind| kind.trim_start().starts_with("text/html"))
 }
 
 fn request_fault(shape: WireShape, error: &WireError, headers: &HeaderMap, wall: Timestamp) -> Outcome {
@@ -269,6 +277,145 @@ mod tests {
             error(ErrorKind::Timeout, 504, "late", None),
         ] {
             assert_eq!(outcome(&error), Outcome::ServerError, "{error:?}");
+        }
+    }
+
+    /// What a real answer's status, content type and body come to, as read by the shape's own codec.
+    fn real(shape: WireShape, status: u16, kind: &'static str, body: &str) -> Outcome {
+        let error = protocol::codec::decode_error(shape, status, body.as_bytes());
+        let headers = [(http::header::CONTENT_TYPE, HeaderValue::from_static(kind))].into_iter().collect();
+        answered(shape, &error, &headers, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn bodies_really_seen_come_to_what_they_mean() {
+        use WireShape::{AnthropicMessages as Messages, OpenaiChat as Chat};
+        let short = Outcome::RateLimited { wait: None, horizon: Horizon::Short };
+        for (shape, status, body, expected) in [
+            (
+                Chat,
+                401,
+                r#"{"error":{"message":"Incorrect API key provided: sk-a.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
+                Outcome::Auth,
+            ),
+            (Chat, 400, r#"{"code":"invalid-argument","error":"Incorrect API key provided: xa***st."}"#, Outcome::Auth),
+            (
+                Chat,
+                400,
+                r#"[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}}]"#,
+                Outcome::Auth,
+            ),
+            (Chat, 401, r#"{"detail":"Invalid API Key"}"#, Outcome::Auth),
+            (
+                Chat,
+                404,
+                r#"{"error":{"message":"The model `x` does not exist","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
+                Outcome::NotServed,
+            ),
+            (
+                Chat,
+                400,
+                r#"{"error":{"message":"no such model","type":"invalid_request_error","param":"model","code":"model_not_found"}}"#,
+                Outcome::NotServed,
+            ),
+            (
+                Chat,
+                400,
+                r#"{"error":{"message":"too long","type":"invalid_request_error","param":"input","code":"context_length_exceeded"}}"#,
+                Outcome::CallerFault,
+            ),
+            (
+                Chat,
+                429,
+                r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
+                LONG,
+            ),
+            (
+                Chat,
+                429,
+                r#"{"error":{"message":"Rate limit reached on tokens per min (TPM)","type":"tokens","param":null,"code":"rate_limit_exceeded"}}"#,
+                short,
+            ),
+            (
+                Chat,
+                429,
+                r#"{"error":{"message":"Rate limit reached on requests per day (RPD)","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#,
+                LONG,
+            ),
+            (
+                Messages,
+                401,
+                r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#,
+                Outcome::Auth,
+            ),
+            (
+                Messages,
+                404,
+                r#"{"type":"error","error":{"type":"not_found_error","message":"model: x"}}"#,
+                Outcome::NotServed,
+            ),
+            (
+                Messages,
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9 tokens > 8 maximum"}}"#,
+                Outcome::CallerFault,
+            ),
+            (
+                Messages,
+                400,
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"on hold","details":{"error_code":"organization_on_hold"}}}"#,
+                Outcome::Auth,
+            ),
+            (
+                Messages,
+                429,
+                r#"{"type":"error","error":{"type":"rate_limit_error","message":"spent","details":{"error_code":"contract_spend_limit_reached"}}}"#,
+                LONG,
+            ),
+            (
+                Messages,
+                429,
+                r#"{"type":"error","error":{"type":"rate_limit_error","message":"slower","details":{"error_code":"ramp_limit_exceeded"}}}"#,
+                short,
+            ),
+            (
+                Messages,
+                402,
+                r#"{"type":"error","error":{"type":"billing_error","message":"unpaid","details":{"error_code":"linked_organization_unpaid"}}}"#,
+                LONG,
+            ),
+            (
+                Messages,
+                529,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+                Outcome::ServerError,
+            ),
+            (
+                Messages,
+                200,
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+                Outcome::ServerError,
+            ),
+        ] {
+            assert_eq!(real(shape, status, "application/json", body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_page_on_the_way_says_nothing_of_the_key() {
+        for (status, expected) in [
+            (301, Outcome::ServerError),
+            (400, Outcome::ServerError),
+            (403, Outcome::ServerError),
+            (404, Outcome::ServerError),
+            (502, Outcome::ServerError),
+            (413, Outcome::CallerFault),
+            (401, Outcome::Auth),
+        ] {
+            for shape in [WireShape::OpenaiChat, WireShape::AnthropicMessages] {
+                let body = "<html><body>Access denied</body></html>";
+                assert_eq!(real(shape, status, "text/html; charset=UTF-8", body), expected, "{shape} {status}");
+            }
         }
     }
 
