@@ -96,6 +96,22 @@ async fn no_request_goes_to_a_bad_key_until_a_probe_has_succeeded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ten_thousand_requests_with_half_of_the_keys_bad_all_find_a_good_one() {
+    let names = ["k0", "k1", "k2", "k3"];
+    let tables = names
+        .iter()
+        .fold(Tables::new().bare_host("h", WireShape::OpenaiChat), |tables, name| tables.host_key(name, "h", |_| {}));
+    let (world, keyring) = world(tables);
+    let (wards, signals) = (wards(&world, &keyring), Signals::new());
+    let mut attempts = 0;
+    for turn in 0..10_000 {
+        attempts += one_request(&wards, &signals, turn, |ward| ["k0", "k1"].contains(&&*ward.name.name)).len();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(attempts <= 10_002, "each bad key is met once: {attempts} attempts");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_has_one_probe_in_flight_and_no_probe_while_it_is_well() {
     let (wards, signals, stop) = (two_keys(), Arc::new(Signals::new()), CancellationToken::new());
     let asked = Arc::new(AtomicU32::new(0));

@@ -18,7 +18,7 @@ use hyper_util::{
 };
 use parking_lot::Mutex;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use table::{Auth, Host, Http, HttpVersion, ObjectRef, Timeouts, Tls, TlsVerification, WireShape};
+use table::{Auth, ClientCertificate, Host, Http, HttpVersion, ObjectRef, Timeouts, Tls, TlsVerification, WireShape};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -439,6 +439,60 @@ async fn a_certificate_counts_only_where_its_roots_and_name_do() {
             Err(error) => panic!("{tls:?}: {error}"),
         }
     }
+}
+
+#[tokio::test]
+async fn a_host_that_asks_for_a_certificate_gets_the_clients() {
+    let (pem, _) = certificate();
+    let made = rcgen::generate_simple_self_signed(["relay".to_owned()]).unwrap();
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(trusted.into(), provider.clone());
+    let server = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.signing_key.serialize_der()));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![server.cert.der().clone()], key)
+        .unwrap();
+    let (port, _) = versions(Some(config)).await;
+    let identity =
+        ClientCertificate { chain_pem: made.cert.pem(), key_pem: table::Secret::new(made.signing_key.serialize_pem()) };
+    let verification = TlsVerification::Custom(server.cert.pem());
+    let row = Host { tls: Tls { verification, ..Tls::default() }, ..host(format!("https://localhost:{port}/v1")) };
+    let clients = Clients::new(Script::new(&["127.0.0.1"]));
+    let name = ObjectRef::new("a", "h");
+    let known = clients.for_host(&name, &row, Some(&identity)).unwrap();
+    assert_eq!(text(&known).await.unwrap(), "HTTP/1.1");
+    let unknown = clients.for_host(&name, &row, None).unwrap();
+    assert!(text(&unknown).await.is_err());
+    let newer = Host { tls: Tls { min_version: table::TlsVersion::V1_3, ..row.tls.clone() }, ..row.clone() };
+    let strict = clients.for_host(&name, &newer, Some(&identity)).unwrap();
+    assert!(matches!(text(&strict).await, Err(SendError::Tls { .. })));
+    let mixed = ClientCertificate { chain_pem: pem, ..identity };
+    assert!(clients.for_host(&name, &row, Some(&mixed)).err().unwrap().contains("does not fit its key"));
+}
+
+#[tokio::test]
+async fn no_failure_shows_a_query_or_a_credential() {
+    let (closing, _) = raw(|_, _| async {}).await;
+    let (mute, _) = raw(|_, mut stream| async move { write(&mut stream, "no http at all\r\n\r\n").await }).await;
+    for url in [closing, mute, "http://127.0.0.1:1/v1".into(), "https://127.0.0.1:1/v1".into()] {
+        let client = client(&host(url));
+        let mut request = request(&client);
+        *request.uri_mut() = client.uri("/models?key=sk-canary").unwrap();
+        request.headers_mut().insert("x-api-key", http::HeaderValue::from_static("sk-canary"));
+        let Err(error) = client.send(request).await else { panic!("nothing there answers") };
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_systems_resolver_knows_this_machine() {
+    let resolved = super::resolver::System::new().resolve("localhost").await.unwrap();
+    assert!(resolved.addresses.iter().all(IpAddr::is_loopback) && !resolved.addresses.is_empty());
 }
 
 #[tokio::test]
