@@ -1,6 +1,7 @@
 //! The hot path: HTTP in, pipeline, pool, limiter, meter, HTTP out.
 
 pub mod admin;
+pub mod admit;
 pub mod auth;
 pub mod breaker;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod drain;
 pub mod failure;
 pub mod flow;
 pub mod gunzip;
+pub mod headers;
 pub mod heal;
 pub mod inbound;
 pub mod intake;
@@ -16,8 +18,12 @@ pub mod limit;
 pub mod listener;
 pub mod meter;
 pub mod metrics;
+pub mod models;
+pub mod plan;
 pub mod pool;
+pub mod resolve;
 pub mod respond;
 pub mod route;
 pub mod upstream;
+pub mod warnings;
 pub mod world;

@@ -183,7 +183,6 @@ fn pool(table: &RoutingTable, host: &ObjectRef, credentials: &mut Credentials) -
 }
 
 #[cfg(test)]
-#[expect(dead_code, reason = "a builder has what its tests may come to need")]
 pub(crate) mod build;
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,19 @@ pub enum WireShape {
     AnthropicMessages,
 }
 
+impl WireShape {
+    /// All of them.
+    pub const ALL: [WireShape; 2] = [WireShape::OpenaiChat, WireShape::AnthropicMessages];
+
+    /// The provider whose shape it is, as callers write it before a model: `openai:gpt-5`.
+    pub fn provider(self) -> &'static str {
+        match self {
+            WireShape::OpenaiChat => "openai",
+            WireShape::AnthropicMessages => "anthropic",
+        }
+    }
+}
+
 impl fmt::Display for WireShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

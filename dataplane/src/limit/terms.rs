@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use globset::GlobMatcher;
 use table::{Budget, BudgetAction, LimitScope, Limits, NanoUsd, ObjectRef, Policy, ProviderLimits, RelayKey};
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
     rule::{Counted, Scope, Sharer, Span},
     window::Ceiling,
 };
+use crate::world::glob::Glob;
 
 /// An input that is estimated at more than this many times what a bucket holds can never fit: no estimate is that wrong.
 const OUT_OF_PROPORTION: u64 = 2;
@@ -38,7 +38,7 @@ pub struct PolicyTerms<'a> {
     /// Its row.
     pub policy: &'a Policy,
     /// The patterns of [`Policy::per_model`], compiled, in the same order.
-    pub per_model: &'a [GlobMatcher],
+    pub per_model: &'a [Glob],
 }
 
 /// A host key that could serve the request.
@@ -110,7 +110,7 @@ fn sharer(scope: LimitScope, key: &ObjectRef) -> Sharer {
 
 /// The limits of one model: of every pattern that matches it, the lowest of each kind.
 fn model_limits(of: &PolicyTerms<'_>, model: &str) -> Option<Limits> {
-    let matching = of.policy.per_model.iter().zip(of.per_model).filter(|(_, glob)| glob.is_match(model));
+    let matching = of.policy.per_model.iter().zip(of.per_model).filter(|(_, glob)| glob.matches(model));
     matching.map(|(row, _)| row.limits.clone()).reduce(|one, other| tightest(&one, &other))
 }
 

@@ -10,6 +10,7 @@ use table::{
 };
 
 use super::World;
+use crate::auth::Caller;
 
 /// `namespace/name`; without a slash the namespace is `team`.
 pub(crate) fn id(text: &str) -> ObjectRef {
@@ -212,4 +213,20 @@ fn usable<T>(row: Option<&mut Row<T>>) -> &mut T {
         Some(Row::Usable(object)) => object,
         Some(Row::Invalid { .. }) | None => panic!("the object was added before"),
     }
+}
+
+/// The caller who holds a relay key.
+pub(crate) fn caller(world: &World, name: &str) -> Caller {
+    let key = world.relay_key(&id(name)).expect("the key was added before").clone();
+    Caller { key, address: std::net::Ipv4Addr::LOCALHOST.into() }
+}
+
+/// What a chat request asks for.
+pub(crate) fn ask(body: serde_json::Value) -> protocol::ask::Ask {
+    protocol::ask::read(WireShape::OpenaiChat, body.to_string().as_bytes()).expect("the request is valid")
+}
+
+/// What a request asks for that needs nothing in particular.
+pub(crate) fn plain_ask() -> protocol::ask::Ask {
+    ask(serde_json::json!({"model": "m", "messages": [{"role": "user", "content": "hello"}]}))
 }

@@ -1,6 +1,5 @@
 use std::collections::BTreeMap;
 
-use globset::Glob;
 use table::{Globs, ModelLimits, NamespaceGrant, PartialTimeouts, Period, Retries, Routing, Translation};
 
 use super::*;
@@ -64,7 +63,7 @@ fn tpm(tpm: u64) -> Limits {
 
 /// The caller's scopes of key `team/a` for model `gpt-5` under one policy `team/p`.
 fn under(policy: &Policy, expected: Expected) -> Vec<ScopeClaim> {
-    let globs: Vec<_> = policy.per_model.iter().map(|row| matcher(&row.matches)).collect();
+    let globs: Vec<_> = policy.per_model.iter().map(|row| Glob::new(&row.matches)).collect();
     let of = PolicyTerms { name: &team("p"), policy, per_model: &globs };
     let relay_key = relay_key(Limits::default(), None);
     caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: Some("gpt-5") }, expected)
@@ -73,10 +72,6 @@ fn under(policy: &Policy, expected: Expected) -> Vec<ScopeClaim> {
 fn of_key(limits: Limits, expected: Expected) -> Vec<ScopeClaim> {
     let relay_key = relay_key(limits, None);
     caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") }, expected)
-}
-
-fn matcher(glob: &str) -> GlobMatcher {
-    Glob::new(glob).expect("a valid glob").compile_matcher()
 }
 
 fn rate(counted: Counted, span: Span, limit: u64, amount: u64) -> RateClaim {
