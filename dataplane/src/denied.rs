@@ -6,12 +6,20 @@ use std::{net::IpAddr, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use protocol::{
-    Refusal,
+    Refusal, WireShape,
     error::{ErrorKind, WireError},
 };
 use tracing::Level;
 
-use crate::intake::IntakeError;
+use crate::{
+    headers,
+    intake::IntakeError,
+    limit::{
+        LimitError, Refused,
+        reservation::{RuleStanding, Standing},
+        rule::{Counted, Rule},
+    },
+};
 
 /// Why a request was not answered. The text is for the caller: it names what is wrong and holds no secret.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -65,6 +73,9 @@ pub enum Denied {
     #[error("model `{model}` cannot serve this request: it lacks {lacks}")]
     NotCapable { model: String, lacks: String },
 
+    #[error(transparent)]
+    Limited(LimitError),
+
     #[error("{}", .0.message)]
     Upstream(WireError),
 }
@@ -75,8 +86,8 @@ type Line = (u16, ErrorKind, Option<&'static str>, &'static str, Level);
 impl Denied {
     fn line(&self) -> Line {
         use ErrorKind::{
-            Authentication, InvalidRequest, NotFound, NotSupported, Overloaded, Permission, ServerError, Timeout,
-            TooLarge,
+            Authentication, InvalidRequest, NotFound, NotSupported, Overloaded, Permission, QuotaExhausted,
+            RateLimited, ServerError, Timeout, TooLarge,
         };
         let key = Some("invalid_api_key");
         match self {
@@ -133,6 +144,17 @@ impl Denied {
                 (400, InvalidRequest, Some("unsupported_capability"), "not_capable", Level::INFO)
             }
 
+            Denied::Limited(LimitError::Unavailable) => {
+                (503, Overloaded, Some("limits_unavailable"), "limits_unavailable", Level::WARN)
+            }
+            Denied::Limited(LimitError::Refused(refused)) => match refused.rule.rule {
+                Rule::Rate { .. } => (429, RateLimited, Some("rate_limit_exceeded"), "rate_limited", Level::DEBUG),
+                Rule::Concurrency => {
+                    (429, RateLimited, Some("rate_limit_exceeded"), "concurrency_limited", Level::DEBUG)
+                }
+                Rule::Budget(_) => (429, QuotaExhausted, Some("insufficient_quota"), "budget_spent", Level::INFO),
+            },
+
             Denied::Upstream(error) => (error.status, error.kind, None, "upstream", level_of(error.kind)),
         }
     }
@@ -150,6 +172,9 @@ impl Denied {
         match self {
             Denied::Upstream(error) => error.clone(),
             Denied::Refused(refusal) => ours(refusal.param.clone()),
+            Denied::Limited(LimitError::Refused(refused)) => {
+                WireError { source_type: Some(counted(refused.rule.rule).to_owned()), ..ours(None) }
+            }
             Denied::UnknownModel { .. } | Denied::ModelNotGranted { .. } => ours(Some("model".to_owned())),
             _ => ours(None),
         }
@@ -168,14 +193,17 @@ impl Denied {
     /// When the same request may succeed; absent: nobody knows, or never.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Denied::NotReady | Denied::Busy { .. } => Some(Duration::from_secs(1)),
+            Denied::NotReady | Denied::Busy { .. } | Denied::Limited(LimitError::Unavailable) => {
+                Some(Duration::from_secs(1))
+            }
+            Denied::Limited(LimitError::Refused(refused)) => refused.retry_after,
             Denied::Upstream(error) => error.retry_after,
             _ => None,
         }
     }
 
-    /// Headers that SDKs obey: when to try again, and that trying again is of no use.
-    pub fn headers(&self) -> HeaderMap {
+    /// Headers that SDKs obey: when to try again, that trying again is of no use, and which limit was met.
+    pub fn headers(&self, shape: WireShape, now: Timestamp) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Some(wait) = self.retry_after() {
             put_retry_after(&mut headers, wait);
@@ -186,6 +214,9 @@ impl Denied {
         if let Denied::WrongMethod { allowed, .. } = self {
             headers.insert(http::header::ALLOW, HeaderValue::from_static(allowed));
         }
+        if let Denied::Limited(LimitError::Refused(refused)) = self {
+            put_refused(&mut headers, shape, refused, now);
+        }
         headers
     }
 
@@ -193,8 +224,7 @@ impl Denied {
     fn is_final(&self) -> bool {
         let (_, kind, ..) = self.line();
         match kind {
-            ErrorKind::Authentication | ErrorKind::NotSupported => true,
-            ErrorKind::QuotaExhausted => true,
+            ErrorKind::Authentication | ErrorKind::NotSupported | ErrorKind::QuotaExhausted => true,
             ErrorKind::RateLimited => self.retry_after().is_none() && !matches!(self, Denied::Upstream(_)),
             ErrorKind::InvalidRequest
             | ErrorKind::ContextTooLong
@@ -239,6 +269,48 @@ pub fn put_retry_after(headers: &mut HeaderMap, wait: Duration) {
     headers.insert(HeaderName::from_static("retry-after-ms"), HeaderValue::from(millis));
 }
 
+/// The limit that refused, in the words of the caller's shape. Limits of an upstream are not the caller's to know.
+fn put_refused(headers: &mut HeaderMap, shape: WireShape, refused: &Refused, now: Timestamp) {
+    if !refused.rule.scope.faces_the_caller() {
+        return;
+    }
+    let resets_in = refused.retry_after.unwrap_or_default();
+    match refused.rule.rule {
+        Rule::Rate { counted, .. } => {
+            let (rule, limit, remaining) = (refused.rule.clone(), refused.limit, refused.remaining);
+            let mut standing = Standing::default();
+            standing.take(counted, RuleStanding { rule, limit, remaining, resets_in });
+            headers::put_rate_limits(headers, shape, &standing, now);
+        }
+        Rule::Budget(_) => match shape {
+            WireShape::OpenaiChat => {}
+            WireShape::AnthropicMessages => {
+                let rejected = HeaderValue::from_static("rejected");
+                headers.insert("anthropic-ratelimit-unified-status", rejected);
+                if refused.retry_after.is_some() {
+                    let reset = headers::moment(now, resets_in).as_second();
+                    headers.insert("anthropic-ratelimit-unified-reset", HeaderValue::from(reset));
+                }
+            }
+        },
+        Rule::Concurrency => {}
+    }
+}
+
+/// What a rule counts, in OpenAI's words.
+fn counted(rule: Rule) -> &'static str {
+    match rule {
+        Rule::Rate { counted: Counted::Tokens | Counted::InputTokens | Counted::OutputTokens, .. } => "tokens",
+        Rule::Rate { counted: Counted::Requests, .. } | Rule::Concurrency | Rule::Budget(_) => "requests",
+    }
+}
+
+impl From<LimitError> for Denied {
+    fn from(error: LimitError) -> Self {
+        Denied::Limited(error)
+    }
+}
+
 impl From<IntakeError> for Denied {
     fn from(error: IntakeError) -> Self {
         Denied::Intake(error)
@@ -254,13 +326,23 @@ impl From<Refusal> for Denied {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::rule::{RuleRef, Scope, Span};
 
     fn named(name: &str) -> String {
         name.to_owned()
     }
 
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
     fn header(denied: &Denied, name: &str) -> Option<String> {
-        denied.headers().get(name).map(|value| value.to_str().unwrap().to_owned())
+        let headers = denied.headers(WireShape::AnthropicMessages, NOW);
+        headers.get(name).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    fn refused(rule: Rule, retry_after: Option<Duration>) -> Denied {
+        let scope = std::sync::Arc::new(Scope::RelayKey(table::ObjectRef::new("team", "app")));
+        let rule = RuleRef { scope, rule };
+        Denied::Limited(LimitError::Refused(Refused { rule, limit: 60, remaining: 7, retry_after }))
     }
 
     #[test]
@@ -323,6 +405,35 @@ mod tests {
         let wire = Denied::from(Refusal::unsupported("n", "`n`=3 is not supported")).to_wire();
         assert_eq!((wire.status, wire.param.as_deref()), (400, Some("n")));
         assert_eq!(wire.code.as_deref(), Some("unsupported_parameter"));
+    }
+
+    #[test]
+    fn a_limit_is_worth_a_retry_at_its_time_and_names_what_was_counted() {
+        let rule = Rule::Rate { counted: Counted::Tokens, span: Span::Minute };
+        let denied = refused(rule, Some(Duration::from_millis(2_500)));
+        let wire = denied.to_wire();
+        assert_eq!(
+            (wire.status, wire.kind, wire.source_type.as_deref()),
+            (429, ErrorKind::RateLimited, Some("tokens"))
+        );
+        assert!(wire.message.contains("relay key `app`"), "{}", wire.message);
+        assert_eq!(header(&denied, "retry-after").as_deref(), Some("3"));
+        assert_eq!(header(&denied, "x-should-retry"), None);
+        assert_eq!(header(&denied, "anthropic-ratelimit-tokens-remaining").as_deref(), Some("7"));
+        let never = refused(rule, None);
+        assert_eq!(header(&never, "x-should-retry").as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn a_spent_budget_is_no_rate_limit_and_is_not_retried() {
+        let denied = refused(Rule::Budget(table::Period::Day), Some(Duration::from_secs(60)));
+        let wire = denied.to_wire();
+        assert_eq!((wire.status, wire.kind), (429, ErrorKind::QuotaExhausted));
+        assert_eq!(header(&denied, "x-should-retry").as_deref(), Some("false"));
+        assert_eq!(header(&denied, "anthropic-ratelimit-unified-status").as_deref(), Some("rejected"));
+        assert_eq!(header(&denied, "anthropic-ratelimit-unified-reset").as_deref(), Some("1800000060"));
+        let total = refused(Rule::Budget(table::Period::Total), None);
+        assert_eq!((header(&total, "retry-after"), header(&total, "anthropic-ratelimit-unified-reset")), (None, None));
     }
 
     #[test]

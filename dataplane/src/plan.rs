@@ -3,13 +3,13 @@
 //! Decides by the table, the policies, and what is known of hosts and keys at this moment; sends nothing. Requests,
 //! `relay explain` and lists of models all ask here.
 
+mod draw;
 mod expand;
 mod fit;
 mod lottery;
 mod order;
 mod rules;
 mod skipped;
-mod weather;
 
 use std::sync::Arc;
 
@@ -21,13 +21,14 @@ use crate::{
     admit::Grant,
     auth::Caller,
     denied::Denied,
+    limit::estimate::Estimate,
     resolve::Pin,
     world::{Host, HostKey, Model, Price, World},
 };
 
+pub use draw::{Draw, Weather};
 pub use rules::Rules;
 pub use skipped::{Place, Skipped, Why};
-pub use weather::{HostWeather, Weather};
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +37,8 @@ pub struct Query<'a> {
     pub purpose: Purpose,
     /// What the request asks for.
     pub ask: &'a Ask,
-    /// Tokens of the input, estimated.
-    pub input_tokens: u64,
-    /// Tokens of the output, estimated.
-    pub output_tokens: u64,
+    /// How many tokens it is thought to take.
+    pub estimate: Estimate,
     /// The time of day, for what expires.
     pub now: Timestamp,
     /// What chance is made of: equal seeds give equal plans.
@@ -66,8 +65,6 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
     /// What the caller's policies say together.
     pub rules: Rules,
-    /// What keeps a conversation at its keys; absent: policies want no stickiness, and no host does by itself.
-    pub affinity: Option<u64>,
 }
 
 /// A model at a host, with the keys that may be drawn.
@@ -77,11 +74,11 @@ pub struct Candidate {
     pub host: Arc<Host>,
     /// What is served there.
     pub served: Served,
-    /// In the order in which they are tried; empty where the host needs none.
-    pub keys: Vec<Arc<HostKey>>,
+    /// In the order in which they are tried; never empty.
+    pub draws: Vec<Draw>,
     /// How long each phase may take: the host's times, cut by the policies'.
     pub timeouts: Timeouts,
-    /// Whether its host is known to be failing: tried when nothing else is left.
+    /// Whether its host or all of its keys are known to be failing: tried when nothing else is left.
     pub is_last_resort: bool,
 }
 
@@ -177,6 +174,11 @@ impl Candidate {
         self.served.price()
     }
 
+    /// The host keys that are tried, in order; none where the host needs none.
+    pub fn keys(&self) -> impl Iterator<Item = &Arc<HostKey>> {
+        self.draws.iter().filter_map(|draw| draw.key.as_ref())
+    }
+
     /// Whether it needs a host key.
     pub fn needs_key(&self) -> bool {
         needs_key(&self.host)
@@ -193,43 +195,55 @@ fn needs_key(host: &Host) -> bool {
 /// Who could serve a request, in which order, and why not the others. Errs where nobody could.
 pub fn plan(world: &World, grant: &Grant, query: &Query<'_>, weather: &Weather<'_>) -> Result<Plan, Denied> {
     let rules = Rules::of(grant.policies());
-    let affinity = rules.is_sticky.then_some(query.ask.conversation);
-    let chance = affinity.unwrap_or(query.seed);
+    let chance = if rules.is_sticky { draw::affinity(query) } else { query.seed };
     let mut skipped = Vec::new();
     let groups = expand::groups(world, grant, chance, &mut skipped);
     let ordered = groups.into_iter().flat_map(|group| order::within(group, &rules, chance, query, weather));
     let (fitting, too_small) = fit::sort_out(ordered, grant, query, &mut skipped);
     // An estimate must not refuse what the largest model might still take; its own words say more than ours would.
     let leaves = if fitting.is_empty() { fit::largest(too_small, &mut skipped) } else { fitting };
-    let mut candidates = Vec::with_capacity(leaves.len());
+    let mut candidates = Candidates::default();
     for leaf in leaves {
-        let keys = fit::keys(&leaf, grant.caller(), query.now, &mut skipped);
-        let Some(keys) = keys else { continue };
-        let affinity = affinity.unwrap_or(query.seed);
-        candidates.push(candidate(leaf, keys, &rules, affinity, weather));
+        let Some(keys) = fit::keys(&leaf, grant.caller(), query.now, &mut skipped) else { continue };
+        let places = (&mut skipped, &mut candidates.out);
+        let draws = draw::draws(&leaf, keys, &rules, query, weather, places);
+        candidates.add(leaf, draws, &rules, weather);
     }
-    candidates.sort_by_key(|candidate| candidate.is_last_resort);
-    if candidates.is_empty() {
-        return Err(skipped::denial(&grant.resolved().name, &skipped));
+    match candidates.in_order() {
+        Ok(candidates) => Ok(Plan { candidates, skipped, rules }),
+        Err(out) if out.is_empty() => Err(skipped::denial(&grant.resolved().name, &skipped)),
+        Err(out) => Err(draw::all_out(&grant.resolved().name, &out, weather.now)),
     }
-    Ok(Plan { candidates, skipped, rules, affinity })
 }
 
-fn candidate(
-    leaf: expand::Leaf,
-    keys: Vec<Arc<HostKey>>,
-    rules: &Rules,
-    affinity: u64,
-    weather: &Weather<'_>,
-) -> Candidate {
-    let keys = (weather.keys)(&leaf.host, keys, affinity);
-    let is_last_resort = (weather.host)(&leaf.host.id).is_failing;
-    Candidate {
-        timeouts: rules.timeouts_at(&leaf.host.row),
-        host: leaf.host,
-        served: leaf.served,
-        keys,
-        is_last_resort,
+/// Candidates in the making.
+#[derive(Default)]
+struct Candidates {
+    ready: Vec<Candidate>,
+    /// Those whose keys have failed, but were neither refused nor limited.
+    last_resort: Vec<Candidate>,
+    /// Keys that are out.
+    out: Vec<draw::Out>,
+}
+
+impl Candidates {
+    fn add(&mut self, leaf: expand::Leaf, draws: draw::Draws, rules: &Rules, weather: &Weather<'_>) {
+        let is_ready = !draws.ready.is_empty();
+        let (place, draws) =
+            if is_ready { (&mut self.ready, draws.ready) } else { (&mut self.last_resort, draws.last_resort) };
+        if draws.is_empty() {
+            return;
+        }
+        let is_last_resort = !is_ready || draw::is_failing(&leaf, weather);
+        let timeouts = rules.timeouts_at(&leaf.host.row);
+        place.push(Candidate { host: leaf.host, served: leaf.served, draws, timeouts, is_last_resort });
+    }
+
+    /// Those with a key that is ready, failing hosts last; else those that are worth a last try; else what is out.
+    fn in_order(mut self) -> Result<Vec<Candidate>, Vec<draw::Out>> {
+        self.ready.sort_by_key(|candidate| candidate.is_last_resort);
+        let tried = if self.ready.is_empty() { self.last_resort } else { self.ready };
+        if tried.is_empty() { Err(self.out) } else { Ok(tried) }
     }
 }
 
@@ -247,7 +261,7 @@ impl Plan {
     /// The plan as lines for people, candidates first: what `relay explain` and the debug header show.
     pub fn lines(&self) -> Vec<String> {
         let tried = self.candidates.iter().enumerate().map(|(at, candidate)| {
-            let keys: Vec<&str> = candidate.keys.iter().map(|key| key.id.name.as_str()).collect();
+            let keys: Vec<&str> = candidate.keys().map(|key| key.id.name.as_str()).collect();
             let keys = if candidate.needs_key() { format!("keys {}", keys.join(", ")) } else { "no key".to_owned() };
             let (host, upstream) = (&candidate.host.id, candidate.upstream_model());
             let last = if candidate.is_last_resort { ", failing" } else { "" };

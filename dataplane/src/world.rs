@@ -51,13 +51,9 @@ impl<T> Clone for Found<T> {
 }
 
 impl World {
-    /// Indexes a table. Total: what refers to something that is missing or invalid is kept, and explained when met.
+    /// Indexes a table; of the credentials it keeps the certificates alone. Total: what refers to something that is missing or invalid is kept, and explained when met.
     pub fn load(table: RoutingTable, credentials: Credentials) -> World {
-        let mut credentials = credentials;
-        let hosts = index(&table.hosts, |id, row| {
-            let keys = pool(&table, id, &mut credentials);
-            Host::new(id.clone(), row.clone(), keys)
-        });
+        let hosts = index(&table.hosts, |id, row| Host::new(id.clone(), row.clone(), pool(&table, id)));
         let models = index(&table.models, |id, row| Model::new(id.clone(), row.clone()));
         let policies = index(&table.policies, |id, row| Policy::new(id.clone(), row.clone()));
         let relay_keys = index(&table.relay_keys, |id, row| RelayKey::new(id.clone(), row.clone(), &policies));
@@ -173,12 +169,12 @@ fn index<R, T>(rows: &Rows<R>, mut object: impl FnMut(&ObjectRef, &R) -> T) -> H
     rows.iter().map(found).collect()
 }
 
-/// The keys of a host, each with its credential.
-fn pool(table: &RoutingTable, host: &ObjectRef, credentials: &mut Credentials) -> Vec<Arc<HostKey>> {
+/// The keys of a host.
+fn pool(table: &RoutingTable, host: &ObjectRef) -> Vec<Arc<HostKey>> {
     let usable = table.host_keys.iter().filter_map(|(id, row)| Some((id, row.usable()?)));
     usable
         .filter(|(_, row)| row.host == *host)
-        .map(|(id, row)| Arc::new(HostKey::new(id.clone(), row.clone(), credentials.host_keys.remove(id))))
+        .map(|(id, row)| Arc::new(HostKey::new(id.clone(), row.clone())))
         .collect()
 }
 

@@ -78,7 +78,7 @@ fn unfitness(leaf: &Leaf, query: &Query<'_>) -> Option<Why> {
         return Some(Why::Lacks(lacks));
     }
     let window = leaf.served.context_window()?;
-    (query.input_tokens > window).then_some(Why::TooSmall { window, input: query.input_tokens })
+    (query.estimate.input > window).then_some(Why::TooSmall { window, input: query.estimate.input })
 }
 
 /// The first thing that a request needs and a model is not said to do. What a translation can drop with a warning, such

@@ -10,7 +10,7 @@ pub(super) fn score(number: u64, name: &str, weight: u32) -> f64 {
 }
 
 /// FNV-1a over the name, mixed with the number by the finalizer of SplitMix64: equal in every process and version.
-fn hash(number: u64, name: &str) -> u64 {
+pub(super) fn hash(number: u64, name: &str) -> u64 {
     let folded = name
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));

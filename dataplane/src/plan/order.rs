@@ -2,13 +2,14 @@
 
 use std::{cmp::Ordering, time::Duration};
 
-use table::{PicoUsdPerToken, Pricing, Rates, Strategy};
+use table::{NanoUsd, Strategy};
 
 use super::{
     Query, Rules, Weather,
     expand::{Group, Leaf, by_weight},
     lottery,
 };
+use crate::meter::cost;
 
 /// What a strategy goes by; lower goes first. Equal ones stay as listed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,8 +17,8 @@ enum Rank {
     Listed,
     Score(f64),
     Wait(Duration),
-    Cost(u128),
-    Load(u64),
+    Cost(NanoUsd),
+    Load(u32),
 }
 
 /// The leaves of a group in the order in which they are tried. `chance` is the conversation's number where policies want
@@ -27,11 +28,11 @@ pub(super) fn within(group: Group, rules: &Rules, chance: u64, query: &Query<'_>
     let rank = |leaf: &Leaf| match rules.strategy {
         Strategy::Priority => Rank::Listed,
         Strategy::Weighted => drawn(leaf),
-        Strategy::Cheapest => Rank::Cost(expected_cost(leaf, query).unwrap_or(u128::MAX)),
+        Strategy::Cheapest => Rank::Cost(expected_cost(leaf, query).unwrap_or(NanoUsd(u64::MAX))),
         Strategy::LeastLatency | Strategy::LeastBusy if rules.is_sticky => drawn(leaf),
         // An unknown latency goes first: it becomes known by being tried.
-        Strategy::LeastLatency => Rank::Wait((weather.host)(&leaf.host.id).latency.unwrap_or_default()),
-        Strategy::LeastBusy => Rank::Load((weather.host)(&leaf.host.id).in_flight),
+        Strategy::LeastLatency => Rank::Wait(weather.signals.host(&leaf.host.id).latency().unwrap_or_default()),
+        Strategy::LeastBusy => Rank::Load(weather.signals.host(&leaf.host.id).in_flight()),
     };
     let mut ranked: Vec<(Rank, Leaf)> = group.into_iter().map(|leaf| (rank(&leaf), leaf)).collect();
     ranked.sort_by(|(one, a), (other, b)| {
@@ -51,21 +52,7 @@ fn compare(one: Rank, other: Rank) -> Ordering {
     }
 }
 
-/// The price of the estimated tokens in pico-USD; absent where it is not known.
-fn expected_cost(leaf: &Leaf, query: &Query<'_>) -> Option<u128> {
-    let price = leaf.served.price()?.pricing;
-    let of = |tokens: u64, rate: Option<PicoUsdPerToken>| Some(u128::from(tokens) * u128::from(rate?.0));
-    let rates = rates_for(&price, query.input_tokens);
-    let request = price.per_request.map_or(0, |nano| u128::from(nano.0) * 1_000);
-    Some(of(query.input_tokens, rates.input)? + of(query.output_tokens, rates.output)? + request)
-}
-
-/// The rates of input and output for an input of this size.
-fn rates_for(price: &Pricing, input_tokens: u64) -> Rates {
-    let mut rates = price.rates.clone();
-    for tier in price.tiers.iter().filter(|tier| input_tokens > tier.above_input_tokens) {
-        rates.input = tier.rates.input.or(rates.input);
-        rates.output = tier.rates.output.or(rates.output);
-    }
-    rates
+/// What the estimated tokens cost there; absent where the price is not known.
+fn expected_cost(leaf: &Leaf, query: &Query<'_>) -> Option<NanoUsd> {
+    cost::expected_cost(&query.estimate, query.ask.images as u64, &leaf.served.price()?.pricing, query.now)
 }

@@ -1,11 +1,11 @@
 //! What could not serve a request, and why: kept for explanations, and made into a refusal where nobody could.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use protocol::WireShape;
 use table::ObjectRef;
 
-use crate::{denied::Denied, world::HostKey};
+use crate::{breaker::outcome::Class, denied::Denied, world::HostKey};
 
 /// What was not taken, and why.
 #[derive(Clone, Debug)]
@@ -41,6 +41,13 @@ pub enum Why {
     Key(&'static str),
     /// There is no key of this host that can be drawn.
     NoKey,
+    /// Its breaker is open.
+    Out {
+        /// For which class of failure.
+        class: Class,
+        /// For how long; zero: a probe is due or on its way.
+        wait: Duration,
+    },
     /// This policy keeps it out.
     Policy(String),
     /// The request is pinned elsewhere.
@@ -78,6 +85,7 @@ impl fmt::Display for Why {
         match self {
             Why::Disabled(reason) => write!(f, "is out of service: {reason}"),
             Why::Key(reason) => f.write_str(reason),
+            Why::Out { class, wait } => write!(f, "is out for {:.1} s after {}", wait.as_secs_f64(), words(*class)),
             Why::NoKey => f.write_str("has no key that can be drawn"),
             Why::Policy(policy) => write!(f, "is kept out by policy `{policy}`"),
             Why::NotPinned => f.write_str("is not what the request is pinned to"),
@@ -90,12 +98,22 @@ impl fmt::Display for Why {
     }
 }
 
+fn words(class: Class) -> &'static str {
+    match class {
+        Class::Auth => "a refusal of the key",
+        Class::RateLimit => "a limit of the provider",
+        Class::ServerError => "failures of the provider",
+        Class::Unreachable => "failures to reach it",
+    }
+}
+
 /// What the caller is told where nobody can serve: what it can change itself where that is all there is, else what the
 /// operator has to.
 pub(super) fn denial(model: &str, skipped: &[Skipped]) -> Denied {
     let model = model.to_owned();
     let is_about_hosts = |skipped: &&Skipped| match skipped.why {
-        Why::Key(_) | Why::Repeated | Why::NotPinned => false,
+        Why::Disabled(_) if matches!(skipped.place, Place::Key(_)) => false,
+        Why::Key(_) | Why::Out { .. } | Why::Repeated | Why::NotPinned => false,
         Why::Disabled(_)
         | Why::NoKey
         | Why::Policy(_)

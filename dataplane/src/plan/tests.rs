@@ -1,12 +1,16 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::time::{Duration, Instant};
 
 use WireShape::{AnthropicMessages, OpenaiChat};
+use protocol::error::{ErrorKind, WireError};
 use serde_json::json;
 use table::{Capability, NamespaceGrant, PicoUsdPerToken, Pricing, Rates, Row, Stickiness, Strategy, VirtualStrategy};
 
 use super::*;
 use crate::{
     admit,
+    breaker::outcome::{Horizon, Outcome, Side},
+    pool::signals::Signals,
+    upstream::credentials::{HostSecret, KeyHash, Keyring},
     world::build::{Tables, ask, caller, fallback, id, plain_ask, texts},
 };
 
@@ -19,7 +23,8 @@ struct Case {
     purpose: Purpose,
     input_tokens: u64,
     seed: u64,
-    hosts: BTreeMap<ObjectRef, HostWeather>,
+    signals: Signals,
+    now: Instant,
 }
 
 impl Case {
@@ -30,28 +35,30 @@ impl Case {
             purpose: Purpose::Conversation,
             input_tokens: 100,
             seed: 7,
-            hosts: BTreeMap::new(),
+            signals: Signals::new(),
+            now: Instant::now(),
         }
     }
 
-    fn host(mut self, name: &str, weather: HostWeather) -> Self {
-        self.hosts.insert(id(name), weather);
+    /// An attempt at `host` with the key of that name ended like this, now.
+    fn ended(self, name: &str, outcome: Outcome) -> Self {
+        let flight = self.signals.begin(hash(name), &id(name), self.now);
+        flight.report(outcome, self.now, &table::Breaker::default());
         self
     }
 
     fn plan(&self, tables: &Tables) -> Result<Plan, Denied> {
+        let keyring = Keyring::new(&tables.credentials);
         let world = tables.clone().world();
         let grant = admit::admit(&world, caller(&world, "app"), self.model)?;
         let query = Query {
             purpose: self.purpose,
             ask: &self.ask,
-            input_tokens: self.input_tokens,
-            output_tokens: 100,
+            estimate: Estimate { input: self.input_tokens, output: 100 },
             now: NOW,
             seed: self.seed,
         };
-        let host = |host: &ObjectRef| self.hosts.get(host).copied().unwrap_or_default();
-        plan(&world, &grant, &query, &Weather { host: &host, ..Weather::unknown() })
+        plan(&world, &grant, &query, &Weather { signals: &self.signals, keyring: &keyring, now: self.now })
     }
 
     /// `model@host` of each candidate.
@@ -101,12 +108,21 @@ fn the_weighted_strategy_draws_by_weight_and_keeps_the_other_as_second() {
     assert!((20..70).contains(&first_a), "{first_a} of 400 for a weight of 100 in 1000");
 }
 
+/// Where the health of the key is kept that builders make.
+fn hash(name: &str) -> KeyHash {
+    HostSecret::new(&format!("secret-of-{name}")).unwrap().hash()
+}
+
 #[test]
 fn the_fastest_the_idlest_and_the_cheapest_go_first_under_their_strategies() {
-    let slow = HostWeather { latency: Some(Duration::from_secs(2)), in_flight: 9, ..HostWeather::default() };
-    let fast = HostWeather { latency: Some(Duration::from_secs(1)), in_flight: 3, ..HostWeather::default() };
+    let case = Case::of("m");
+    let took = |name: &str, seconds| {
+        let flight = case.signals.begin(hash(name), &id(name), case.now);
+        flight.first_content(case.now + Duration::from_secs(seconds));
+        flight
+    };
+    let _busy = [took("a", 2), took("a", 2), took("b", 1)];
     for strategy in [Strategy::LeastLatency, Strategy::LeastBusy] {
-        let case = Case::of("m").host("a", slow).host("b", fast);
         assert_eq!(case.order(&with_strategy(strategy)), ["m@b", "m@a"], "{strategy:?}");
     }
     let tables = with_strategy(Strategy::Cheapest).edit_binding("m", "a", |b| b.pricing = cost(3, 30)).edit_binding(
@@ -122,14 +138,55 @@ fn the_fastest_the_idlest_and_the_cheapest_go_first_under_their_strategies() {
 
 #[test]
 fn a_host_whose_latency_is_unknown_is_tried_to_learn_it() {
-    let known = HostWeather { latency: Some(Duration::from_secs(1)), ..HostWeather::default() };
-    assert_eq!(Case::of("m").host("a", known).order(&with_strategy(Strategy::LeastLatency)), ["m@b", "m@a"]);
+    let case = Case::of("m");
+    case.signals.begin(hash("a"), &id("a"), case.now).first_content(case.now + Duration::from_secs(1));
+    assert_eq!(case.order(&with_strategy(Strategy::LeastLatency)), ["m@b", "m@a"]);
 }
 
 #[test]
 fn a_failing_host_goes_last_whatever_its_priority_but_stays() {
-    let failing = HostWeather { is_failing: true, ..HostWeather::default() };
-    assert_eq!(Case::of("m").host("a", failing).order(&two()), ["m@b", "m@a"]);
+    let down = Outcome::Unreachable(Side::Host);
+    let case = Case::of("m").ended("a", down).ended("a", down).ended("a", down);
+    assert_eq!(case.order(&two()), ["m@b", "m@a"]);
+    assert!(case.plan(&two()).unwrap().candidates[1].is_last_resort);
+}
+
+#[test]
+fn a_key_that_is_out_is_not_drawn_while_any_place_has_one_that_is_ready() {
+    let case = Case::of("m").ended("a", Outcome::Auth);
+    assert_eq!(case.order(&two()), ["m@b"]);
+    assert_eq!(case.skipped(&two()), ["key team/a of team/a is out for 300.0 s after a refusal of the key"]);
+    let failing = Outcome::ServerError;
+    let case = Case::of("m").ended("a", failing).ended("a", failing).ended("a", failing);
+    assert_eq!(case.order(&two()), ["m@b"]);
+    let alone = Tables::new().open().host("a", OpenaiChat).model("m", &["a"]);
+    assert_eq!(case.order(&alone), ["m@a"], "a provider that failed is asked again when nothing else is left");
+}
+
+#[test]
+fn when_every_key_is_out_the_caller_hears_the_provider_and_when_the_first_is_back() {
+    let limited = |seconds| Outcome::RateLimited { wait: Some(Duration::from_secs(seconds)), horizon: Horizon::Short };
+    let case = Case::of("m").ended("a", limited(40)).ended("b", limited(20));
+    let said = WireError::new(ErrorKind::RateLimited, "slow down, please");
+    case.signals.key(hash("a")).remember(said.clone());
+    let denied = case.plan(&two()).unwrap_err();
+    assert_eq!(denied, Denied::Upstream(WireError { retry_after: Some(Duration::from_secs(20)), ..said }));
+}
+
+#[test]
+fn a_conversation_keeps_its_key_where_policies_want_it() {
+    let tables = Tables::new()
+        .host("a", OpenaiChat)
+        .host_key("a2", "a", |_| ())
+        .host_key("a3", "a", |_| ())
+        .model("m", &["a"])
+        .policy("all", &["*"], |policy| policy.routing.stickiness = Stickiness::Conversation)
+        .relay_key("app", &["all"], |_| ());
+    let first = |seed| {
+        let plan = Case { seed, ..Case::of("m") }.plan(&tables).unwrap();
+        plan.candidates[0].keys().next().unwrap().id.clone()
+    };
+    assert!((0..50).all(|seed| first(seed) == first(99)));
 }
 
 #[test]
@@ -235,7 +292,17 @@ fn a_host_that_needs_no_key_is_served_without_one() {
         .edit_host("local", |host| host.auth = Auth::None)
         .model("m", &["local"]);
     let plan = Case::of("m").plan(&tables).unwrap();
-    assert!(plan.candidates[0].keys.is_empty() && !plan.candidates[0].needs_key());
+    let [draw] = plan.candidates[0].draws.as_slice() else { panic!("there is one draw") };
+    assert!(draw.key.is_none() && draw.secret.is_none());
+}
+
+#[test]
+fn a_key_whose_secret_cannot_be_read_is_skipped_and_the_model_has_no_key() {
+    let mut tables = Tables::new().open().host("a", OpenaiChat).model("m", &["a"]);
+    tables.credentials.host_keys.clear();
+    let denied = Case::of("m").plan(&tables).unwrap_err();
+    let reason = "m at team/a has no key that can be drawn".to_owned();
+    assert_eq!(denied, Denied::NothingEnabled { model: "m".into(), reason });
 }
 
 #[test]

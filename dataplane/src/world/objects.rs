@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use table::{Binding, Credential, ObjectRef, Pricing, Route, token::TokenHash};
+use table::{Binding, ObjectRef, Pricing, Route, token::TokenHash};
 
 use super::{
     Found,
@@ -35,22 +35,20 @@ impl Host {
     }
 }
 
-/// A provider credential.
+/// A provider credential, without the credential: that is in the keyring.
 #[derive(Debug)]
 pub struct HostKey {
     /// Its name.
     pub id: ObjectRef,
     /// The row.
     pub row: table::HostKey,
-    /// Where the credential is; absent: there is none.
-    pub credential: Option<Credential>,
     models: Lists,
 }
 
 impl HostKey {
-    pub(super) fn new(id: ObjectRef, row: table::HostKey, credential: Option<Credential>) -> Self {
+    pub(super) fn new(id: ObjectRef, row: table::HostKey) -> Self {
         let models = Lists::of_models(&row.models);
-        Self { id, row, credential, models }
+        Self { id, row, models }
     }
 
     /// Whether the account is entitled to an upstream model.
@@ -69,9 +67,6 @@ impl HostKey {
         }
         if self.row.expires_at.is_some_and(|at| at <= now) {
             return Some("has expired");
-        }
-        if self.credential.is_none() {
-            return Some("has no credential");
         }
         if self.serves(upstream_model) { None } else { Some("is not entitled to the model") }
     }

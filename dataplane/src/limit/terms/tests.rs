@@ -150,7 +150,7 @@ fn a_model_has_counters_of_its_own_within_the_policy() {
 #[test]
 fn without_a_model_the_limits_of_single_models_are_left_out() {
     let policy = policy(rpm(9), LimitScope::PerKey, &[("*", tpm(500))]);
-    let (globs, relay_key) = ([matcher("*")], relay_key(Limits::default(), None));
+    let (globs, relay_key) = ([Glob::new("*")], relay_key(Limits::default(), None));
     let of = PolicyTerms { name: &team("p"), policy: &policy, per_model: &globs };
     let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: None };
     let scopes: Vec<_> = caller_scopes(&terms, SMALL).iter().map(|claim| claim.scope.kind()).collect();

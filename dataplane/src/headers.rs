@@ -1,0 +1,323 @@
+//! Which headers go up to a host and down to a caller, and the ones that Relay adds. Credentials are put on elsewhere,
+//! at the last moment.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use protocol::WireShape;
+
+use crate::limit::reservation::{RuleStanding, Standing};
+
+/// The API version of Anthropic's shape where the caller names none.
+const DEFAULT_ANTHROPIC_VERSION: &str = "2023-06-01";
+
+/// Says who asks, where the caller's own word is not passed on.
+const USER_AGENT: &str = concat!("relay/", env!("CARGO_PKG_VERSION"));
+
+/// Hop-by-hop headers (RFC 9110, 7.6.1), which no proxy passes on in either direction.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The caller's own business with Relay: never passed up, whatever a Host says.
+const CALLERS_OWN: [&str; 12] = [
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "content-encoding",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "via",
+    "x-api-key",
+    "x-goog-api-key",
+];
+
+/// What upstreams say of accounts, quotas and their own plumbing: never passed down.
+const UPSTREAMS_OWN: [&str; 19] = [
+    "alt-svc",
+    "anthropic-organization-id",
+    "anthropic-workspace-id",
+    "content-length",
+    "date",
+    "nel",
+    "openai-organization",
+    "openai-project",
+    "report-to",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "via",
+    "x-request-id",
+    "x-should-retry",
+    "www-authenticate",
+];
+
+const UPSTREAMS_OWN_PREFIXES: [&str; 11] = [
+    "access-control-",
+    "anthropic-ratelimit-",
+    "apim-",
+    "cf-",
+    "x-amz",
+    "x-envoy-",
+    "x-goog-",
+    "x-ms-",
+    "x-ratelimit-",
+    "x-relay-",
+    "x-served-by",
+];
+
+/// What goes up beside the caller's headers.
+#[derive(Clone, Copy, Debug)]
+pub struct Upward<'a> {
+    /// The shape of the caller.
+    pub from: WireShape,
+    /// The host's row.
+    pub host: &'a table::Host,
+    /// Headers that belong to the body, as the codec gave them; empty in same shape.
+    pub encoded: &'a [(&'static str, String)],
+    /// The trace context of this attempt.
+    pub traceparent: Option<&'a str>,
+    /// Whether a gzip answer is wanted.
+    pub gzip: bool,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+}
+
+/// The headers of an upstream request, without its credential.
+pub fn upward(client: &HeaderMap, up: &Upward<'_>) -> HeaderMap {
+    let mut headers = defaults(up);
+    if up.from == up.host.shape {
+        copy(client, &mut headers, |name| belongs_to(up.from, name));
+    }
+    for (name, value) in up.encoded {
+        put(&mut headers, name, value);
+    }
+    let rules = &up.host.headers;
+    copy(client, &mut headers, |name| rules.forward.iter().any(|forward| forward == name));
+    for name in &rules.remove {
+        headers.remove(name);
+    }
+    for (name, value) in &rules.set {
+        put(&mut headers, name, value);
+    }
+    if let Some(traceparent) = up.traceparent {
+        put(&mut headers, "traceparent", traceparent);
+        copy(client, &mut headers, |name| name == "tracestate");
+    }
+    headers
+}
+
+fn defaults(up: &Upward<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let accept = if up.stream { "text/event-stream" } else { "application/json" };
+    headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+    let coding = if up.gzip { "gzip" } else { "identity" };
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    match up.host.shape {
+        WireShape::OpenaiChat => {}
+        WireShape::AnthropicMessages => {
+            headers.insert("anthropic-version", HeaderValue::from_static(DEFAULT_ANTHROPIC_VERSION));
+        }
+    }
+    headers
+}
+
+/// Takes over the caller's headers that are `wanted`, in place of those that are there; never its credentials, nor
+/// what belongs to its connection.
+fn copy(client: &HeaderMap, headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
+    let named = connection_names(client);
+    let mut replaced: Vec<&HeaderName> = Vec::new();
+    for (name, value) in client {
+        let is_ours = CALLERS_OWN.contains(&name.as_str())
+            || name.as_str().starts_with("x-relay-")
+            || name.as_str().starts_with("x-forwarded-");
+        if is_ours || is_hop_by_hop(name, &named) || !wanted(name.as_str()) {
+            continue;
+        }
+        if replaced.contains(&name) {
+            headers.append(name, value.clone());
+        } else {
+            headers.insert(name, value.clone());
+            replaced.push(name);
+        }
+    }
+}
+
+/// Whether a header of a caller means something to hosts of its own shape.
+fn belongs_to(shape: WireShape, name: &str) -> bool {
+    let is_general = matches!(name, "accept" | "user-agent" | "idempotency-key") || name.starts_with("x-stainless-");
+    let is_special = match shape {
+        WireShape::OpenaiChat => matches!(name, "openai-beta" | "x-client-request-id"),
+        WireShape::AnthropicMessages => {
+            name == "x-app" || name.starts_with("anthropic-") || name.starts_with("x-claude-code-")
+        }
+    };
+    is_general || is_special
+}
+
+/// The headers of an upstream's answer that its caller may see. `same_shape`: whether the body is the upstream's own;
+/// `compressed`: whether it stays compressed.
+pub fn downward(upstream: &HeaderMap, same_shape: bool, compressed: bool) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if !same_shape {
+        return headers;
+    }
+    let named = connection_names(upstream);
+    for (name, value) in upstream {
+        let text = name.as_str();
+        let is_theirs = UPSTREAMS_OWN.contains(&text)
+            || UPSTREAMS_OWN_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+            || (text == "content-encoding" && !compressed);
+        if !is_theirs && !is_hop_by_hop(name, &named) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers
+}
+
+fn is_hop_by_hop(name: &HeaderName, named: &[String]) -> bool {
+    HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|other| other == name.as_str())
+}
+
+/// Headers that `Connection` declares to be hop-by-hop.
+fn connection_names(headers: &HeaderMap) -> Vec<String> {
+    let lines = headers.get_all(header::CONNECTION).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+/// The headers that bring a stream: its type, and that nobody keeps it back.
+pub fn put_stream(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+}
+
+/// What Relay says about an answer of its own or an upstream's.
+#[derive(Clone, Debug, Default)]
+pub struct Said<'a> {
+    /// The public id of the model that served; absent: none did.
+    pub model: Option<&'a str>,
+    /// The host that served.
+    pub host: Option<String>,
+    /// Attempts made, the last included.
+    pub attempts: Option<u32>,
+    /// Time that the request spent in Relay itself, up to its answer's headers.
+    pub overhead: Option<Duration>,
+    /// As [`crate::warnings::value`] makes it.
+    pub warnings: Option<HeaderValue>,
+    /// Lines that say why each candidate was or was not tried, where the caller asked for them.
+    pub debug: Vec<String>,
+}
+
+/// Puts the request's id, in every place where SDKs look for it.
+pub fn put_request_id(headers: &mut HeaderMap, shape: WireShape, id: &str) {
+    put(headers, "x-request-id", id);
+    put(headers, "x-relay-request-id", id);
+    match shape {
+        WireShape::OpenaiChat => {}
+        WireShape::AnthropicMessages => put(headers, "request-id", id),
+    }
+}
+
+/// Puts what Relay says about an answer.
+pub fn put_said(headers: &mut HeaderMap, said: &Said<'_>) {
+    let texts = [("x-relay-model", said.model), ("x-relay-host", said.host.as_deref())];
+    for (name, value) in texts {
+        if let Some(value) = value {
+            put(headers, name, value);
+        }
+    }
+    if let Some(attempts) = said.attempts {
+        headers.insert("x-relay-attempts", HeaderValue::from(attempts));
+    }
+    if let Some(overhead) = said.overhead {
+        put(headers, "x-relay-overhead-ms", &format!("{:.3}", overhead.as_secs_f64() * 1_000.0));
+    }
+    if let Some(warnings) = &said.warnings {
+        headers.insert("x-relay-warnings", warnings.clone());
+    }
+    for line in said.debug.iter().take(64) {
+        headers.append("x-relay-debug", safe(line));
+    }
+}
+
+/// Puts how the caller stands against its limits, in the words of its shape.
+pub fn put_rate_limits(headers: &mut HeaderMap, shape: WireShape, standing: &Standing, now: Timestamp) {
+    for (what, rule) in [("requests", &standing.requests), ("tokens", &standing.tokens)] {
+        let Some(RuleStanding { limit, remaining, resets_in, .. }) = rule else { continue };
+        let (names, reset) = match shape {
+            WireShape::OpenaiChat => {
+                let names = ["limit", "remaining", "reset"].map(|part| format!("x-ratelimit-{part}-{what}"));
+                (names, spelled(*resets_in))
+            }
+            WireShape::AnthropicMessages => {
+                let names = ["limit", "remaining", "reset"].map(|part| format!("anthropic-ratelimit-{what}-{part}"));
+                (names, moment(now, *resets_in).to_string())
+            }
+        };
+        for (name, value) in names.iter().zip([limit.to_string(), remaining.to_string(), reset]) {
+            put(headers, name, &value);
+        }
+    }
+}
+
+/// A wait as OpenAI's headers spell it: `1m30s`, `120ms`, rounded up.
+fn spelled(wait: Duration) -> String {
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let seconds = millis.div_ceil(1_000);
+    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// The whole second at or after `now + wait`; the end of time where that is later.
+pub(crate) fn moment(now: Timestamp, wait: Duration) -> Timestamp {
+    let ahead = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    let millis = now.as_millisecond().saturating_add(ahead);
+    let seconds = millis.div_euclid(1_000) + i64::from(millis.rem_euclid(1_000) > 0);
+    Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
+}
+
+/// The id of a request: 128 random bits.
+pub fn request_id(random: u128) -> String {
+    format!("req_{random:032x}")
+}
+
+/// Sets a header; a name that is none is left out.
+fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let Ok(name) = HeaderName::try_from(name) {
+        headers.insert(name, safe(value));
+    }
+}
+
+/// `text` as a header value, with `?` for all that a header cannot hold, and bounded.
+fn safe(text: &str) -> HeaderValue {
+    let plain: String =
+        text.chars().take(1_024).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    HeaderValue::from_str(&plain).expect("only visible ASCII and spaces are left")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! Which keys of a place are tried, in which order, by what is known of their health and load at this moment.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use protocol::error::{ErrorKind, WireError};
+use table::KeySelection;
+
+use super::{Place, Query, Rules, Skipped, Why, expand::Leaf, lottery, place};
+use crate::{
+    breaker::Phase,
+    denied::Denied,
+    failure::Failures,
+    pool::{
+        order::{Choice, Member, Skip, order},
+        signals::Signals,
+    },
+    upstream::credentials::{HostSecret, KeyHash, Keyring},
+    world::HostKey,
+};
+
+/// What is known of hosts and keys at this moment.
+#[derive(Clone, Copy)]
+pub struct Weather<'a> {
+    /// Health and load.
+    pub signals: &'a Signals,
+    /// The secrets of keys.
+    pub keyring: &'a Keyring,
+    /// The moment.
+    pub now: Instant,
+}
+
+/// A key to try, or none where the host needs none.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    /// The key; absent: the host needs none.
+    pub key: Option<Arc<HostKey>>,
+    /// Its secret; there where the key is.
+    pub secret: Option<HostSecret>,
+    /// Under which its health is kept.
+    pub hash: KeyHash,
+}
+
+/// The keys of a place.
+#[derive(Debug, Default)]
+pub(super) struct Draws {
+    /// To be tried, best first.
+    pub(super) ready: Vec<Draw>,
+    /// To be tried where no place has a key that is ready.
+    pub(super) last_resort: Vec<Draw>,
+}
+
+/// A key that is out: until when, and what its provider said.
+#[derive(Debug)]
+pub(super) struct Out {
+    until: Instant,
+    error: Option<Arc<WireError>>,
+}
+
+/// What keeps a conversation at its key: the prefix that the caller named, else the conversation itself.
+pub(super) fn affinity(query: &Query<'_>) -> u64 {
+    match &query.ask.cache_key {
+        Some(key) => lottery::hash(0, key),
+        None => query.ask.conversation,
+    }
+}
+
+/// The keys of a place in the order in which they are tried. Those that are out go to `out` and `skipped`.
+pub(super) fn draws(
+    leaf: &Leaf,
+    keys: Vec<Arc<HostKey>>,
+    rules: &Rules,
+    query: &Query<'_>,
+    weather: &Weather<'_>,
+    (skipped, out): (&mut Vec<Skipped>, &mut Vec<Out>),
+) -> Draws {
+    let drawable = drawable(leaf, keys, weather, skipped);
+    let members: Vec<Member> = drawable.iter().map(|draw| member(draw, weather)).collect();
+    let ordered = order(&members, &choice(leaf, rules, query, weather));
+    for (position, skip) in ordered.skipped {
+        let Skip::Open { class, until } = skip else { continue };
+        let draw = &drawable[position];
+        let place = match &draw.key {
+            Some(key) => Place::Key(key.clone()),
+            None => place(&leaf.host.id, leaf.served.model()),
+        };
+        let wait = until.saturating_duration_since(weather.now);
+        skipped.push(Skipped { place, why: Why::Out { class, wait } });
+        out.push(Out { until, error: weather.signals.key(draw.hash).last_error() });
+    }
+    let at = |positions: Vec<usize>| positions.into_iter().map(|position| drawable[position].clone()).collect();
+    Draws { ready: at(ordered.ready), last_resort: at(ordered.last_resort) }
+}
+
+/// Keys whose secret can be sent; for a host that needs none, the one draw without a key.
+fn drawable(leaf: &Leaf, keys: Vec<Arc<HostKey>>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
+    if !super::needs_key(&leaf.host) {
+        return vec![Draw { key: None, secret: None, hash: KeyHash::keyless(&leaf.host.id) }];
+    }
+    let mut draws = Vec::with_capacity(keys.len());
+    for key in keys {
+        let why = match weather.keyring.secret(&key.id) {
+            Some(Ok(secret)) => {
+                draws.push(Draw { hash: secret.hash(), secret: Some(secret), key: Some(key) });
+                continue;
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "it has no credential".to_owned(),
+        };
+        skipped.push(Skipped { place: Place::Key(key), why: Why::Disabled(why) });
+    }
+    if draws.is_empty() {
+        skipped.push(Skipped { place: place(&leaf.host.id, leaf.served.model()), why: Why::NoKey });
+    }
+    draws
+}
+
+fn member(draw: &Draw, weather: &Weather<'_>) -> Member {
+    let (priority, weight) = draw.key.as_ref().map_or((0, 1), |key| (key.row.priority, key.row.weight));
+    let standing = weather.signals.key(draw.hash).standing(weather.now);
+    Member { hash: draw.hash, priority, weight, obstacle: None, standing }
+}
+
+fn choice(leaf: &Leaf, rules: &Rules, query: &Query<'_>, weather: &Weather<'_>) -> Choice {
+    let selection = if rules.is_sticky { KeySelection::CacheAffinity } else { leaf.host.row.key_selection };
+    let turn = match selection {
+        KeySelection::RoundRobin => weather.signals.host(&leaf.host.id).next_turn(),
+        KeySelection::LeastUtilized | KeySelection::Weighted | KeySelection::CacheAffinity => 0,
+    };
+    Choice { selection, affinity: Some(affinity(query)), turn, seed: query.seed }
+}
+
+/// Whether a host is known to be failing as a whole.
+pub(super) fn is_failing(leaf: &Leaf, weather: &Weather<'_>) -> bool {
+    match weather.signals.host(&leaf.host.id).phase(weather.now) {
+        Phase::Closed { .. } => false,
+        Phase::Open { .. } | Phase::HalfOpen { .. } => true,
+    }
+}
+
+/// What the caller is told where every key is out: the most useful of the providers' own words, and when the first key
+/// is back.
+pub(super) fn all_out(model: &str, out: &[Out], now: Instant) -> Denied {
+    let mut failures = Failures::default();
+    for error in out.iter().filter_map(|out| out.error.as_deref()) {
+        failures.add(error.clone());
+    }
+    let mut told = if failures.is_empty() {
+        WireError::new(ErrorKind::Overloaded, format!("every host key of model `{model}` is out at the moment"))
+    } else {
+        failures.verdict()
+    };
+    let earliest = out.iter().map(|out| out.until.saturating_duration_since(now)).min();
+    // A key whose time has come is being probed: its answer is not far.
+    told.retry_after = earliest.map(|wait| wait.max(Duration::from_secs(1)));
+    Denied::Upstream(told)
+}
