@@ -3,6 +3,7 @@
 //! Decides by the table, the policies, and what is known of hosts and keys at this moment; sends nothing. Requests,
 //! `relay explain` and lists of models all ask here.
 
+mod claims;
 mod draw;
 mod expand;
 mod fit;
@@ -11,7 +12,7 @@ mod order;
 mod rules;
 mod skipped;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use protocol::{Traits, WireShape, ask::Ask};
@@ -26,6 +27,7 @@ use crate::{
     world::{Host, HostKey, Model, Price, World},
 };
 
+pub use claims::{Step, caller_scopes};
 pub use draw::{Draw, Weather};
 pub use rules::Rules;
 pub use skipped::{Place, Skipped, Why};
@@ -65,6 +67,8 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
     /// What the caller's policies say together.
     pub rules: Rules,
+    /// When the first of the keys that are out may be back; absent: none is out.
+    pub earliest: Option<Instant>,
 }
 
 /// A model at a host, with the keys that may be drawn.
@@ -209,8 +213,9 @@ pub fn plan(world: &World, grant: &Grant, query: &Query<'_>, weather: &Weather<'
         let draws = draw::draws(&leaf, keys, &rules, query, weather, places);
         candidates.add(leaf, draws, &rules, weather);
     }
+    let earliest = candidates.out.iter().map(|out| out.until).min();
     match candidates.in_order() {
-        Ok(candidates) => Ok(Plan { candidates, skipped, rules }),
+        Ok(candidates) => Ok(Plan { candidates, skipped, rules, earliest }),
         Err(out) if out.is_empty() => Err(skipped::denial(&grant.resolved().name, &skipped)),
         Err(out) => Err(draw::all_out(&grant.resolved().name, &out, weather.now)),
     }

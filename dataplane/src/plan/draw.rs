@@ -55,7 +55,7 @@ pub(super) struct Draws {
 /// A key that is out: until when, and what its provider said.
 #[derive(Debug)]
 pub(super) struct Out {
-    until: Instant,
+    pub(super) until: Instant,
     error: Option<Arc<WireError>>,
 }
 

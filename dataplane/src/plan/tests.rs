@@ -9,6 +9,7 @@ use super::*;
 use crate::{
     admit,
     breaker::outcome::{Horizon, Outcome, Side},
+    limit::{claims::ScopeClaim, terms::Expected},
     pool::signals::Signals,
     upstream::credentials::{HostSecret, KeyHash, Keyring},
     world::build::{Tables, ask, caller, fallback, id, plain_ask, texts},
@@ -436,4 +437,29 @@ fn a_plan_reads_as_lines() {
     let expected =
         ["1. m at team/a as m (openai-chat, keys a, a2)", "- m at team/b is out of service: the host is suspended"];
     assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_plan_claims_the_callers_scopes_and_every_key_in_order() {
+    let tables = two()
+        .host_key("a2", "a", |key| (key.priority, key.limits.rpm) = (1, Some(5)))
+        .edit_host("b", |host| host.limits.tpm = Some(9))
+        .relay_key("app", &["all"], |key| key.limits.rpm = Some(60))
+        .policy("all", &["*"], |policy| {
+            let limits = table::Limits { tpm: Some(7), ..table::Limits::default() };
+            policy.per_model = vec![table::ModelLimits { matches: "m*".into(), limits }];
+        });
+    let world = tables.clone().world();
+    let caller = caller(&world, "app");
+    let grant = admit::admit(&world, caller.clone(), "m").unwrap();
+    let plan = Case::of("m").plan(&tables).unwrap();
+    let claims = plan.claims(&grant, Expected { input: 1, output: 1, ..Expected::default() }, 2);
+    let kinds = |scopes: &[ScopeClaim]| scopes.iter().map(|claim| claim.scope.kind()).collect::<Vec<_>>();
+    assert_eq!((claims.domain.as_str(), claims.max_candidates), ("team", 2));
+    assert_eq!(kinds(&claims.scopes), ["relay_key", "model"]);
+    let candidates: Vec<_> = claims.candidates.iter().map(|claim| kinds(&claim.scopes)).collect();
+    assert_eq!(candidates, [vec![], vec!["host_key"], vec!["host"]]);
+    let steps: Vec<_> = plan.steps().iter().map(|step| step.draw.key.as_ref().unwrap().id.name.clone()).collect();
+    assert_eq!(steps, ["a", "a2", "b"]);
+    assert_eq!(kinds(&caller_scopes(&caller)), ["relay_key"]);
 }

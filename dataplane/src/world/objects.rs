@@ -130,6 +130,8 @@ pub struct Policy {
     pub models: Lists,
     /// Its lists of hosts.
     pub hosts: Lists,
+    /// The patterns of its limits by model, in their order.
+    pub per_model: Vec<Glob>,
     /// Models that follow those which the pattern matches.
     pub fallbacks: Vec<(Glob, Vec<ObjectRef>)>,
 }
@@ -137,7 +139,9 @@ pub struct Policy {
 impl Policy {
     pub(super) fn new(id: ObjectRef, row: table::Policy) -> Self {
         let fallbacks = row.routing.fallbacks.iter().map(|f| (Glob::new(&f.matches), f.to.clone())).collect();
-        Self { id, models: Lists::of_models(&row.models), hosts: Lists::of_hosts(&row.hosts), fallbacks, row }
+        let per_model = row.per_model.iter().map(|limits| Glob::new(&limits.matches)).collect();
+        let (models, hosts) = (Lists::of_models(&row.models), Lists::of_hosts(&row.hosts));
+        Self { id, models, hosts, per_model, fallbacks, row }
     }
 }
 
