@@ -4,9 +4,12 @@
 //! upstream; only JSON that is broken, and a field of the wrong type among those that are read, are refused. Of a key
 //! that stands twice the last counts, as it does at every provider.
 
+mod content;
 mod conversation;
 mod fields;
+mod path;
 mod reader;
+mod values;
 
 use std::ops::Range;
 

@@ -1,18 +1,17 @@
 //! Which fields of a request are read, and what of them is kept.
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hasher},
-    ops::Range,
-};
+use std::ops::Range;
 
-use serde::de::{Error, MapAccess, SeqAccess};
+use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
 use super::{
     Ask, Needs, UsagePlace,
+    content::{Content, Messages, Talk},
     conversation::Beginning,
     fields::{Elements, Fields, ListOf, ObjectOf, skip},
+    path::Path,
+    values::{boolean, member, nested, number, string},
 };
 use crate::WireShape;
 
@@ -32,7 +31,7 @@ pub(super) struct Reader<'b> {
     kind: Body,
     shape: WireShape,
     /// Where reading is, to be named if it fails.
-    path: Vec<Step>,
+    path: Path,
     model: String,
     model_spans: Vec<Range<usize>>,
     stream: bool,
@@ -57,25 +56,11 @@ pub(super) struct Reader<'b> {
     beginning: Beginning,
 }
 
-enum Step {
-    Field(&'static str),
-    Index(usize),
-}
-
 /// What was counted of a list of tools.
 #[derive(Default)]
 struct Tools {
     count: usize,
     bytes: usize,
-}
-
-/// What was counted of instructions or messages.
-#[derive(Default)]
-struct Talk {
-    text_bytes: usize,
-    images: usize,
-    documents: usize,
-    sounds: usize,
 }
 
 impl<'b> Reader<'b> {
@@ -84,7 +69,7 @@ impl<'b> Reader<'b> {
             body,
             kind,
             shape,
-            path: Vec::new(),
+            path: Path::default(),
             model: String::new(),
             model_spans: Vec::new(),
             stream: false,
@@ -112,15 +97,7 @@ impl<'b> Reader<'b> {
 
     /// Where reading stopped; none: at the top.
     pub(super) fn path(&self) -> Option<String> {
-        let mut path = String::new();
-        for step in &self.path {
-            match step {
-                Step::Field(name) if path.is_empty() => path.push_str(name),
-                Step::Field(name) => path.extend([".", name]),
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-            }
-        }
-        (!path.is_empty()).then_some(path)
+        self.path.words()
     }
 
     pub(super) fn into_ask(self) -> Ask {
@@ -159,7 +136,7 @@ impl<'b> Reader<'b> {
 
     /// Reads the value of `name`, with its name on the path while it is read.
     fn at<T, X>(&mut self, name: &'static str, read: impl FnOnce(&mut Self) -> Result<T, X>) -> Result<T, X> {
-        self.path.push(Step::Field(name));
+        self.path.field(name);
         let value = read(self)?;
         self.path.pop();
         Ok(value)
@@ -195,7 +172,7 @@ impl<'b> Reader<'b> {
     ) -> Result<(Option<bool>, UsagePlace), serde_json::Error> {
         let mut options = StreamOptions::default();
         let mut json = serde_json::Deserializer::from_str(text);
-        serde::de::DeserializeSeed::deserialize(ObjectOf(&mut options), &mut json)?;
+        ObjectOf(&mut options).deserialize(&mut json)?;
         let Some(value) = options.include_usage else {
             return Ok((None, UsagePlace::Object { inside: span.start + 1, empty: options.empty() }));
         };
@@ -204,10 +181,12 @@ impl<'b> Reader<'b> {
     }
 
     fn read_messages<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        self.talk = Talk::default();
-        self.messages = 0;
         self.beginning.restart_messages();
-        map.next_value_seed(ListOf(&mut Messages(self)))
+        let (path, beginning) = (&mut self.path, &mut self.beginning);
+        let mut messages = Messages { path, talk: Talk::default(), count: 0, beginning };
+        map.next_value_seed(ListOf(&mut messages))?;
+        (self.talk, self.messages) = (messages.talk, messages.count);
+        Ok(())
     }
 
     fn read_system<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
@@ -348,145 +327,6 @@ impl<'de> Fields<'de> for StreamOptions<'de> {
     }
 }
 
-/// The list of messages.
-struct Messages<'r, 'b>(&'r mut Reader<'b>);
-
-impl<'de> Elements<'de> for Messages<'_, '_> {
-    fn element<A: SeqAccess<'de>>(&mut self, index: usize, list: &mut A) -> Result<bool, A::Error> {
-        self.0.path.push(Step::Index(index));
-        let wanted = self.0.beginning.is_open();
-        let mut message = Message { role: None, content: Content::new(&mut self.0.path, wanted) };
-        if list.next_element_seed(ObjectOf(&mut message))?.is_none() {
-            self.0.path.pop();
-            return Ok(false);
-        }
-        let role = message.role.unwrap_or_default();
-        let (talk, hash) = message.content.close();
-        self.0.talk.add(&talk);
-        self.0.beginning.message(&role, hash);
-        self.0.messages += 1;
-        self.0.path.pop();
-        Ok(true)
-    }
-
-    /// A string in place of the messages counts as none.
-    fn text(&mut self, _: &[u8]) {}
-}
-
-struct Message<'r> {
-    role: Option<String>,
-    content: Content<'r>,
-}
-
-impl<'de> Fields<'de> for Message<'_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "role" => {
-                self.content.path.push(Step::Field("role"));
-                self.role = string(map.next_value()?)?;
-            }
-            "content" => {
-                self.content.path.push(Step::Field("content"));
-                map.next_value_seed(ListOf(&mut self.content))?;
-            }
-            "tool_calls" | "function_call" | "reasoning_content" => {
-                self.content.talk.text_bytes += map.next_value::<&RawValue>()?.get().len();
-                return Ok(());
-            }
-            _ => return skip(map),
-        }
-        self.content.path.pop();
-        Ok(())
-    }
-}
-
-/// A string or a list of parts; of a part, its own content again.
-struct Content<'r> {
-    path: &'r mut Vec<Step>,
-    talk: Talk,
-    hasher: Option<DefaultHasher>,
-}
-
-impl<'r> Content<'r> {
-    fn new(path: &'r mut Vec<Step>, hashed: bool) -> Self {
-        Self { path, talk: Talk::default(), hasher: hashed.then(DefaultHasher::new) }
-    }
-
-    fn close(self) -> (Talk, u64) {
-        (self.talk, self.hasher.map_or(0, |hasher| hasher.finish()))
-    }
-
-    fn count(&mut self, text: &[u8]) {
-        self.talk.text_bytes += text.len();
-        if let Some(hasher) = &mut self.hasher {
-            hasher.write(text);
-        }
-    }
-}
-
-impl<'de> Elements<'de> for Content<'_> {
-    fn element<A: SeqAccess<'de>>(&mut self, index: usize, list: &mut A) -> Result<bool, A::Error> {
-        self.path.push(Step::Index(index));
-        let read = list.next_element_seed(ObjectOf(&mut *self))?;
-        self.path.pop();
-        Ok(read.is_some())
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        self.count(text);
-    }
-}
-
-/// The fields of a part.
-impl<'de> Fields<'de> for Content<'_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "type" => match map.next_value::<&RawValue>()?.get() {
-                "\"image\"" | "\"image_url\"" => self.talk.images += 1,
-                "\"input_audio\"" => self.talk.sounds += 1,
-                "\"document\"" | "\"file\"" => self.talk.documents += 1,
-                _ => {}
-            },
-            "text" | "thinking" | "refusal" | "input" => {
-                let raw: &RawValue = map.next_value()?;
-                self.count(raw.get().as_bytes());
-            }
-            "content" => {
-                self.path.push(Step::Field("content"));
-                map.next_value_seed(ListOf(&mut *self))?;
-                self.path.pop();
-            }
-            "source" => map.next_value_seed(ObjectOf(&mut Source { content: self, is_text: false, data: None }))?,
-            _ => skip(map)?,
-        }
-        Ok(())
-    }
-}
-
-/// Where a document or picture of a part is; plain text counts as such.
-struct Source<'s, 'r> {
-    content: &'s mut Content<'r>,
-    is_text: bool,
-    data: Option<usize>,
-}
-
-impl<'de> Fields<'de> for Source<'_, '_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "type" => self.is_text = map.next_value::<&RawValue>()?.get() == "\"text\"",
-            "data" => self.data = Some(map.next_value::<&RawValue>()?.get().len()),
-            "content" => return map.next_value_seed(ListOf(self.content)),
-            _ => return skip(map),
-        }
-        if let (true, Some(bytes)) = (self.is_text, self.data.filter(|_| self.is_text)) {
-            self.content.talk.text_bytes += bytes;
-            self.content.talk.documents = self.content.talk.documents.saturating_sub(1);
-            self.data = None;
-        }
-        Ok(())
-    }
-}
-
 /// The inputs of an embedding: a string, strings, tokens, or lists of tokens.
 struct Inputs<'r, 'b>(&'r mut Reader<'b>);
 
@@ -507,86 +347,6 @@ impl<'de> Elements<'de> for Inputs<'_, '_> {
     fn text(&mut self, text: &[u8]) {
         self.0.talk.text_bytes += text.len();
         self.0.messages = 1;
-    }
-}
-
-impl Talk {
-    fn add(&mut self, other: &Talk) {
-        self.text_bytes += other.text_bytes;
-        self.images += other.images;
-        self.documents += other.documents;
-        self.sounds += other.sounds;
-    }
-}
-
-fn boolean<X: Error>(raw: &RawValue) -> Result<Option<bool>, X> {
-    match raw.get() {
-        "true" => Ok(Some(true)),
-        "false" => Ok(Some(false)),
-        "null" => Ok(None),
-        _ => Err(X::custom("expected true or false")),
-    }
-}
-
-/// A whole number that is not negative; others are left to the upstream to judge.
-fn number<X: Error>(raw: &RawValue) -> Result<Option<u64>, X> {
-    match raw.get() {
-        "null" => Ok(None),
-        text => match text.parse::<f64>() {
-            Ok(value) if value >= 0.0 && value.fract() == 0.0 => Ok(Some(text.parse().unwrap_or(value as u64))),
-            Ok(_) => Ok(None),
-            Err(_) => Err(X::custom("expected a number")),
-        },
-    }
-}
-
-fn string<X: Error>(raw: &RawValue) -> Result<Option<String>, X> {
-    match raw.get() {
-        "null" => Ok(None),
-        text => serde_json::from_str::<Cow<'_, str>>(text)
-            .map(|text| Some(text.into_owned()))
-            .map_err(|_| X::custom("expected a string")),
-    }
-}
-
-/// The string `name` of an object; none where the value is no object or has no such string.
-fn member<X: Error>(raw: &RawValue, name: &str) -> Result<Option<String>, X> {
-    match raw_member(raw, name)? {
-        Some(value) if value.get().starts_with('"') => string(value),
-        _ => Ok(None),
-    }
-}
-
-fn nested<X: Error>(raw: &RawValue, outer: &str, inner: &str) -> Result<Option<String>, X> {
-    match raw_member(raw, outer)? {
-        Some(value) => member(value, inner),
-        None => Ok(None),
-    }
-}
-
-fn raw_member<'r, X: Error>(raw: &'r RawValue, name: &str) -> Result<Option<&'r RawValue>, X> {
-    if raw.get() == "null" {
-        return Ok(None);
-    }
-    let mut found = Member { name, value: None };
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    serde::de::DeserializeSeed::deserialize(ObjectOf(&mut found), &mut json)
-        .map_err(|_| X::custom("expected an object"))?;
-    Ok(found.value)
-}
-
-struct Member<'n, 'de> {
-    name: &'n str,
-    value: Option<&'de RawValue>,
-}
-
-impl<'de> Fields<'de> for Member<'_, 'de> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        if name != self.name {
-            return skip(map);
-        }
-        self.value = Some(map.next_value()?);
-        Ok(())
     }
 }
 
