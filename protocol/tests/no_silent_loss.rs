@@ -2,15 +2,20 @@
 //! of the other shape, and has to be carried, warned of, or refused; or it stands in `silent.json` with its reason.
 //!
 //! The fields are listed from the official SDKs by `fields/list_fields.py`. The silent list is exact: a field that is
-//! lost in silence without standing there fails, and so does one that stands there and is not.
+//! lost in silence without standing there fails, and so does one that stands there and is not. What becomes of each
+//! field for each model stands in `fates/`, so that a warning that goes missing is seen too; `UPDATE_GOLDEN=1` writes it.
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use protocol::{Loss, Refusal, WireShape, codec, translate::Encoded};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use support::TargetModel;
 
 const CHAT_FIELDS: &str = include_str!("fields/openai-chat.json");
@@ -65,30 +70,65 @@ fn every_field_of_messages_is_carried_warned_refused_or_listed() {
 
 fn check(from: WireShape, listing: &str, to: WireShape, models: &[&'static str]) {
     let listing: Listing = serde_json::from_str(listing).unwrap();
-    let mut fates: BTreeMap<Fate, usize> = BTreeMap::new();
-    let (mut silent, mut faults) = (BTreeMap::<String, BTreeSet<String>>::new(), Vec::new());
-    for name in models {
-        let model = TargetModel::new(to, name);
-        for field in &listing.fields {
-            match fate(from, &listing.bases[field.base], field, &model) {
-                Ok(Fate::Silent) => drop(silent.entry(field.path.clone()).or_default().insert((*name).to_owned())),
-                Ok(fate) => *fates.entry(fate).or_default() += 1,
-                Err(fault) => faults.push(format!("{} for {name}: {fault}", field.path)),
+    let mut faults = Vec::new();
+    let mut silent = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut table = format!("{:100} {}\n", "field", models.join(" "));
+    let models: Vec<TargetModel> = models.iter().map(|name| TargetModel::new(to, name)).collect();
+    for field in &listing.fields {
+        let mut fates = Vec::new();
+        for model in &models {
+            let fate = fate(from, &listing.bases[field.base], field, model).unwrap_or_else(|fault| {
+                faults.push(format!("{} for {}: {fault}", field.path, model.name()));
+                Fate::Silent
+            });
+            if fate == Fate::Silent {
+                silent.entry(field.path.clone()).or_default().insert(model.name().to_owned());
             }
+            fates.push(format!("{fate:?}").to_lowercase());
         }
+        table.push_str(&format!("{:100} {}\n", field.label(), fates.join(" ")));
     }
-    println!(
-        "{from}: {} fields for {} models: {fates:?}, silent: {}",
-        listing.fields.len(),
-        models.len(),
-        silent.len()
-    );
-    faults.extend(compare(&silent, &listed(from, &listing.fields, models)));
+    let names: Vec<&str> = models.iter().map(TargetModel::name).collect();
+    faults.extend(compare(&silent, &listed(from, &listing.fields, &names)));
+    faults.extend(differing(from, &table));
+    summary(from, &table);
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
+fn summary(from: WireShape, table: &str) {
+    let count = |fate: &str| table.split_whitespace().filter(|word| *word == fate).count();
+    let fates = ["carried", "warned", "refused", "silent"].map(|fate| format!("{} {fate}", count(fate)));
+    println!("no silent loss from {from}: {} fields for three models: {}", table.lines().count() - 1, fates.join(", "));
+}
+
+/// The lines in which what was found differs from what stands in `fates/`.
+fn differing(from: WireShape, found: &str) -> Vec<String> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fates/{from}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, found).unwrap();
+        return Vec::new();
+    }
+    let known = fs::read_to_string(&file).unwrap();
+    let (known, found): (BTreeSet<&str>, BTreeSet<&str>) = (known.lines().collect(), found.lines().collect());
+    let lines = |sign: char, set: BTreeSet<&str>| set.iter().map(|line| format!("{sign} {line}")).collect::<Vec<_>>();
+    let (gone, new) = (known.difference(&found).copied().collect(), found.difference(&known).copied().collect());
+    [lines('-', gone), lines('+', new)].concat()
+}
+
+impl Field {
+    /// Tells fields of one path apart by the kind of their sample.
+    fn label(&self) -> String {
+        let kind = match &self.sample {
+            Value::Object(_) => " {}",
+            Value::Array(_) => " []",
+            _ => "",
+        };
+        format!("{}{kind}", self.path)
+    }
+}
+
 /// The fields that may be silent, each with the models for which they are. A `*` in a listed path stands for anything.
-fn listed(from: WireShape, fields: &[Field], models: &[&'static str]) -> BTreeMap<String, BTreeSet<String>> {
+fn listed(from: WireShape, fields: &[Field], models: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
     let mut lists: BTreeMap<String, BTreeMap<String, Silent>> = serde_json::from_str(SILENT).unwrap();
     let mut listed = BTreeMap::<String, BTreeSet<String>>::new();
     for (pattern, silent) in lists.remove(&from.to_string()).unwrap_or_default() {
@@ -197,8 +237,12 @@ fn holds(encoded: &Encoded, sample: &Value) -> bool {
     if words.is_empty() { body.contains(text.trim_matches('"')) } else { words.iter().all(|word| body.contains(word)) }
 }
 
+/// Puts a value at a pointer. Objects on the way to it come into being, elements of lists do not.
 fn put(request: &mut Value, pointer: &str, value: Value) {
     let (parent, last) = pointer.rsplit_once('/').expect("a pointer begins with a slash");
+    if request.pointer(parent).is_none() {
+        put(request, parent, Value::Object(Map::new()));
+    }
     match request.pointer_mut(parent) {
         Some(Value::Object(fields)) => drop(fields.insert(last.to_owned(), value)),
         Some(Value::Array(list)) => match last.parse::<usize>() {

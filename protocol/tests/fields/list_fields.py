@@ -177,7 +177,9 @@ class Lister:
         if value:
             self.add(named, base, pointer, value)
         if record not in inside and not WHOLE.search(named):
-            self.walk(record, named, put(base, pointer, value), pointer, inside | {record})
+            # An object that needs nothing comes into being with the field that it holds.
+            holder = put(base, pointer, value) if value else base
+            self.walk(record, named, holder, pointer, inside | {record})
 
     def list(self, element, path, base, pointer, inside):
         for choice in choices(element):
@@ -192,7 +194,11 @@ class Lister:
             value = self.minimal(choice, named)
             holder = self.before(variant(choice), base, pointer)
             where = pointer if holder is base else re.sub(r"^/messages/\d+", f"/messages/{len(BEFORE[self.shape, variant(choice)])}", pointer)
-            self.add(named, holder, where, [value])
+            if look(holder, where) is None:
+                self.add(named, holder, where, [value])
+            else:
+                beside = put(holder, where, [{"type": "text", "text": "words"}])
+                self.add(named, beside, f"{where}/1", value)
             if choice not in inside and not WHOLE.search(named):
                 self.walk(choice, named, put(holder, where, [value]), f"{where}/0", inside | {choice})
 
@@ -296,7 +302,7 @@ def put(request, pointer, value):
     *steps, last = pointer.strip("/").split("/")
     place = copy
     for step in steps:
-        place = place[int(step) if isinstance(place, list) else step]
+        place = place[int(step)] if isinstance(place, list) else place.setdefault(step, {})
     if isinstance(place, list):
         place[int(last) :] = [value]
     else:

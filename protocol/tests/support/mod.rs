@@ -50,6 +50,10 @@ impl TargetModel {
         }
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(crate) fn target(&self) -> Target<'_> {
         Target {
             shape: self.shape,
