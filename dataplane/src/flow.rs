@@ -42,6 +42,11 @@ impl Flow {
         matches!(self.compression, Compression::Kept(_))
     }
 
+    /// Whether the upstream's compression was undone.
+    pub fn was_undone(&self) -> bool {
+        matches!(self.compression, Compression::Undone(_))
+    }
+
     /// Takes the next piece of the upstream's body; what the caller gets is appended to `out`.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Seen {
         match &mut self.compression {

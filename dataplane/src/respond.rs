@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Incoming;
 use protocol::{
     WireShape, codec,
     error::{ErrorKind, WireError},
@@ -16,7 +15,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{drain::Drain, flow::Flow, listener::Body};
+use crate::{drain::Drain, flow::Flow, listener::Body, upstream};
 
 /// Why an answer is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +41,7 @@ pub struct Answer<C: Close> {
     /// What the caller gets before anything else is read.
     pub held: Vec<Bytes>,
     /// The rest of the upstream's body; absent: all of it is held.
-    pub upstream: Option<Incoming>,
+    pub upstream: Option<upstream::body::Body>,
     /// What turns the upstream's bytes into the caller's.
     pub flow: Flow,
     /// Who is told of the end.

@@ -1,0 +1,121 @@
+//! A data plane from its settings to its end: binds, serves what is installed, and stops in phases.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use hyper::{Request, body::Incoming};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use table::{Credentials, RoutingTable};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::info;
+
+use crate::{
+    admin::Admin,
+    config::Config,
+    limit::{estimate::Estimator, memory::Memory},
+    listener::Listener,
+    meter::{
+        Books,
+        sinks::{Sinks, Target},
+    },
+    metrics::Metrics,
+    pipeline,
+    relay::Relay,
+    upstream::resolver::{Resolve, System},
+};
+
+/// How long the last usage records may take to reach their sink.
+const FLUSH: Duration = Duration::from_secs(10);
+
+/// A bound data plane. It refuses requests until a table is installed and serves once it runs.
+pub struct App {
+    /// Where applications connect.
+    pub listen: SocketAddr,
+    /// Where health, metrics and the table are served.
+    pub admin: SocketAddr,
+    relay: Arc<Relay>,
+    listener: Listener,
+    admin_server: Admin,
+    admin_stop: CancellationToken,
+}
+
+/// Puts tables into effect.
+#[derive(Clone)]
+pub struct Installer(Arc<Relay>);
+
+impl Installer {
+    /// Puts a table into effect for every request that begins from now on.
+    pub fn install(&self, table: RoutingTable, credentials: Credentials) {
+        self.0.install(table, credentials);
+    }
+}
+
+/// Binds both ports. Errs where an address is taken or a certificate cannot be read.
+pub async fn build(config: Config, usage: Target) -> anyhow::Result<App> {
+    build_with(config, usage, Arc::new(System::new())).await
+}
+
+/// As [`build`], with a resolver of one's own.
+pub async fn build_with(config: Config, usage: Target, resolver: Arc<dyn Resolve>) -> anyhow::Result<App> {
+    let tls = tls(&config)?;
+    let listener = Listener::bind(config.listen, tls, config.header_read_timeout)
+        .await
+        .with_context(|| format!("listening on {}", config.listen))?;
+    let metrics = Arc::new(Metrics::new());
+    let sinks = Sinks::new(usage, metrics.clone());
+    let books = Arc::new(Books { metrics, sinks, estimator: Estimator::new() });
+    let admin = config.admin;
+    let relay = Arc::new(Relay::new(config, Arc::new(Memory::new()), books, resolver));
+    let admin_stop = CancellationToken::new();
+    let admin_server = Admin::start(admin, relay.clone(), admin_stop.clone())
+        .with_context(|| format!("listening on {admin} for the admin port"))?;
+    Ok(App { listen: listener.address()?, admin: admin_server.address, relay, listener, admin_server, admin_stop })
+}
+
+impl App {
+    /// Puts tables into effect, before and while the data plane runs.
+    pub fn installer(&self) -> Installer {
+        Installer(self.relay.clone())
+    }
+
+    /// Serves until `shutdown` resolves, then drains: no new connections after the deregister delay, open answers until
+    /// the grace is over, usage records to their sink.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { relay, listener, admin_server, admin_stop, .. } = self;
+        let (drain, connections) = (relay.drain.clone(), TaskTracker::new());
+        relay.start_tasks();
+        let handler = relay.clone();
+        let service = tower::service_fn(move |(peer, request): (SocketAddr, Request<Incoming>)| {
+            let relay = handler.clone();
+            async move { Ok::<_, Infallible>(pipeline::handle(relay, peer, request).await) }
+        });
+        drain.tasks.spawn(listener.serve(service, drain.clone(), connections.clone()));
+        shutdown.await;
+        info!("shutting down: no longer ready");
+        drain.run(relay.config.deregister_delay, relay.config.drain_grace, &connections).await;
+        drain.tasks.close();
+        drain.tasks.wait().await;
+        let books = relay.books.clone();
+        // The writer's end is waited for on a thread that may block.
+        let _ = tokio::task::spawn_blocking(move || books.sinks.close(FLUSH)).await;
+        admin_stop.cancel();
+        let _ = tokio::task::spawn_blocking(move || admin_server.join()).await;
+        info!("stopped");
+    }
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+    let (Some(chain), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
+    let reading = |path: &std::path::Path| format!("reading {}", path.display());
+    let certificates = CertificateDer::pem_file_iter(chain).with_context(|| reading(chain))?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().with_context(|| reading(chain))?;
+    let private = PrivateKeyDer::from_pem_file(key).with_context(|| reading(key))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, private)
+        .context("the certificate and the key do not belong together")?;
+    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(server)))
+}

@@ -1,0 +1,341 @@
+//! One attempt at one upstream: encodes or splices the request, sends it, and reads until the answer's first content
+//! was seen. What comes of a failure is dispatch's business.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use jiff::Timestamp;
+use protocol::{
+    Loss, Refusal, StreamUsage, Target, WireShape,
+    ask::Ask,
+    codec,
+    error::{ErrorKind, WireError},
+    pipe::{Pipe, Wanted},
+    splice, translate,
+};
+use tokio::time::Instant;
+
+use crate::{
+    breaker::{classify, outcome::Outcome},
+    flow::Flow,
+    gunzip::Gunzip,
+    headers::{self, Upward},
+    inbound::Inbound,
+    meter::record::AttemptOutcome,
+    plan::{Candidate, Plan, Purpose, Step},
+    pool::signals::Flight,
+    relay::{Installed, Relay},
+    upstream::{auth, body::Body, error::SendError},
+};
+
+/// Most bytes of an error's body that are read.
+const MAX_ERROR: usize = 256 << 10;
+/// How long an error's body is waited for.
+const PATIENCE_FOR_ERRORS: Duration = Duration::from_secs(5);
+
+/// What is the same for all attempts of a request.
+pub(crate) struct Exchange<'a> {
+    pub(crate) relay: &'a Relay,
+    pub(crate) installed: &'a Installed,
+    pub(crate) inbound: &'a Inbound,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a Bytes,
+    pub(crate) ask: &'a Ask,
+    pub(crate) plan: &'a Plan,
+    pub(crate) purpose: Purpose,
+    pub(crate) request_id: &'a str,
+    pub(crate) traceparent: Option<&'a str>,
+    pub(crate) deadline: Instant,
+}
+
+/// A request as its upstream takes it.
+pub(crate) struct Outgoing {
+    body: Bytes,
+    headers: Vec<(&'static str, String)>,
+    pub(crate) losses: Vec<Loss>,
+    pipe: Pipe,
+    /// Whether the caller may get the upstream's own compression.
+    may_compress: bool,
+}
+
+/// An answer whose first content was seen.
+pub(crate) struct Committed {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) held: Vec<Bytes>,
+    /// Absent: all of it is held.
+    pub(crate) rest: Option<Body>,
+    pub(crate) flow: Flow,
+    pub(crate) flight: Flight,
+    pub(crate) losses: Vec<Loss>,
+}
+
+/// An attempt that came to nothing.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What the upstream said, or what happened instead.
+    pub(crate) error: WireError,
+    /// What it tells about key and host.
+    pub(crate) outcome: Outcome,
+    /// What the record calls it.
+    pub(crate) label: AttemptOutcome,
+    /// The status that the upstream sent.
+    pub(crate) status: Option<u16>,
+}
+
+impl Exchange<'_> {
+    /// The request for a candidate. Errs where its host cannot serve it.
+    pub(crate) fn outgoing(&self, candidate: &Candidate) -> Result<Outgoing, Refusal> {
+        let upstream_model = candidate.upstream_model();
+        let spliced = |ask_for_usage| splice::same_shape(self.body, self.ask, upstream_model, ask_for_usage);
+        let passed = |pipe| Outgoing {
+            body: spliced(false),
+            headers: Vec::new(),
+            losses: Vec::new(),
+            pipe,
+            may_compress: self.inbound.accepts_gzip,
+        };
+        match self.purpose {
+            Purpose::Embeddings => Ok(passed(Pipe::checked(Wanted::Embeddings))),
+            Purpose::CountTokens => Ok(passed(Pipe::checked(Wanted::TokenCount))),
+            Purpose::Conversation if candidate.shape() == self.ask.shape => {
+                let ask_for_usage = self.must_ask_for_usage(candidate);
+                let body = spliced(ask_for_usage);
+                let pipe = Pipe::same(self.ask.shape, self.ask.stream, ask_for_usage);
+                let may_compress = self.inbound.accepts_gzip && !ask_for_usage;
+                Ok(Outgoing { body, headers: Vec::new(), losses: Vec::new(), pipe, may_compress })
+            }
+            Purpose::Conversation => self.translated(candidate),
+        }
+    }
+
+    fn must_ask_for_usage(&self, candidate: &Candidate) -> bool {
+        self.ask.shape == WireShape::OpenaiChat
+            && self.ask.stream
+            && self.ask.include_usage != Some(true)
+            && candidate.host.row.dialect.stream_usage == StreamUsage::Options
+    }
+
+    fn translated(&self, candidate: &Candidate) -> Result<Outgoing, Refusal> {
+        let target = Target {
+            shape: candidate.shape(),
+            model: candidate.upstream_model(),
+            max_output_tokens: candidate.max_output_tokens(),
+            traits: candidate.traits(),
+            dialect: &candidate.host.row.dialect,
+            strictness: self.plan.rules.strictness,
+        };
+        let encoded = translate::request(self.body, self.ask.shape, &target)?;
+        let created = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let context = translate::context(self.ask, encoded.back, created, self.request_id);
+        Ok(Outgoing {
+            body: encoded.body.into(),
+            headers: encoded.headers,
+            losses: encoded.losses,
+            pipe: Pipe::cross(candidate.shape(), self.ask.shape, self.ask.stream, context),
+            may_compress: false,
+        })
+    }
+
+    /// Sends a request and reads until its answer's first content.
+    pub(crate) async fn attempt(&self, step: Step<'_>, outgoing: Outgoing) -> Result<Committed, (Failure, Flight)> {
+        let candidate = step.candidate;
+        let host = &candidate.host;
+        let flight = self.relay.signals.begin(step.draw.hash, &host.id, Instant::now().into_std());
+        let until = self.deadline.min(Instant::now() + candidate.timeouts.first_byte);
+        let losses = outgoing.losses.clone();
+        let read = tokio::time::timeout_at(until, self.first_content(step, outgoing, &flight)).await;
+        match read {
+            Ok(Ok(Read { status, headers, held, rest, flow })) => {
+                flight.first_content(Instant::now().into_std());
+                Ok(Committed { status, headers, held, rest, flow, flight, losses })
+            }
+            Ok(Err(failure)) => Err((failure, flight)),
+            Err(_) => Err((Failure::silent(candidate.timeouts.first_byte), flight)),
+        }
+    }
+
+    async fn first_content(&self, step: Step<'_>, outgoing: Outgoing, flight: &Flight) -> Result<Read, Failure> {
+        let candidate = step.candidate;
+        let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
+        let request = self.request(step, &outgoing)?;
+        let response = client.send(request).await.map_err(|error| Failure::unsent(&error))?;
+        let (now, wall) = (Instant::now().into_std(), Timestamp::now());
+        flight.key().observe(candidate.shape(), response.headers(), now, wall);
+        if !response.status().is_success() {
+            let failure = refused(candidate.shape(), response).await;
+            flight.key().remember(failure.error.clone());
+            return Err(failure);
+        }
+        self.read(candidate, response, outgoing).await
+    }
+
+    fn request(&self, step: Step<'_>, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, Failure> {
+        let candidate = step.candidate;
+        let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
+        let surface = candidate.shape().surface();
+        let path = match self.purpose {
+            Purpose::Conversation => Some(surface.messages),
+            Purpose::CountTokens => surface.count_tokens,
+            Purpose::Embeddings => surface.embeddings,
+        };
+        let path = path.ok_or_else(|| Failure::misconfigured("the host's shape has no such endpoint"))?;
+        let up = Upward {
+            from: self.ask.shape,
+            host: &candidate.host.row,
+            encoded: &outgoing.headers,
+            traceparent: self.traceparent,
+            gzip: outgoing.may_compress,
+            stream: self.ask.stream,
+        };
+        let request = Request::new(Full::new(outgoing.body.clone()));
+        let (mut parts, body) = request.into_parts();
+        parts.method = Method::POST;
+        parts.uri = client.uri(path).map_err(|error| Failure::unsent(&error))?;
+        parts.headers = headers::upward(self.headers, &up);
+        auth::put(step.draw.secret.as_ref(), &candidate.host.row.auth, &mut parts)
+            .map_err(|error| Failure::misconfigured(&error.to_string()))?;
+        Ok(Request::from_parts(parts, body))
+    }
+
+    /// Reads an answer until it may be given to the caller.
+    async fn read(&self, candidate: &Candidate, response: Response<Body>, outgoing: Outgoing) -> Result<Read, Failure> {
+        let (head, mut rest) = response.into_parts();
+        let fault = |error| Failure::answered(candidate.shape(), error, &head.headers);
+        let mut flow = match head.headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
+            None | Some(b"" | b"identity") => Flow::plain(outgoing.pipe),
+            Some(b"gzip" | b"x-gzip") => Flow::gzip(outgoing.pipe, outgoing.may_compress),
+            Some(_) => {
+                let message = "the upstream's answer is compressed in a way that was not asked for";
+                return Err(fault(WireError::new(ErrorKind::ServerError, message)));
+            }
+        };
+        let mut held = Vec::new();
+        loop {
+            let piece = match rest.frame().await {
+                Some(Ok(frame)) => frame.into_data().ok(),
+                Some(Err(_)) => {
+                    let message = "the upstream broke off before its answer began";
+                    return Err(fault(WireError::new(ErrorKind::Unreachable, message)));
+                }
+                None => {
+                    let seen = flow.end(&mut held);
+                    return match seen.error {
+                        Some(error) => Err(fault(error)),
+                        None => Ok(Read { status: head.status, headers: head.headers, held, rest: None, flow }),
+                    };
+                }
+            };
+            let Some(piece) = piece else { continue };
+            let seen = flow.push(piece, &mut held);
+            if let Some(error) = seen.error {
+                return Err(fault(error));
+            }
+            // A whole answer that is short is read to its end, so that one that is cut off can still be replaced.
+            let is_whole_and_short = !self.ask.stream && held.iter().map(Bytes::len).sum::<usize>() < MAX_ERROR;
+            if (seen.content || seen.ended) && !is_whole_and_short {
+                return Ok(Read { status: head.status, headers: head.headers, held, rest: Some(rest), flow });
+            }
+        }
+    }
+}
+
+struct Read {
+    status: StatusCode,
+    headers: HeaderMap,
+    held: Vec<Bytes>,
+    rest: Option<Body>,
+    flow: Flow,
+}
+
+/// What an answer with an error's status says.
+async fn refused(shape: WireShape, response: Response<Body>) -> Failure {
+    let (head, body) = response.into_parts();
+    let body = tokio::time::timeout(PATIENCE_FOR_ERRORS, error_body(body, &head.headers)).await.unwrap_or_default();
+    let error = codec::decode_error(shape, head.status.as_u16(), &body);
+    Failure::answered(shape, error, &head.headers)
+}
+
+/// The first bytes of an error's body, as far as they can be read.
+async fn error_body(mut body: Body, headers: &HeaderMap) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        let Ok(data) = frame.into_data() else { continue };
+        bytes.extend_from_slice(&data[..data.len().min(MAX_ERROR - bytes.len())]);
+        if bytes.len() == MAX_ERROR {
+            break;
+        }
+    }
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip") {
+        return Gunzip::default().push(&bytes).map(Vec::from).unwrap_or_default();
+    }
+    bytes
+}
+
+impl Failure {
+    /// The upstream answered an error, or something that is no answer.
+    fn answered(shape: WireShape, mut error: WireError, headers: &HeaderMap) -> Self {
+        let outcome = match error.kind {
+            ErrorKind::Unreachable => Outcome::ServerError,
+            _ => classify::answered(shape, &error, headers, Timestamp::now()),
+        };
+        if let Outcome::RateLimited { wait, .. } = outcome {
+            error.retry_after = wait.or(error.retry_after);
+        }
+        let label = label(outcome);
+        let status = Some(error.status);
+        Self { error, outcome, label, status }
+    }
+
+    /// No answer came back.
+    fn unsent(error: &SendError) -> Self {
+        let outcome = classify::failed(error);
+        let kind = match error {
+            SendError::ConnectTimeout(_) => ErrorKind::Timeout,
+            SendError::Request(_) => ErrorKind::ServerError,
+            SendError::Resolve { .. }
+            | SendError::Forbidden { .. }
+            | SendError::Connect { .. }
+            | SendError::Tls { .. }
+            | SendError::Reset { .. }
+            | SendError::Protocol(_) => ErrorKind::Unreachable,
+        };
+        Self { error: WireError::new(kind, error.to_string()), outcome, label: label(outcome), status: None }
+    }
+
+    /// No content came in time.
+    fn silent(limit: Duration) -> Self {
+        let message = format!("the upstream sent no content within {} s (`timeouts.firstByte`)", limit.as_secs_f64());
+        Self {
+            error: WireError::new(ErrorKind::Timeout, message),
+            outcome: classify::silent(),
+            label: AttemptOutcome::Timeout,
+            status: None,
+        }
+    }
+
+    /// The host cannot be sent anything.
+    fn misconfigured(reason: &str) -> Self {
+        let message = format!("the host is misconfigured: {reason}");
+        Self {
+            error: WireError::new(ErrorKind::ServerError, message),
+            outcome: Outcome::NotServed,
+            label: AttemptOutcome::Unreachable,
+            status: None,
+        }
+    }
+}
+
+fn label(outcome: Outcome) -> AttemptOutcome {
+    match outcome {
+        Outcome::Ok => AttemptOutcome::Ok,
+        Outcome::Auth => AttemptOutcome::Auth,
+        Outcome::RateLimited { .. } => AttemptOutcome::RateLimited,
+        Outcome::ServerError => AttemptOutcome::ServerError,
+        Outcome::Unreachable(_) => AttemptOutcome::Unreachable,
+        Outcome::NotServed | Outcome::CallerFault => AttemptOutcome::CallerFault,
+        Outcome::Cancelled => AttemptOutcome::Cancelled,
+    }
+}

@@ -1,0 +1,244 @@
+//! The attempt loop: tries one key after the other until an answer's first content was seen and before the caller has
+//! seen anything. Decides what a failure means for the request; what it means for the key is the breaker's business.
+
+use std::time::Duration;
+
+use protocol::{
+    Refusal,
+    error::{ErrorKind, WireError},
+};
+use rand::RngExt;
+use table::RetryOn;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    attempt::{Committed, Exchange, Failure},
+    breaker::{Transition, outcome::Outcome},
+    denied::Denied,
+    failure::Failures,
+    meter::{
+        Meter, Price,
+        record::{Attempt, AttemptOutcome},
+    },
+    metrics::{BreakerState, Metrics},
+    plan::{Candidate, Draw, Step},
+    pool::signals::Flight,
+};
+
+/// An answer whose first content was seen, and who gave it.
+pub(crate) struct Dispatched<'a> {
+    pub(crate) committed: Committed,
+    pub(crate) step: Step<'a>,
+    pub(crate) attempts: u32,
+    /// The time that was spent waiting for upstreams.
+    pub(crate) waited: Duration,
+}
+
+struct Loop<'a> {
+    exchange: &'a Exchange<'a>,
+    meter: &'a mut Meter,
+    failures: Failures,
+    refusal: Option<Refusal>,
+    attempts: u32,
+    waited: Duration,
+    /// The public id of a model whose context window was too small.
+    too_small: Option<String>,
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Another key.
+    MoveOn,
+    /// A model with a larger window.
+    LargerModel,
+    /// The caller is told.
+    Stop,
+}
+
+/// Tries `steps`, of which those with the indices `open` may be used, until one answers.
+pub(crate) async fn first_content<'a>(
+    exchange: &Exchange<'_>,
+    steps: &[Step<'a>],
+    open: &[usize],
+    meter: &mut Meter,
+) -> Result<Dispatched<'a>, Denied> {
+    let mut tries = Loop {
+        exchange,
+        meter,
+        failures: Failures::default(),
+        refusal: None,
+        attempts: 0,
+        waited: Duration::ZERO,
+        too_small: None,
+    };
+    let mut again = Vec::new();
+    for &index in open {
+        match tries.run(index, steps[index]).await? {
+            Tried::Answered(dispatched) => return Ok(*dispatched),
+            Tried::Failed(Next::Stop) => return Err(tries.verdict()),
+            Tried::Failed(Next::MoveOn) => again.push(index),
+            Tried::Failed(Next::LargerModel) | Tried::Skipped => {}
+        }
+    }
+    for (repeat, &index) in again.iter().cycle().enumerate() {
+        if again.is_empty() || !tries.may_repeat(steps[index].candidate, repeat).await {
+            break;
+        }
+        match tries.run(index, steps[index]).await? {
+            Tried::Answered(dispatched) => return Ok(*dispatched),
+            Tried::Failed(Next::MoveOn) => {}
+            Tried::Failed(Next::LargerModel | Next::Stop) | Tried::Skipped => break,
+        }
+    }
+    Err(tries.verdict())
+}
+
+enum Tried<'a> {
+    Answered(Box<Dispatched<'a>>),
+    Failed(Next),
+    Skipped,
+}
+
+impl Loop<'_> {
+    async fn run<'a>(&mut self, index: usize, step: Step<'a>) -> Result<Tried<'a>, Denied> {
+        let (exchange, candidate) = (self.exchange, step.candidate);
+        let is_too_small = self.too_small.as_deref() == Some(candidate.public_model());
+        if self.attempts >= exchange.plan.rules.max_attempts || is_too_small {
+            return Ok(Tried::Skipped);
+        }
+        if Instant::now() >= exchange.deadline {
+            let message = "the request took longer than it may (`timeouts.request`)";
+            self.failures.add(WireError::new(ErrorKind::Timeout, message));
+            return Ok(Tried::Failed(Next::Stop));
+        }
+        let outgoing = match exchange.outgoing(candidate) {
+            Ok(outgoing) => outgoing,
+            Err(refusal) if refusal.malformed => return Err(Denied::Refused(refusal)),
+            Err(refusal) => {
+                // Another target may be able to serve it; the first refusal is what the caller is told if none is.
+                self.refusal.get_or_insert(refusal);
+                return Ok(Tried::Skipped);
+            }
+        };
+        self.attempts += 1;
+        self.begin(index, step);
+        let began = Instant::now();
+        let attempted = exchange.attempt(step, outgoing).await;
+        self.waited += began.elapsed();
+        match attempted {
+            Ok(committed) => {
+                self.meter.first_content();
+                let (attempts, waited) = (self.attempts, self.waited);
+                Ok(Tried::Answered(Box::new(Dispatched { committed, step, attempts, waited })))
+            }
+            Err((failure, flight)) => Ok(Tried::Failed(self.failed(step, failure, &flight))),
+        }
+    }
+
+    fn begin(&mut self, index: usize, step: Step<'_>) {
+        let candidate = step.candidate;
+        let price = candidate.price().map(|price| Price { pricing: price.pricing, source: price.source });
+        let attempt = Attempt {
+            host: candidate.host.id.clone(),
+            host_key: step.draw.key.as_ref().map(|key| key.id.clone()),
+            upstream_model: candidate.upstream_model().to_owned(),
+            shape: candidate.shape(),
+            outcome: None,
+            reason: None,
+            status: None,
+            started_ms: 0.0,
+            duration_ms: None,
+        };
+        self.meter.attempt(index, attempt, price);
+        let host = self.exchange.relay.signals.host(&candidate.host.id);
+        host.retries.deposit(self.exchange.plan.rules.retries.budget_percent);
+    }
+
+    fn failed(&mut self, step: Step<'_>, failure: Failure, flight: &Flight) -> Next {
+        let Failure { error, outcome, label, status } = failure;
+        let (exchange, candidate) = (self.exchange, step.candidate);
+        report(&exchange.relay.books.metrics, candidate, step.draw, outcome, flight);
+        let host = &candidate.host.id;
+        let key = step.draw.key.as_ref().map(|key| key.id.to_string());
+        info!(
+            request_id = exchange.request_id,
+            %host,
+            host_key = key.as_deref(),
+            outcome = label.as_str(),
+            status,
+            reason = error.message,
+            "an attempt at host `{host}` failed"
+        );
+        self.meter.attempted(label, status, Some(error.message.clone()));
+        let next = next(&error, outcome, label, &exchange.plan.rules.retries.on);
+        if next == Next::LargerModel {
+            self.too_small = Some(candidate.public_model().to_owned());
+        }
+        self.failures.add(error);
+        next
+    }
+
+    /// Waits before a repeat on a key that was tried; false: there shall be none.
+    async fn may_repeat(&self, candidate: &Candidate, repeat: usize) -> bool {
+        let plan = self.exchange.plan;
+        let retries = &plan.rules.retries;
+        let host = self.exchange.relay.signals.host(&candidate.host.id);
+        if self.attempts >= plan.rules.max_attempts || !host.retries.withdraw(retries.budget_percent) {
+            return false;
+        }
+        let doubled = retries.backoff_base.saturating_mul(1_u32 << repeat.min(16));
+        let most = doubled.min(retries.backoff_max);
+        let wait = most.mul_f64(rand::rng().random_range(0.5..=1.0));
+        if Instant::now() + wait >= self.exchange.deadline {
+            return false;
+        }
+        tokio::time::sleep(wait).await;
+        true
+    }
+
+    fn verdict(&mut self) -> Denied {
+        match (self.failures.is_empty(), self.refusal.take()) {
+            (true, Some(refusal)) => Denied::Refused(refusal),
+            _ => Denied::Upstream(std::mem::take(&mut self.failures).verdict()),
+        }
+    }
+}
+
+/// What a failure means for the request.
+fn next(error: &WireError, outcome: Outcome, label: AttemptOutcome, on: &[RetryOn]) -> Next {
+    let allowed = |kind: RetryOn| if on.contains(&kind) { Next::MoveOn } else { Next::Stop };
+    match outcome {
+        // The key or the host is at fault: the request was never looked at.
+        Outcome::Auth | Outcome::NotServed => Next::MoveOn,
+        Outcome::RateLimited { .. } => allowed(RetryOn::RateLimited),
+        Outcome::ServerError => allowed(RetryOn::ServerError),
+        Outcome::Unreachable(_) if label == AttemptOutcome::Timeout => allowed(RetryOn::Timeout),
+        Outcome::Unreachable(_) => allowed(RetryOn::Connect),
+        Outcome::CallerFault if error.kind == ErrorKind::ContextTooLong => Next::LargerModel,
+        Outcome::CallerFault | Outcome::Cancelled | Outcome::Ok => Next::Stop,
+    }
+}
+
+/// Tells key and host how an attempt ended, and says in log and metrics what that changes.
+pub(crate) fn report(metrics: &Metrics, candidate: &Candidate, draw: &Draw, outcome: Outcome, flight: &Flight) {
+    let changes = flight.report(outcome, Instant::now().into_std(), &candidate.host.row.breaker);
+    let host = &candidate.host.id;
+    if let Transition::Opened { class, .. } = changes.host {
+        warn!(%host, reason = ?class, "host `{host}` cannot be reached and is taken out");
+    }
+    let Some(name) = draw.key.as_ref().map(|key| &key.id) else { return };
+    match changes.key {
+        Transition::None => {}
+        Transition::Opened { class, until } => {
+            let wait = until.saturating_duration_since(Instant::now().into_std());
+            warn!(host_key = %name, %host, reason = ?class, for_s = wait.as_secs_f64(), "host key `{name}` is taken out");
+            metrics.breaker(name, BreakerState::Open);
+        }
+        Transition::Closed => {
+            info!(host_key = %name, %host, "host key `{name}` is back");
+            metrics.breaker(name, BreakerState::Closed);
+        }
+    }
+}

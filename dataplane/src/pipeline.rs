@@ -1,0 +1,293 @@
+//! One request, from its head to the head of its answer: the stages in order, each with a typed hand-off to the next.
+
+use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use http::{HeaderMap, Request, Response, request::Parts};
+use hyper::body::Incoming;
+use jiff::Timestamp;
+use protocol::{WireShape, ask, ask::Ask};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    admit::{self, Grant},
+    asides,
+    attempt::Exchange,
+    auth::{self, Caller},
+    denied::Denied,
+    dispatch::{self, Dispatched},
+    headers,
+    inbound::{self, Inbound},
+    intake,
+    limit::{
+        LimitError,
+        estimate::{Estimate, Sizes},
+        terms::Expected,
+    },
+    listener::Body,
+    meter::{Basis, End, Meter, cost, record::Record},
+    plan::{self, Plan, Purpose, Query, Weather},
+    relay::{Installed, Relay},
+    reply,
+    route::{self, Endpoint},
+    trace::Trace,
+};
+
+/// Who asks, and under which id.
+pub(crate) struct Call {
+    pub(crate) peer: SocketAddr,
+    pub(crate) shape: WireShape,
+    pub(crate) id: String,
+    pub(crate) trace: Trace,
+    pub(crate) began: Instant,
+    /// Counts against the most requests in flight until the answer has ended.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Answers a request. Never fails: what cannot be answered gets a refusal in the caller's shape.
+pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    let shape = route::shape_of(request.uri().path(), request.headers());
+    let id = headers::request_id(rand::random());
+    let trace = Trace::of(request.headers());
+    let call = Call { peer, shape, id, trace, began: Instant::now(), permit: None };
+    let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
+    answered.unwrap_or_else(|_| {
+        let id = headers::request_id(rand::random());
+        error!(request_id = id, "a request failed by a bug of the router's");
+        reply::denied(&Denied::Panicked, shape, &id)
+    })
+}
+
+async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let refuse = |call: &Call, denied: &Denied| {
+        log(call, &head, denied);
+        reply::denied(denied, call.shape, &call.id)
+    };
+    call.permit = match relay.in_flight.clone().try_acquire_owned() {
+        Ok(permit) => Some(permit),
+        Err(_) => return refuse(&call, &Denied::Busy { limit: relay.config.max_in_flight }),
+    };
+    let inbound = match inbound::read(&head.method, &head.uri, &head.headers) {
+        Ok(inbound) => inbound,
+        Err(denied) => return refuse(&call, &denied),
+    };
+    call.shape = inbound.shape;
+    let purpose = match &inbound.endpoint {
+        Endpoint::Conversation => Purpose::Conversation,
+        Endpoint::CountTokens => Purpose::CountTokens,
+        Endpoint::Embeddings => Purpose::Embeddings,
+        Endpoint::Root => return reply::text("relay\n"),
+        Endpoint::Models | Endpoint::Model(_) | Endpoint::Usage => {
+            return match asides::answer(relay, &call, &inbound, &head).await {
+                Ok(response) => response,
+                Err(denied) => refuse(&call, &denied),
+            };
+        }
+    };
+    let mut meter = Meter::new(relay.books.clone(), record(&call, purpose));
+    match converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter).await {
+        Ok(Served::Stream(ready)) => reply::answer(relay, call, *ready, meter),
+        Ok(Served::Own(response)) => {
+            meter.close(End { status: response.status().as_u16(), ..End::default() });
+            response
+        }
+        Err(denied) => {
+            let error_code = denied.to_wire().code.or_else(|| Some(denied.label().to_owned()));
+            let response = refuse(&call, &denied);
+            meter.close(End { status: response.status().as_u16(), error_code, ..End::default() });
+            response
+        }
+    }
+}
+
+/// What a request got.
+enum Served {
+    /// An upstream's answer, its first content seen.
+    Stream(Box<reply::Ready>),
+    /// An answer of Relay's own.
+    Own(Response<Body>),
+}
+
+async fn converse(
+    relay: &Arc<Relay>,
+    call: &mut Call,
+    purpose: Purpose,
+    inbound: &Inbound,
+    head: &Parts,
+    body: Incoming,
+    meter: &mut Meter,
+) -> Result<Served, Denied> {
+    let installed = relay.installed()?;
+    let world = &installed.world;
+    let caller = authenticate(relay, &installed, call, inbound, &head.headers)?;
+    note_caller(meter, &caller);
+    let encoding = inbound.content_encoding.as_deref();
+    let config = &relay.config;
+    let body = intake::read(body, encoding, config.body_limit, config.body_read_timeout).await?;
+    let ask = match purpose {
+        Purpose::Conversation | Purpose::CountTokens => ask::read(call.shape, &body)?,
+        Purpose::Embeddings => ask::read_embeddings(&body)?,
+    };
+    note_ask(meter, &ask);
+    let grant = admit::admit(world, caller, &ask.model)?;
+    note_grant(meter, &grant);
+    let sizes = sizes(&ask, purpose);
+    let estimate = relay.books.estimator.estimate(&grant.caller().key.id, grant.public_model(), &sizes);
+    let plan = match planned(relay, &installed, &grant, &ask, purpose, estimate) {
+        // Nobody counts exactly: an estimate that says so beats none.
+        Err(denied) if purpose == Purpose::CountTokens && matches!(denied, Denied::NotCapable { .. }) => {
+            return Ok(Served::Own(asides::estimated_count(call, estimate.input)));
+        }
+        planned => planned?,
+    };
+    let steps = plan.steps();
+    let open = match purpose {
+        // Counting costs no tokens and holds nobody's quota.
+        Purpose::CountTokens => (0..steps.len()).collect(),
+        Purpose::Conversation | Purpose::Embeddings => reserve(relay, &grant, &plan, estimate, sizes, meter).await?,
+    };
+    let request = plan.candidates.first().map(|candidate| candidate.timeouts.request).unwrap_or_default();
+    let deadline = call.began + request;
+    let traceparent = call.trace.onward();
+    let exchange = Exchange {
+        relay,
+        installed: &installed,
+        inbound,
+        headers: &head.headers,
+        body: &body,
+        ask: &ask,
+        plan: &plan,
+        purpose,
+        request_id: &call.id,
+        traceparent: Some(&traceparent),
+        deadline,
+    };
+    let dispatched = dispatch::first_content(&exchange, &steps, &open, meter).await?;
+    let debug = if inbound.debug { plan.debug_lines(grant.caller().namespace()) } else { Vec::new() };
+    let (candidate, draw) = (dispatched.step.candidate.clone(), dispatched.step.draw.clone());
+    let Dispatched { committed, attempts, waited, .. } = dispatched;
+    let namespace = grant.caller().namespace().to_owned();
+    let world = world.clone();
+    let ready = reply::Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, namespace };
+    Ok(Served::Stream(Box::new(ready)))
+}
+
+/// Finds out who calls.
+pub(crate) fn authenticate(
+    relay: &Relay,
+    installed: &Installed,
+    call: &Call,
+    inbound: &Inbound,
+    headers: &HeaderMap,
+) -> Result<Caller, Denied> {
+    let address = auth::client_address(call.peer.ip(), headers, &relay.config.trusted_proxies);
+    auth::authenticate(&installed.world, &inbound.bearers, address, Timestamp::now())
+}
+
+fn planned(
+    relay: &Relay,
+    installed: &Installed,
+    grant: &Grant,
+    ask: &Ask,
+    purpose: Purpose,
+    estimate: Estimate,
+) -> Result<Plan, Denied> {
+    let query = Query { purpose, ask, estimate, now: Timestamp::now(), seed: rand::random() };
+    let now = Instant::now().into_std();
+    let weather = Weather { signals: &relay.signals, keyring: &relay.keyring, now };
+    plan::plan(&installed.world, grant, &query, &weather)
+}
+
+/// Reserves every limit and budget at once; gives the steps whose host keys have room.
+async fn reserve(
+    relay: &Relay,
+    grant: &Grant,
+    plan: &Plan,
+    estimate: Estimate,
+    sizes: Sizes,
+    meter: &mut Meter,
+) -> Result<Vec<usize>, Denied> {
+    let price = plan.candidates.first().and_then(plan::Candidate::price);
+    let images = sizes.images as u64;
+    let cost = price.and_then(|price| cost::expected_cost(&estimate, images, &price.pricing, Timestamp::now()));
+    let expected = Expected { input: estimate.input, output: estimate.output, cost: cost.unwrap_or_default() };
+    // Every open key is wanted: those that cannot take the request's shape are passed over without an attempt.
+    match relay.limiter.reserve(plan.claims(grant, expected, usize::MAX)).await {
+        Ok(reservation) => {
+            let open = reservation.candidates().to_vec();
+            let key = grant.caller().key.id.clone();
+            let basis = Basis { key, model: grant.public_model().to_owned(), sizes, expected };
+            meter.reserved(reservation, basis);
+            Ok(open)
+        }
+        Err(LimitError::Refused(refused)) => {
+            meter.refused(&refused);
+            Err(Denied::Limited(LimitError::Refused(refused)))
+        }
+        Err(LimitError::Unavailable) => Err(Denied::Limited(LimitError::Unavailable)),
+    }
+}
+
+fn sizes(ask: &Ask, purpose: Purpose) -> Sizes {
+    Sizes {
+        text_bytes: ask.text_bytes,
+        messages: ask.messages,
+        tools: ask.tools,
+        images: ask.images,
+        max_output: match purpose {
+            Purpose::Conversation => ask.max_tokens.map(|most| most.saturating_mul(ask.answers.max(1))),
+            // Neither generates anything.
+            Purpose::CountTokens | Purpose::Embeddings => Some(0),
+        },
+    }
+}
+
+fn record(call: &Call, purpose: Purpose) -> Record {
+    let operation = match purpose {
+        Purpose::Conversation => "chat",
+        Purpose::CountTokens => "count_tokens",
+        Purpose::Embeddings => "embeddings",
+    };
+    let mut record = Record::new(&call.id, operation, Timestamp::now());
+    record.client_shape = Some(call.shape);
+    record.trace_id = Some(call.trace.id().to_owned());
+    record
+}
+
+fn note_caller(meter: &mut Meter, caller: &Caller) {
+    let record = meter.record();
+    record.relay_key = Some(caller.key.id.clone());
+    record.policies = caller.key.policies.iter().map(|policy| policy.id.clone()).collect();
+    record.attributes = caller.key.row.attributes.clone();
+}
+
+fn note_ask(meter: &mut Meter, ask: &Ask) {
+    let record = meter.record();
+    record.asked_for(&ask.model);
+    (record.streamed, record.images) = (ask.stream, ask.images as u64);
+}
+
+fn note_grant(meter: &mut Meter, grant: &Grant) {
+    let record = meter.record();
+    record.model = Some(grant.public_model().to_owned());
+    record.model_ref = match &grant.resolved().meaning {
+        crate::resolve::Meaning::Model(model) => Some(model.id.clone()),
+        crate::resolve::Meaning::Family(_) => None,
+    };
+}
+
+fn log(call: &Call, head: &Parts, denied: &Denied) {
+    let (request_id, path, reason) = (call.id.as_str(), head.uri.path(), denied.label());
+    let level = denied.level();
+    if level == tracing::Level::ERROR {
+        error!(request_id, path, reason, "refused: {denied}");
+    } else if level == tracing::Level::WARN {
+        warn!(request_id, path, reason, "refused: {denied}");
+    } else if level == tracing::Level::INFO {
+        info!(request_id, path, reason, "refused: {denied}");
+    } else {
+        debug!(request_id, path, reason, "refused: {denied}");
+    }
+}

@@ -1,0 +1,132 @@
+//! What all requests share: the current table, counters, breakers, connections, books. Swaps the table whole; whoever
+//! holds the old one keeps it to the end.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use table::{Credentials, ObjectRef, RoutingTable};
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+
+use crate::{
+    admin::Inspect,
+    config::Config,
+    denied::Denied,
+    drain::Drain,
+    heal,
+    limit::Limiter,
+    meter::Books,
+    pool::signals::Signals,
+    upstream::{client::Client, clients::Clients, credentials::Keyring, resolver::Resolve},
+    world::World,
+};
+
+/// What all requests share.
+pub struct Relay {
+    /// The settings of this process.
+    pub config: Config,
+    /// Counts limits and budgets.
+    pub limiter: Arc<dyn Limiter>,
+    /// Usage records, metrics and what is learned.
+    pub books: Arc<Books>,
+    /// Health and load of keys and hosts.
+    pub signals: Arc<Signals>,
+    /// The secrets of host keys.
+    pub keyring: Arc<Keyring>,
+    /// The phases of stopping.
+    pub drain: Drain,
+    pub(crate) in_flight: Arc<Semaphore>,
+    clients: Arc<Clients>,
+    installed: ArcSwapOption<Installed>,
+}
+
+/// A table in effect, with a client for each of its hosts.
+pub struct Installed {
+    /// The table.
+    pub world: Arc<World>,
+    clients: HashMap<ObjectRef, Result<Arc<Client>, String>>,
+}
+
+impl Installed {
+    /// The client of a host; errs in words for the host's owner.
+    pub(crate) fn client(&self, host: &ObjectRef) -> Result<&Arc<Client>, &str> {
+        match self.clients.get(host) {
+            Some(Ok(client)) => Ok(client),
+            Some(Err(reason)) => Err(reason),
+            None => Err("the host is not in the table"),
+        }
+    }
+}
+
+impl Relay {
+    /// Everything but a table: requests are refused until the first is installed.
+    pub fn new(config: Config, limiter: Arc<dyn Limiter>, books: Arc<Books>, resolver: Arc<dyn Resolve>) -> Self {
+        Self {
+            in_flight: Arc::new(Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            config,
+            limiter,
+            books,
+            signals: Arc::new(Signals::new()),
+            keyring: Arc::new(Keyring::default()),
+            drain: Drain::new(),
+            clients: Arc::new(Clients::new(resolver)),
+            installed: ArcSwapOption::empty(),
+        }
+    }
+
+    /// Puts a table into effect for every request that begins from now on.
+    pub fn install(&self, table: RoutingTable, credentials: Credentials) {
+        self.keyring.load(&credentials);
+        let world = Arc::new(World::load(table, credentials));
+        let mut clients = HashMap::new();
+        for host in world.hosts() {
+            let client = self.clients.for_host(&host.id, &host.row, world.client_certificate(&host.id));
+            if let Err(reason) = &client {
+                warn!(host = %host.id, reason, "host `{}` cannot be reached: {reason}", host.id);
+            }
+            clients.insert(host.id.clone(), client);
+        }
+        let hashes: std::collections::HashSet<_> =
+            heal::wards(&world, &self.keyring).iter().map(heal::Ward::hash).collect();
+        self.signals.retain(|key| hashes.contains(key), |host| clients.contains_key(host));
+        self.clients.retain(|host| clients.contains_key(host));
+        self.books.metrics.table_loaded(world.table(), Timestamp::now());
+        info!(digest = %world.table().digest(), "the routing table is in effect");
+        self.installed.store(Some(Arc::new(Installed { world, clients })));
+    }
+
+    /// The table in effect. Errs before the first.
+    pub fn installed(&self) -> Result<Arc<Installed>, Denied> {
+        self.installed.load_full().ok_or(Denied::NotReady)
+    }
+
+    /// Looks after open keys and credential files until the drain expires.
+    pub(crate) fn start_tasks(self: &Arc<Self>) {
+        let stop = self.drain.until_expired();
+        self.drain.tasks.spawn(self.keyring.clone().follow(stop.clone()));
+        let (relay, empty) = (self.clone(), Arc::new(World::load(RoutingTable::default(), Credentials::default())));
+        let world = move || relay.installed.load_full().map_or_else(|| empty.clone(), |table| table.world.clone());
+        let (keyring, clients, signals) = (self.keyring.clone(), self.clients.clone(), self.signals.clone());
+        self.drain.tasks.spawn(heal::run(world, keyring, clients, signals, stop));
+    }
+}
+
+impl Inspect for Relay {
+    fn readiness(&self) -> Result<(), &'static str> {
+        if self.drain.is_unready() {
+            return Err("shutting down");
+        }
+        if self.installed.load().is_none() { Err("no routing table yet") } else { Ok(()) }
+    }
+
+    fn metrics(&self) -> String {
+        self.books.metrics.encode()
+    }
+
+    fn table(&self) -> Vec<u8> {
+        let installed = self.installed.load_full();
+        let table = installed.as_ref().map(|installed| installed.world.table());
+        serde_json::to_vec_pretty(&table).unwrap_or_else(|error| error.to_string().into_bytes())
+    }
+}

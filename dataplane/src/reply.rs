@@ -1,0 +1,233 @@
+//! Heads and bodies of answers: an upstream's with what Relay says about it, refusals in the caller's shape, and texts of
+//! Relay's own.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use jiff::Timestamp;
+use protocol::{WireShape, ask::Ask, codec, pipe::Facts};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    attempt::Committed,
+    breaker::{classify, outcome::Outcome},
+    denied::Denied,
+    dispatch,
+    headers::{self, Said},
+    listener::Body,
+    meter::{
+        End, Meter, Price,
+        record::{self, AttemptOutcome},
+    },
+    pipeline::Call,
+    plan::{Candidate, Draw},
+    pool::signals::Flight,
+    relay::Relay,
+    respond::{Answer, Close, Ended, Patience},
+    warnings,
+    world::World,
+};
+
+/// An upstream's answer with what is needed to send it on.
+pub(crate) struct Ready {
+    pub(crate) committed: Committed,
+    pub(crate) attempts: u32,
+    /// The time that was spent waiting for upstreams.
+    pub(crate) waited: std::time::Duration,
+    pub(crate) candidate: Candidate,
+    pub(crate) draw: Draw,
+    pub(crate) ask: Ask,
+    pub(crate) deadline: Instant,
+    pub(crate) debug: Vec<String>,
+    pub(crate) world: Arc<World>,
+    pub(crate) namespace: String,
+}
+
+/// The response that sends an upstream's answer on.
+pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Meter) -> Response<Body> {
+    let Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, namespace } = ready;
+    let Committed { status, headers: theirs, held, rest, flow, flight, mut losses } = committed;
+    let is_same = candidate.shape() == ask.shape;
+    if rest.is_none() {
+        losses.extend(flow.facts().losses);
+    }
+    let overhead = call.began.elapsed().saturating_sub(waited);
+    note(&mut meter, &losses, overhead);
+    let mut ours = headers::downward(&theirs, is_same, flow.is_compressed());
+    if ask.stream {
+        headers::put_stream(&mut ours);
+    } else if !is_same {
+        ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    headers::put_request_id(&mut ours, call.shape, &call.id);
+    if let Some(reservation) = meter.reservation() {
+        headers::put_rate_limits(&mut ours, call.shape, reservation.standing(), Timestamp::now());
+    }
+    if let Some(upstream_id) = flow.facts().upstream_id.and_then(|id| HeaderValue::try_from(id).ok()) {
+        ours.insert("x-relay-upstream-id", upstream_id);
+    }
+    let said = Said {
+        model: Some(candidate.public_model()),
+        host: Some(candidate.host.id.to_string()),
+        attempts: Some(attempts),
+        overhead: Some(overhead),
+        warnings: warnings::value(&losses),
+        debug,
+    };
+    headers::put_said(&mut ours, &said);
+    let patience = Patience { idle: candidate.timeouts.stream_idle, deadline, keep_alive: relay.config.keep_alive };
+    let (shape, streamed, request_id) = (call.shape, ask.stream, call.id.clone());
+    let is_unaltered = is_same && !streamed && !flow.was_undone();
+    let mut settle = Settle {
+        relay: relay.clone(),
+        meter: Some(meter),
+        flight,
+        draw,
+        candidate,
+        world,
+        namespace,
+        asked: ask.model,
+        status: status.as_u16(),
+        streamed,
+        _permit: call.permit,
+    };
+    if streamed {
+        relay.books.metrics.streams_open.inc();
+    }
+    let body = match rest {
+        None => {
+            settle.close(Ended::Complete, flow.facts());
+            ours.remove(header::CONTENT_LENGTH);
+            whole(held)
+        }
+        Some(rest) => {
+            if !is_unaltered {
+                ours.remove(header::CONTENT_LENGTH);
+            }
+            let (drain, upstream) = (relay.drain.clone(), Some(rest));
+            Answer { held, upstream, flow, close: settle, shape, streamed, request_id, patience, drain }.into_body()
+        }
+    };
+    with_headers(status, ours, body)
+}
+
+fn note(meter: &mut Meter, losses: &[protocol::Loss], overhead: std::time::Duration) {
+    meter.lost(losses);
+    let record = meter.record();
+    record.overhead_ms = Some(overhead.as_secs_f64() * 1_000.0);
+    if let Some(warnings) = warnings::value(losses).and_then(|value| value.to_str().map(str::to_owned).ok()) {
+        record.warnings.push(warnings);
+    }
+}
+
+/// A refusal in the caller's shape.
+pub(crate) fn denied(denied: &Denied, shape: WireShape, request_id: &str) -> Response<Body> {
+    let error = denied.to_wire();
+    let status = StatusCode::from_u16(codec::error_status(shape, &error)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut ours = denied.headers(shape, Timestamp::now());
+    headers::put_request_id(&mut ours, shape, request_id);
+    ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    with_headers(status, ours, whole(vec![codec::encode_error(shape, &error, request_id).into()]))
+}
+
+/// A JSON answer of Relay's own.
+pub(crate) fn json(value: &serde_json::Value, shape: WireShape, request_id: &str) -> Response<Body> {
+    let mut ours = HeaderMap::new();
+    headers::put_request_id(&mut ours, shape, request_id);
+    ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    with_headers(StatusCode::OK, ours, whole(vec![value.to_string().into()]))
+}
+
+/// A text of Relay's own.
+pub(crate) fn text(text: &'static str) -> Response<Body> {
+    let mut ours = HeaderMap::new();
+    ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    with_headers(StatusCode::OK, ours, whole(vec![text.into()]))
+}
+
+fn with_headers(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn whole(mut pieces: Vec<Bytes>) -> Body {
+    let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };
+    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// Closes the books of an answer, and tells key and host how it went.
+struct Settle {
+    relay: Arc<Relay>,
+    /// Absent once closed.
+    meter: Option<Meter>,
+    flight: Flight,
+    draw: Draw,
+    candidate: Candidate,
+    world: Arc<World>,
+    namespace: String,
+    /// The model as the caller wrote it.
+    asked: String,
+    status: u16,
+    streamed: bool,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Close for Settle {
+    fn close(&mut self, ended: Ended, facts: Facts) {
+        let Some(mut meter) = self.meter.take() else { return };
+        if self.streamed {
+            self.relay.books.metrics.streams_open.dec();
+            // Those of a whole answer were in the header already.
+            meter.lost(&facts.losses);
+        }
+        let (outcome, label, code) = match &ended {
+            Ended::Complete => (Outcome::Ok, AttemptOutcome::Ok, None),
+            Ended::Failed(error) => {
+                let outcome = classify::answered(self.candidate.shape(), error, &HeaderMap::new(), Timestamp::now());
+                let outcome = if outcome == Outcome::CallerFault { outcome } else { Outcome::ServerError };
+                (outcome, AttemptOutcome::ServerError, Some("upstream_failed_mid_answer".to_owned()))
+            }
+            Ended::Cancelled => (Outcome::Cancelled, AttemptOutcome::Cancelled, None),
+            Ended::Drained => (Outcome::Cancelled, AttemptOutcome::Cancelled, Some("drained".to_owned())),
+        };
+        let reason = match &ended {
+            Ended::Failed(error) => Some(error.message.clone()),
+            Ended::Complete | Ended::Cancelled | Ended::Drained => None,
+        };
+        self.tell(outcome);
+        meter.attempted(label, Some(self.status), reason);
+        if let Some(price) = self.price_of_answer(&facts) {
+            meter.price(Some(price));
+        }
+        let record = meter.record();
+        (record.answered_model, record.upstream_id) = (facts.model.clone(), facts.upstream_id.clone());
+        meter.close(End {
+            status: self.status,
+            usage: facts.usage,
+            output_bytes: facts.output_bytes,
+            finish: facts.stop.as_ref().map(record::finish),
+            error_code: code,
+            cancelled: ended == Ended::Cancelled,
+        });
+    }
+}
+
+impl Settle {
+    fn tell(&self, outcome: Outcome) {
+        dispatch::report(&self.relay.books.metrics, &self.candidate, &self.draw, outcome, &self.flight);
+    }
+
+    /// The price of the model that the answer names, where the table knows it as another than was asked for.
+    fn price_of_answer(&self, facts: &Facts) -> Option<Price> {
+        let answered = facts.model.as_deref()?;
+        if answered == self.candidate.upstream_model() || answered == self.asked {
+            return None;
+        }
+        let price = self.world.price_of_answer(&self.namespace, &self.candidate.host.id, answered)?;
+        Some(Price { pricing: price.pricing.clone(), source: price.source.clone() })
+    }
+}
