@@ -1,6 +1,59 @@
 //! `relay`: the command line.
 
+mod check;
+mod compile;
+mod definitions;
 mod demo;
+mod demo_upstream;
+mod keys;
 mod manifests;
+mod outcome;
+mod signals;
+mod verdict;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::outcome::Outcome;
+
+/// A router for large-language-model traffic, configured by manifests
+///
+/// Hosts (providers), Models, HostKeys (credentials), RelayKeys (tokens of applications) and Policies are written as
+/// Kubernetes manifests. Relay serves one OpenAI- and Anthropic-compatible endpoint from them.
+#[derive(Debug, Parser)]
+#[command(name = "relay", version, max_term_width = 100)]
+#[command(after_help = "\
+Start here:
+  relay check DIR        says what is wrong with manifests, with file and line
+  relay run DIR          serves them, and follows every change of the directory
+  relay explain DIR ...  says who would serve a request, and why not the others
+
+Exit codes: 0 fine; 1 what was asked about is not fine; 2 wrong arguments, or something cannot be read.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Check),
+    Compile(compile::Compile),
+    Keys(keys::Keys),
+    Crds(definitions::Crds),
+    DemoUpstream(demo_upstream::DemoUpstream),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Check(check) => check.run(),
+        Command::Compile(compile) => compile.run(),
+        Command::Keys(keys) => keys.run(),
+        Command::Crds(crds) => crds.run(),
+        Command::DemoUpstream(demo) => demo.run(),
+    };
+    done.and_then(|outcome: Outcome| Ok(outcome.deliver()?)).unwrap_or_else(|error| {
+        eprintln!("relay: {error:#}");
+        ExitCode::from(2)
+    })
+}

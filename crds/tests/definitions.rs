@@ -38,8 +38,8 @@ fn the_checked_in_files_are_current() {
         let checked_in = fs::read_to_string(dir.join(&file)).unwrap_or_default();
         assert!(
             checked_in == crds::yaml(kind),
-            "crds/yaml/{file} does not say what the types say; regenerate it with `relay crds --dir crds/yaml` \
-             or `cargo run -p relay-crds --example generate`"
+            "crds/yaml/{file} does not say what the types say; regenerate it with \
+             `cargo run -p relay-cli -- crds --dir crds/yaml`"
         );
     }
     let count = fs::read_dir(dir).expect("the directory is checked in").count();

@@ -158,7 +158,7 @@ fn instance(schema: &Value, word: &str) -> Value {
         _ => {
             let properties = schema.get("properties").and_then(Value::as_object);
             let named = |(name, of): (&String, &Value)| (name.clone(), instance(of, word));
-            Value::Object(properties.map(|properties| properties.iter().map(named).collect()).unwrap_or_else(Map::new))
+            Value::Object(properties.map(|properties| properties.iter().map(named).collect()).unwrap_or_default())
         }
     }
 }

@@ -1,4 +1,6 @@
 //! A YAML document as JSON, with the line of every field, so that a report can say where.
+//!
+//! Documents are parsed one by one: a broken one costs only itself.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -34,10 +36,64 @@ impl Document {
     }
 }
 
-/// All documents of a file. Errs with what the parser says, line and column included.
-pub(crate) fn documents(text: &str) -> Result<Vec<Document>, String> {
-    let nodes: Vec<Node> = serde_saphyr::from_multiple(text).map_err(|error| error.to_string())?;
-    Ok(nodes.into_iter().map(Node::document).collect())
+/// What a document is not YAML for. Never quotes the document, which may be a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    /// Where, from 1.
+    pub(crate) line: u64,
+    /// What, in the parser's words.
+    pub(crate) message: String,
+}
+
+/// All documents of a file that are not empty.
+pub(crate) fn documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    pieces(text).into_iter().flat_map(|(offset, piece)| parsed(offset, piece)).collect()
+}
+
+/// A file cut before each line that begins a document, and the lines before each piece. No text can hold such a line: it
+/// ends even a block of literal text.
+fn pieces(text: &str) -> Vec<(u64, &str)> {
+    let has_directives = text.lines().any(|line| line.starts_with("%YAML") || line.starts_with("%TAG"));
+    if has_directives {
+        return vec![(0, text)];
+    }
+    let (mut pieces, mut start, mut offset, mut at) = (Vec::new(), 0, 0, 0);
+    for (number, line) in (0..).zip(text.split_inclusive('\n')) {
+        let begins =
+            line.strip_prefix("---").is_some_and(|rest| rest.trim_start().len() < rest.len() || rest.is_empty());
+        if begins && at > start {
+            pieces.push((offset, &text[start..at]));
+            (start, offset) = (at, number);
+        }
+        at += line.len();
+    }
+    pieces.push((offset, &text[start..]));
+    pieces
+}
+
+fn parsed(offset: u64, piece: &str) -> Vec<Result<Document, SyntaxError>> {
+    match serde_saphyr::from_multiple::<Node>(piece) {
+        Ok(nodes) => {
+            let documents = nodes.into_iter().map(|node| node.document(offset));
+            documents.filter(|document| !document.value.is_null()).map(Ok).collect()
+        }
+        Err(error) => {
+            let line = error.location().map_or(1, |location| location.line()) + offset;
+            // Snippets would show the lines around the fault.
+            vec![Err(SyntaxError { line, message: in_words(&error.without_snippet().to_string()) })]
+        }
+    }
+}
+
+/// The parser's words without its place and without advice to programmers.
+fn in_words(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+    match message.strip_prefix("duplicate mapping key: ") {
+        Some(field) => format!("field `{field}` is written twice in one map"),
+        None => message.to_owned(),
+    }
 }
 
 /// A value with the place where it stands.
@@ -46,29 +102,37 @@ struct Node(Spanned<Tree>);
 enum Tree {
     Scalar(Value),
     List(Vec<Node>),
-    Object(Vec<(String, Node)>),
+    Object(Vec<(Spanned<String>, Node)>),
 }
 
 impl Node {
-    fn document(self) -> Document {
+    fn document(self, offset: u64) -> Document {
         let mut lines = BTreeMap::new();
-        let value = self.flatten(String::new(), &mut lines);
+        lines.insert(String::new(), self.0.referenced.line());
+        let value = self.flatten("", &mut lines);
+        lines.values_mut().for_each(|line| *line += offset);
         Document { value, lines }
     }
 
-    fn flatten(self, path: String, lines: &mut BTreeMap<String, u64>) -> Value {
-        lines.insert(path.clone(), self.0.referenced.line());
+    /// The value below `path`, whose own line is known; a field's line is that of its name.
+    fn flatten(self, path: &str, lines: &mut BTreeMap<String, u64>) -> Value {
         match self.0.value {
             Tree::Scalar(value) => value,
             Tree::List(nodes) => {
-                let items = nodes.into_iter().enumerate();
-                Value::Array(items.map(|(at, node)| node.flatten(format!("{path}[{at}]"), lines)).collect())
+                let mut items = Vec::with_capacity(nodes.len());
+                for (at, node) in nodes.into_iter().enumerate() {
+                    let inner = format!("{path}[{at}]");
+                    lines.insert(inner.clone(), node.0.referenced.line());
+                    items.push(node.flatten(&inner, lines));
+                }
+                Value::Array(items)
             }
             Tree::Object(fields) => {
                 let mut object = Map::new();
                 for (name, node) in fields {
-                    let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                    object.insert(name, node.flatten(inner, lines));
+                    let inner = if path.is_empty() { name.value.clone() } else { format!("{path}.{}", name.value) };
+                    lines.insert(inner.clone(), name.referenced.line());
+                    object.insert(name.value, node.flatten(&inner, lines));
                 }
                 Value::Object(object)
             }
@@ -155,29 +219,60 @@ mod tests {
 
     const TEXT: &str = "kind: Host\nspec:\n  timeouts:\n    connect: 3s\n  names: [a, b]\n---\nkind: Model\n";
 
+    fn read(text: &str) -> Vec<Document> {
+        documents(text).into_iter().map(|document| document.expect("YAML")).collect()
+    }
+
     #[test]
     fn every_field_knows_its_line() {
-        let documents = documents(TEXT).unwrap();
+        let documents = read(TEXT);
         let lines = ["kind", "spec.timeouts.connect", "spec.names[1]"].map(|path| documents[0].line(path));
         assert_eq!(lines, [1, 4, 5]);
         assert_eq!(documents[1].line("kind"), 7);
+        assert_eq!(documents[1].line(""), 7);
     }
 
     #[test]
     fn a_field_that_is_missing_is_shown_where_it_would_be() {
-        assert_eq!(documents(TEXT).unwrap()[0].line("spec.timeouts.request"), 4);
+        assert_eq!(read(TEXT)[0].line("spec.timeouts.request"), 3);
+        assert_eq!(read(TEXT)[0].line("metadata.name"), 1);
     }
 
     #[test]
     fn values_are_those_of_json() {
         let text = "{a: 1, b: -2, c: 1.5, d: true, e: null, f: \"5\", g: 0x10, h: [x]}";
         let wanted = json!({"a": 1, "b": -2, "c": 1.5, "d": true, "e": null, "f": "5", "g": 16, "h": ["x"]});
-        assert_eq!(documents(text).unwrap()[0].value, wanted);
+        assert_eq!(read(text)[0].value, wanted);
     }
 
     #[test]
-    fn a_syntax_error_names_its_line() {
-        let error = documents("a: 1\nb: ]\n").unwrap_err();
-        assert!(error.contains("line 2"), "{error}");
+    fn a_broken_document_names_its_line_and_costs_only_itself() {
+        let documents = documents("a: 1\n---\nb: [1\n---\nc: 3\n");
+        assert_eq!(documents[0].as_ref().unwrap().value, json!({"a": 1}));
+        let error = documents[1].as_ref().unwrap_err();
+        assert!((3..=4).contains(&error.line), "{error:?}");
+        assert_eq!(documents[2].as_ref().unwrap().value, json!({"c": 3}));
+    }
+
+    #[test]
+    fn a_syntax_error_quotes_nothing_of_the_document() {
+        for text in ["token: sk-canary\n  x: [\n", "token: \"sk-canary\n", "token: sk-canary\ntoken: sk-canary\n"] {
+            let error = documents(text).remove(0).unwrap_err();
+            assert!(!error.message.contains("canary") && !error.message.is_empty(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn literal_text_that_looks_like_a_separator_is_none() {
+        let text = "a: |\n  ---\n  x\n--- # next\nb: 1\n...\n---\n# nothing\n---\n";
+        let values: Vec<_> = read(text).into_iter().map(|document| document.value).collect();
+        assert_eq!(values, [json!({"a": "---\nx\n"}), json!({"b": 1})]);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_documents() {
+        for text in ["", "\n", "# nothing\n", "---\n", "\u{feff}"] {
+            assert_eq!(read(text), [], "{text:?}");
+        }
     }
 }
