@@ -11,7 +11,7 @@ use protocol::{
     },
     usage::Usage,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const CITIES: [&str; 4] = ["Paris", "Rome", "Oslo", "Lima"];
 
