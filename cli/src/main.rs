@@ -8,6 +8,7 @@ mod demo_upstream;
 mod keys;
 mod manifests;
 mod outcome;
+mod run;
 mod signals;
 mod verdict;
 
@@ -37,6 +38,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Check(check::Check),
     Compile(compile::Compile),
     Keys(keys::Keys),
@@ -46,6 +48,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Compile(compile) => compile.run(),
         Command::Keys(keys) => keys.run(),

@@ -21,6 +21,13 @@ pub(crate) struct Manifests {
     pub(crate) findings: Vec<Finding>,
 }
 
+impl Manifests {
+    /// Whether nothing of it is refused.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.findings.iter().all(|finding| finding.severity != Severity::Refused)
+    }
+}
+
 /// An object that was read.
 #[derive(Debug)]
 pub(super) enum Object {

@@ -18,7 +18,12 @@ use crds::Kind;
 use table::ObjectRef;
 
 use self::finding::Finding;
-pub(crate) use self::{assemble::assemble, document::read, files::files, place::Place};
+pub(crate) use self::{
+    assemble::assemble,
+    document::{Manifests, read},
+    files::{Files, files},
+    place::Place,
+};
 
 /// Which namespaces the manifests of a directory live in.
 #[derive(Clone, Debug, clap::Args)]
