@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         ledger.check("a whole answer passes untouched", pair, answers::passes);
         ledger.check("an error is decoded and told in both shapes", pair, answers::tells_errors);
         ledger.check("usage is conserved", pair, answers::conserves_usage);
+        ledger.check("content is conserved", pair, answers::conserves_content);
         ledger.check("tool call ids come back", pair, answers::returns_ids);
         ledger.check("a stream is decoded from start to end", pair, streams::decodes);
         ledger.check("a stream passes untouched", pair, streams::passes);

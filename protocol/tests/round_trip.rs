@@ -281,6 +281,8 @@ fn translated(from: WireShape, body: &[u8]) -> Vec<u8> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_request_comes_back_as_it_was(talk in talk()) {
         for shape in support::SHAPES {

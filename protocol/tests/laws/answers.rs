@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use protocol::{
     WireShape,
-    answer::{Answer, Block},
+    answer::{Answer, Block, StopReason},
     codec, fold,
     pipe::Pipe,
     request::{PartKind, ToolCall},
@@ -120,6 +120,58 @@ fn raw_usage(pair: &Pair) -> Option<Value> {
         }
     }
     (!sum.is_empty()).then_some(Value::Object(sum))
+}
+
+/// What the model said, thought and called is the same in the other shape, and so is why it ended.
+pub(crate) fn conserves_content(pair: &Pair) -> Verdict {
+    let answer = answer(pair)?;
+    let there = re_encoded(&answer, other(pair.shape)).map_err(|error| format!("{error:?}"));
+    Some(there.and_then(|there| same(&Gist::of(&there), &Gist::of(&answer), "what the first choice says")))
+}
+
+/// What the first choice of an answer says, without the form of its shape.
+#[derive(Debug, Default, PartialEq)]
+struct Gist {
+    text: String,
+    thinking: String,
+    calls: Vec<(String, Value)>,
+    stop: Option<StopReason>,
+}
+
+impl Gist {
+    fn of(answer: &Answer) -> Self {
+        let mut gist = Gist::default();
+        let Some(choice) = answer.choices.first() else { return gist };
+        for block in &choice.blocks {
+            match block {
+                // Messages tells a refusal as text that stops for that reason.
+                Block::Text { text, .. } | Block::Refusal(text) => gist.text.push_str(text),
+                Block::Thinking { text, .. } => gist.thinking.push_str(text),
+                Block::ToolCall(call) => gist.calls.push((call.name.clone(), arguments(call))),
+                Block::RedactedThinking(_) | Block::Raw { .. } => {}
+            }
+        }
+        gist.stop = choice.stop.as_ref().map(|stop| comparable(&stop.reason));
+        gist
+    }
+}
+
+/// The arguments as a JSON value; those that are cut off as their text.
+fn arguments(call: &ToolCall) -> Value {
+    match call.arguments.as_str() {
+        "" => json!({}),
+        text => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+    }
+}
+
+/// The reason as both shapes can tell it.
+fn comparable(reason: &StopReason) -> StopReason {
+    match reason {
+        StopReason::MaxTokens | StopReason::ContextWindow => StopReason::MaxTokens,
+        StopReason::ToolUse => StopReason::ToolUse,
+        StopReason::Refusal | StopReason::ContentFilter => StopReason::Refusal,
+        _ => StopReason::EndTurn,
+    }
 }
 
 /// Every id that a caller of the other shape sees finds its way back.

@@ -1,5 +1,7 @@
 //! What an emitted stream of each shape must look like.
 
+use std::collections::BTreeMap;
+
 use protocol::{
     WireShape,
     sse::{Frame, Parser},
@@ -127,7 +129,7 @@ struct Chat {
     chunks: u64,
     head: Option<[Value; 3]>,
     /// Per choice: whether it has finished, and how many tools were opened.
-    choices: Vec<(bool, u64)>,
+    choices: BTreeMap<u64, (bool, u64)>,
     usage: bool,
     done: bool,
 }
@@ -138,7 +140,7 @@ impl Chat {
         ensure(!self.done, "nothing follows the end marker")?;
         if frame.data == "[DONE]" {
             self.done = true;
-            return ensure(self.choices.iter().all(|(finished, _)| *finished), "every choice has a finish reason");
+            return ensure(self.choices.values().all(|(finished, _)| *finished), "every choice has a finish reason");
         }
         let data: Value = serde_json::from_str(&frame.data).map_err(|fault| fault.to_string())?;
         ensure(data["object"] == "chat.completion.chunk", "every chunk says what it is")?;
@@ -155,15 +157,11 @@ impl Chat {
     }
 
     fn choice(&mut self, choice: &Value) -> Result<(), String> {
-        let index = choice["index"].as_u64().ok_or("a choice has an index")? as usize;
+        let index = choice["index"].as_u64().ok_or("a choice has an index")?;
         let delta = choice["delta"].as_object().ok_or("a choice has a delta")?;
-        let is_first = index >= self.choices.len();
+        let is_first = !self.choices.contains_key(&index);
         ensure(delta.contains_key("role") == is_first, "the role is in the first delta alone")?;
-        if is_first {
-            ensure(index == self.choices.len(), "choices are dense")?;
-            self.choices.push((false, 0));
-        }
-        let (finished, tools) = &mut self.choices[index];
+        let (finished, tools) = self.choices.entry(index).or_default();
         ensure(!*finished, "nothing follows a finish reason")?;
         *finished = choice["finish_reason"].is_string();
         for call in delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
