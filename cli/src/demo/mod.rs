@@ -21,6 +21,7 @@ use protocol::{
     WireShape,
     codec::{self, StreamEncoder},
     error::{ErrorKind, WireError},
+    event::{Delta, Event},
     fold,
     translate::AnswerContext,
 };
@@ -139,7 +140,7 @@ async fn converse(shape: WireShape, body: &[u8], pace: Pace) -> Response<Body> {
     }
     let mut encoder = StreamEncoder::new(shape, context);
     let mut frames = Vec::new();
-    for event in fold::unfold(answer) {
+    for event in fold::unfold(answer).into_iter().flat_map(by_words) {
         let mut bytes = Vec::new();
         encoder.event(event, &mut bytes);
         if !bytes.is_empty() {
@@ -147,6 +148,17 @@ async fn converse(shape: WireShape, body: &[u8], pace: Pace) -> Response<Body> {
         }
     }
     trickle(frames, pace.between)
+}
+
+/// A text delta as one event a word, so that a stream looks like one; any other event as it is.
+fn by_words(event: Event) -> Vec<Event> {
+    match event {
+        Event::Delta { choice, index, delta: Delta::Text(text) } => {
+            let word = |word: &str| Event::Delta { choice, index, delta: Delta::Text(word.to_owned()) };
+            text.split_inclusive(' ').map(word).collect()
+        }
+        other => vec![other],
+    }
 }
 
 fn trickle(frames: Vec<Bytes>, between: Duration) -> Response<Body> {
