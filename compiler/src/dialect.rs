@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use table::{Dialect, ErrorEnvelope, MaxTokensField, ReasoningField, StreamUsage, SystemRole, ToolCallIds};
 
-use crate::suggest::did_you_mean;
+use crate::resolve::did_you_mean;
 
 static PRESETS: LazyLock<BTreeMap<String, Dialect>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../data/dialects.json")).expect("the checked-in presets are read by a test")

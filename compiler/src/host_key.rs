@@ -1,104 +1,87 @@
 //! HostKeys: which pool, what they may be used for, and where the credential is.
 
 use crds::Kind;
-use table::{Credential, Credentials, Globs, Host, HostKey, ObjectRef, Row, Rows};
+use table::{Credential, Credentials, HostKey, ObjectRef, Rows};
 
 use crate::{
-    reports::{Reason, Reports},
-    resolve::{Problem, World},
+    findings::{Findings, Problem, Reports},
+    reports::Reason,
+    resolve::World,
     shared,
 };
 
-pub(crate) fn rows(
-    world: &World<'_>,
-    hosts: &Rows<Host>,
-    reports: &mut Reports,
-    credentials: &mut Credentials,
-) -> Rows<HostKey> {
-    let mut rows = Rows::new();
-    for (id, object) in &world.resources.host_keys {
-        let host = world.follow(Kind::Host, "spec.hostRef", &id.namespace, &object.spec.host_ref);
-        let credential = credential(world, id, &object.spec.source);
-        let row = match (host, credential) {
-            (Ok(host), Ok((credential, trimmed))) => {
-                if trimmed {
-                    let message = "white space around the credential in its Secret was left out".to_owned();
-                    reports.note(Kind::HostKey, id, message);
-                }
-                note_host(reports, id, &host, hosts.get(&host));
-                credentials.host_keys.insert(id.clone(), credential);
-                if object.spec.suspend.unwrap_or(false) {
-                    reports.unready(Kind::HostKey, id, Reason::Paused, "`spec.suspend` is true".to_owned());
-                }
-                Row::Usable(row(world, id, host, &object.spec))
-            }
-            (host, credential) => {
-                let problems: Vec<Problem> = [host.err(), credential.err()].into_iter().flatten().collect();
-                let reason = problems.iter().map(|(_, message)| message.as_str()).collect::<Vec<_>>().join("; ");
-                for (reason, message) in problems {
-                    match reason {
-                        Reason::Invalid => reports.refuse(Kind::HostKey, id, reason, message),
-                        _ => reports.unresolved(Kind::HostKey, id, reason, message),
-                    }
-                }
-                Row::Invalid { reason }
-            }
-        };
+pub(crate) fn rows(world: &World<'_>, reports: &mut Reports, credentials: &mut Credentials) -> Rows<HostKey> {
+    let mut rows = world.rows(Kind::HostKey);
+    for (id, object) in world.readable(Kind::HostKey, &world.resources.host_keys) {
+        let found = reports.of(Kind::HostKey, id);
+        let key = host_key(world, id, &object.spec, found);
+        let credential = credential(world, id, &object.spec.source, found);
+        let credential = found.resolved(credential);
+        let row = found.row_if_resolved(key);
+        if let Some(credential) = credential.filter(|_| row.usable().is_some()) {
+            credentials.host_keys.insert(id.clone(), credential);
+        }
         rows.insert(id.clone(), row);
     }
     rows
 }
 
-fn row(world: &World<'_>, id: &ObjectRef, host: ObjectRef, spec: &crds::HostKeySpec) -> HostKey {
+fn host_key(world: &World<'_>, id: &ObjectRef, spec: &crds::HostKeySpec, found: &mut Findings) -> HostKey {
+    let host = world.follow(Kind::Host, "spec.hostRef", &id.namespace, &spec.host_ref);
     let models = spec.models.as_ref();
     HostKey {
-        host,
+        host: found.resolved(host).unwrap_or_else(|| world.target(&id.namespace, &spec.host_ref)),
         weight: spec.weight.unwrap_or(shared::WEIGHT),
         priority: spec.priority.unwrap_or(0),
         limits: shared::provider_limits(spec.limits.as_ref()),
         models: models
-            .map_or(Globs::default(), |models| shared::restricted(models.allow.as_ref(), models.deny.as_ref())),
-        expires_at: spec.expires_at.as_ref().and_then(crds::Instant::timestamp),
+            .map(|models| shared::restricted(models.allow.as_ref(), models.deny.as_ref()))
+            .unwrap_or_default(),
+        expires_at: shared::instant("spec.expiresAt", spec.expires_at.as_ref(), found),
         suspended: spec.suspend.unwrap_or(false),
         allowed: world.grant(Kind::HostKey, id),
     }
 }
 
-fn note_host(reports: &mut Reports, id: &ObjectRef, host: &ObjectRef, row: Option<&Row<Host>>) {
-    let name = &host.name;
-    match row {
-        Some(Row::Usable(row)) if row.suspended => {
-            reports.unready(Kind::HostKey, id, Reason::HostDisabled, format!("Host `{name}` is suspended"));
-        }
-        Some(Row::Usable(_)) => {}
-        Some(Row::Invalid { .. }) | None => {
-            let message = format!("spec.hostRef: Host `{name}` cannot be used; its own conditions say why");
-            reports.unresolved(Kind::HostKey, id, Reason::Invalid, message);
-        }
-    }
-}
-
-/// Where the credential is, and whether white space around it was cut off.
-fn credential(world: &World<'_>, id: &ObjectRef, source: &crds::KeySource) -> Result<(Credential, bool), Problem> {
+/// Where the credential is.
+fn credential(
+    world: &World<'_>,
+    id: &ObjectRef,
+    source: &crds::KeySource,
+    found: &mut Findings,
+) -> Result<Credential, Problem> {
     let crds::KeySource { secret_key_ref, file, env } = source;
     match (secret_key_ref, file, env) {
-        (Some(secret), None, None) => {
-            let field = "spec.source.secretKeyRef";
-            let (value, trimmed) = world.secret(field, &id.namespace, &secret.name, &secret.key)?;
-            if value.expose().chars().any(|c| c.is_control() || !c.is_ascii()) {
-                let message = format!(
-                    "{field}: key `{}` of Secret `{}` holds characters that no HTTP header may hold",
-                    secret.key, secret.name
-                );
-                return Err((Reason::Invalid, message));
-            }
-            Ok((Credential::Value(value), trimmed))
-        }
-        (None, Some(file), None) => Ok((Credential::File(file.path.clone()), false)),
-        (None, None, Some(env)) => Ok((Credential::Env(env.name.clone()), false)),
+        (Some(secret), None, None) => from_secret(world, id, secret, found),
+        (None, Some(file), None) => Ok(Credential::File(file.path.clone())),
+        (None, None, Some(env)) => Ok(Credential::Env(env.name.clone())),
         _ => {
             let message = "spec.source needs exactly one of `secretKeyRef`, `file` and `env`".to_owned();
             Err((Reason::Invalid, message))
         }
     }
+}
+
+fn from_secret(
+    world: &World<'_>,
+    id: &ObjectRef,
+    secret: &crds::SecretKeyRef,
+    found: &mut Findings,
+) -> Result<Credential, Problem> {
+    let field = "spec.source.secretKeyRef";
+    let crds::SecretKeyRef { name, key } = secret;
+    let value = world.secret(field, &id.namespace, name, key)?;
+    if !value.text.expose().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        let message = format!(
+            "{field}: key `{key}` of Secret `{name}` holds characters that no header may hold (is it two lines long?)"
+        );
+        return Err((Reason::Invalid, message));
+    }
+    if value.was_trimmed {
+        found.note(format!(
+            "{field}: white space around the credential in key `{key}` of Secret `{name}` (a newline at its end?) was \
+             left out"
+        ));
+    }
+    Ok(Credential::Value(value.text))
 }

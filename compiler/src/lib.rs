@@ -4,26 +4,34 @@
 //! in the table as an invalid row, so that a request which meets it gets an explained error.
 
 mod address;
+mod cycles;
 mod dialect;
-mod durations;
+mod duration;
+mod findings;
+mod grants;
 mod host;
 mod host_key;
+mod host_tuning;
 mod model;
 mod policy;
 mod precedence;
 mod pricing;
+mod ready;
 mod relay_key;
 mod reports;
 mod resolve;
 mod resources;
+mod secrets;
 mod shared;
-mod suggest;
+mod tls;
+mod traits;
+mod unmatched;
 
 pub use reports::{Condition, ConditionType, Reason, Report};
 pub use resources::{Malformed, Resources, Secrets};
 pub use table::{Credentials, RoutingTable};
 
-use reports::Reports;
+use findings::Reports;
 use resolve::World;
 
 /// What a set of resources means.
@@ -42,21 +50,20 @@ pub fn compile(resources: &Resources) -> Compilation {
     let world = World::of(resources);
     let mut reports = Reports::for_each(resources);
     let mut credentials = Credentials::default();
+
     let hosts = host::rows(&world, &mut reports, &mut credentials);
-    let host_keys = host_key::rows(&world, &hosts, &mut reports, &mut credentials);
-    let models = model::rows(&world, &hosts, &mut reports);
+    let host_keys = host_key::rows(&world, &mut reports, &mut credentials);
+    let mut models = model::rows(&world, &hosts, &mut reports);
+    cycles::refuse(&world, &mut models, &mut reports);
+    precedence::settle_models(&world, &mut models, &mut reports);
+    model::mark_dead_targets(&mut models);
     let policies = policy::rows(&world, &models, &mut reports);
-    let relay_keys = relay_key::rows(&world, &policies, &mut reports);
-    let mut table = RoutingTable {
-        settings: table::Settings { catalog_namespace: resources.catalog_namespace.clone() },
-        hosts,
-        models,
-        host_keys,
-        relay_keys,
-        policies,
-    };
-    resources::add_malformed(resources, &mut table);
-    reports.note_keys_of_hosts(&table);
-    reports.note_unmatched_globs(&table);
+    let mut relay_keys = relay_key::rows(&world, &policies, &mut reports);
+    precedence::settle_relay_keys(&world, &mut relay_keys, &mut reports);
+
+    let settings = table::Settings { catalog_namespace: resources.catalog_namespace.clone() };
+    let table = RoutingTable { settings, hosts, models, host_keys, relay_keys, policies };
+    ready::roll_up(&table, &mut reports);
+    unmatched::note(&world, &table, &mut reports);
     Compilation { table, credentials, reports: reports.finish() }
 }

@@ -1,119 +1,143 @@
 //! Policies: what relay keys may reach, how hard, and how their requests are routed.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crds::Kind;
 use table::{
-    Fallback, Globs, LimitScope, Limits, Model, ModelLimits, ObjectRef, PartialTimeouts, Policy, Retries, RetryOn,
-    Routing, RoutingTable, Row, Rows, Stickiness, Strategy, Translation,
+    Budget, Fallback, Globs, LimitScope, Model, ModelLimits, ObjectRef, PartialTimeouts, Policy, Retries, RetryOn,
+    Routing, Row, Rows, Stickiness, Strategy, Translation, Visibility,
 };
 
 use crate::{
-    durations,
-    reports::{Reason, Reports},
+    duration,
+    findings::{Findings, Reports},
     resolve::World,
     shared,
 };
 
 pub(crate) fn rows(world: &World<'_>, models: &Rows<Model>, reports: &mut Reports) -> Rows<Policy> {
-    let mut rows = Rows::new();
-    for (id, object) in &world.resources.policies {
-        let row = match row(world, models, id, &object.spec, reports) {
-            Ok(policy) => Row::Usable(policy),
-            Err(message) => {
-                reports.refuse(Kind::Policy, id, Reason::Invalid, message.clone());
-                Row::Invalid { reason: message }
-            }
-        };
-        rows.insert(id.clone(), row);
+    let mut rows = world.rows(Kind::Policy);
+    for (id, object) in world.readable(Kind::Policy, &world.resources.policies) {
+        let found = reports.of(Kind::Policy, id);
+        let names = Names { world, models, namespace: &id.namespace };
+        let policy = policy(&names, world, id, &object.spec, found);
+        rows.insert(id.clone(), found.row_if_accepted(policy));
     }
     rows
 }
 
-fn row(
+fn policy(
+    names: &Names<'_>,
     world: &World<'_>,
-    models: &Rows<Model>,
     id: &ObjectRef,
     spec: &crds::PolicySpec,
-    reports: &mut Reports,
-) -> Result<Policy, String> {
-    let granted = spec.models.as_ref();
-    let mut follow = |field: String, reference: &crds::ObjectRef| {
-        let followed = world.follow(Kind::Model, &field, &id.namespace, reference);
-        match followed {
-            Ok(model) if models.get(&model).and_then(Row::usable).is_some() => Some(model),
-            Ok(model) => {
-                let message = format!("{field}: Model `{}` cannot be used; its own conditions say why", model.name);
-                reports.unresolved(Kind::Policy, id, Reason::Invalid, message);
-                None
-            }
-            Err((reason, message)) => {
-                reports.unresolved(Kind::Policy, id, reason, message);
-                None
-            }
-        }
-    };
-    let references = granted.and_then(|granted| granted.refs.as_ref()).into_iter().flatten().enumerate();
-    let model_refs = references.filter_map(|(at, r)| follow(format!("spec.models.refs[{at}]"), r)).collect();
-    let fallbacks = spec.routing.as_ref().and_then(|routing| routing.fallbacks.as_ref()).into_iter().flatten();
-    let fallbacks = fallbacks
-        .enumerate()
-        .map(|(at, fallback)| {
-            let to = fallback.to.iter().enumerate();
-            let to = to.filter_map(|(n, model)| follow(format!("spec.routing.fallbacks[{at}].to[{n}]"), model));
-            Fallback { matches: fallback.pattern.clone(), to: to.collect() }
-        })
-        .collect();
+    found: &mut Findings,
+) -> Policy {
     let limits = spec.limits.as_ref();
-    Ok(Policy {
-        models: granted
-            .map_or(Globs::default(), |granted| shared::granted(granted.allow.as_ref(), granted.deny.as_ref())),
-        model_refs,
-        hosts: spec
-            .hosts
-            .as_ref()
-            .map_or(Globs::default(), |hosts| shared::restricted(hosts.allow.as_ref(), hosts.deny.as_ref())),
-        limits: limits.map_or(Limits::default(), |limits| shared::limits(&limits.dimensions())),
+    Policy {
+        models: models(spec, found),
+        model_refs: model_refs(names, spec, found),
+        hosts: hosts(spec.hosts.as_ref(), found),
+        limits: limits.map(|limits| shared::limits(&limits.dimensions())).unwrap_or_default(),
         limit_scope: match limits.and_then(|limits| limits.scope) {
             None | Some(crds::LimitScope::PerKey) => LimitScope::PerKey,
             Some(crds::LimitScope::Shared) => LimitScope::Shared,
         },
-        per_model: limits
-            .and_then(|limits| limits.per_model.as_ref())
-            .into_iter()
-            .flatten()
-            .map(model_limits)
-            .collect(),
-        budgets: budgets(spec)?,
-        routing: routing(spec.routing.as_ref(), fallbacks),
-        retries: retries(spec.retries.as_ref()),
-        timeouts: timeouts(spec.timeouts.as_ref()),
+        per_model: per_model(limits),
+        budgets: budgets(spec, found),
+        routing: routing(names, spec.routing.as_ref(), found),
+        retries: retries(spec.retries.as_ref(), found),
+        timeouts: timeouts(spec.timeouts.as_ref(), found),
         translation: match spec.translation {
             None | Some(crds::Translation::Lenient) => Translation::Lenient,
             Some(crds::Translation::Strict) => Translation::Strict,
         },
         allowed: world.grant(Kind::Policy, id),
-    })
+    }
 }
 
-fn model_limits(written: &crds::ModelLimits) -> ModelLimits {
-    ModelLimits { matches: written.pattern.clone(), limits: shared::limits(&written.dimensions()) }
+/// An empty grant is let stand, because it is how a Policy is closed for a while; but it is said.
+fn models(spec: &crds::PolicySpec, found: &mut Findings) -> Globs {
+    let granted = spec.models.as_ref();
+    let globs = granted.map(|models| shared::granted(models.allow.as_ref(), models.deny.as_ref())).unwrap_or_default();
+    let has_refs = granted.and_then(|models| models.refs.as_ref()).is_some_and(|refs| !refs.is_empty());
+    if globs.allow.is_empty() && !has_refs {
+        found.note(
+            "spec.models grants no Model, so keys with this Policy reach nothing: name some in `spec.models.allow` \
+             (`\"*\"` for all)"
+                .to_owned(),
+        );
+    }
+    globs
 }
 
-fn budgets(spec: &crds::PolicySpec) -> Result<Vec<table::Budget>, String> {
+fn hosts(written: Option<&crds::HostGrant>, found: &mut Findings) -> Globs {
+    let Some(hosts) = written else { return Globs::default() };
+    if hosts.allow.iter().flatten().next().is_none() {
+        found.refuse(
+            "spec.hosts grants no Host, so nothing can be served: name some in `spec.hosts.allow` (`\"*\"` for all), or \
+             leave out `spec.hosts`"
+                .to_owned(),
+        );
+    }
+    shared::granted(hosts.allow.as_ref(), hosts.deny.as_ref())
+}
+
+/// Models by reference, as one namespace may name them.
+struct Names<'a> {
+    world: &'a World<'a>,
+    models: &'a Rows<Model>,
+    namespace: &'a str,
+}
+
+impl Names<'_> {
+    /// The Model, unless it cannot be named or used.
+    fn model(&self, field: &str, reference: &crds::ObjectRef, found: &mut Findings) -> Option<ObjectRef> {
+        let id = found.resolved(self.world.follow(Kind::Model, field, self.namespace, reference))?;
+        match self.models.get(&id) {
+            Some(Row::Usable(model)) => {
+                if model.visibility == Visibility::Internal {
+                    found.note(format!("{field}: Model `{id}` is Internal, so no caller can ask for it"));
+                }
+                Some(id)
+            }
+            Some(Row::Invalid { .. }) | None => {
+                found.note(shared::broken(Kind::Model, field, &id));
+                None
+            }
+        }
+    }
+}
+
+fn model_refs(names: &Names<'_>, spec: &crds::PolicySpec, found: &mut Findings) -> Vec<ObjectRef> {
+    let refs = spec.models.as_ref().and_then(|models| models.refs.as_ref()).into_iter().flatten().enumerate();
+    let mut models: Vec<ObjectRef> = Vec::new();
+    for (at, reference) in refs {
+        let model = names.model(&format!("spec.models.refs[{at}]"), reference, found);
+        models.extend(model.filter(|model| !models.contains(model)));
+    }
+    models
+}
+
+fn per_model(limits: Option<&crds::PolicyLimits>) -> Vec<ModelLimits> {
+    let written = limits.and_then(|limits| limits.per_model.as_ref()).into_iter().flatten();
+    written.map(|own| ModelLimits { matches: own.pattern.clone(), limits: shared::limits(&own.dimensions()) }).collect()
+}
+
+fn budgets(spec: &crds::PolicySpec, found: &mut Findings) -> Vec<Budget> {
     let mut periods = BTreeSet::new();
     let mut budgets = Vec::new();
     for (at, written) in spec.budgets.iter().flatten().enumerate() {
         let field = format!("spec.budgets[{at}]");
         if !periods.insert(written.period) {
-            return Err(format!("{field}.period `{}` has a budget already: one a period", written.period));
+            found.refuse(format!("{field}.period `{}` has a budget already: one a period", written.period));
         }
-        budgets.push(shared::budget(&field, written)?);
+        budgets.extend(shared::budget(&field, written, found));
     }
-    Ok(budgets)
+    budgets
 }
 
-fn routing(written: Option<&crds::Routing>, fallbacks: Vec<Fallback>) -> Routing {
+fn routing(names: &Names<'_>, written: Option<&crds::Routing>, found: &mut Findings) -> Routing {
     let standard = Routing::default();
     let Some(routing) = written else { return standard };
     Routing {
@@ -125,7 +149,7 @@ fn routing(written: Option<&crds::Routing>, fallbacks: Vec<Fallback>) -> Routing
             Some(crds::RoutingStrategy::LeastBusy) => Strategy::LeastBusy,
         },
         max_attempts: routing.max_attempts.unwrap_or(standard.max_attempts),
-        fallbacks,
+        fallbacks: fallbacks(names, routing, found),
         stickiness: match routing.stickiness {
             None | Some(crds::Stickiness::None) => Stickiness::None,
             Some(crds::Stickiness::Conversation) => Stickiness::Conversation,
@@ -133,58 +157,58 @@ fn routing(written: Option<&crds::Routing>, fallbacks: Vec<Fallback>) -> Routing
     }
 }
 
-fn retries(written: Option<&crds::Retries>) -> Retries {
+fn fallbacks(names: &Names<'_>, routing: &crds::Routing, found: &mut Findings) -> Vec<Fallback> {
+    let mut fallbacks = Vec::new();
+    for (at, fallback) in routing.fallbacks.iter().flatten().enumerate() {
+        let mut to = Vec::new();
+        for (n, reference) in fallback.to.iter().enumerate() {
+            to.extend(names.model(&format!("spec.routing.fallbacks[{at}].to[{n}]"), reference, found));
+        }
+        fallbacks.push(Fallback { matches: fallback.pattern.clone(), to });
+    }
+    fallbacks
+}
+
+fn retries(written: Option<&crds::Retries>, found: &mut Findings) -> Retries {
     let standard = Retries::default();
     let Some(retries) = written else { return standard };
-    let backoff = retries.backoff.as_ref();
-    let on = retries.on.as_ref().map(|on| {
-        let kinds = on.iter().map(|kind| match kind {
-            crds::RetryOn::RateLimited => RetryOn::RateLimited,
-            crds::RetryOn::ServerError => RetryOn::ServerError,
-            crds::RetryOn::Connect => RetryOn::Connect,
-            crds::RetryOn::Timeout => RetryOn::Timeout,
-        });
-        kinds.collect::<BTreeSet<_>>().into_iter().collect()
-    });
+    let (backoff_base, backoff_max) = backoff(retries.backoff.as_ref(), &standard, found);
     Retries {
-        on: on.unwrap_or(standard.on),
-        per_try_timeout: durations::optional(retries.per_try_timeout.as_ref()),
-        backoff_base: durations::or(backoff.and_then(|backoff| backoff.base.as_ref()), standard.backoff_base),
-        backoff_max: durations::or(backoff.and_then(|backoff| backoff.max.as_ref()), standard.backoff_max),
+        on: retries.on.as_ref().map_or(standard.on, |on| retry_on(on)),
+        per_try_timeout: duration::optional(found, "spec.retries.perTryTimeout", retries.per_try_timeout.as_ref()),
+        backoff_base,
+        backoff_max,
         budget_percent: retries.budget_percent.unwrap_or(standard.budget_percent),
     }
 }
 
-fn timeouts(written: Option<&crds::PolicyTimeouts>) -> PartialTimeouts {
-    let Some(timeouts) = written else { return PartialTimeouts::default() };
-    PartialTimeouts {
-        first_byte: durations::optional(timeouts.first_byte.as_ref()),
-        stream_idle: durations::optional(timeouts.stream_idle.as_ref()),
-        request: durations::optional(timeouts.request.as_ref()),
-    }
+fn retry_on(written: &[crds::RetryOn]) -> Vec<RetryOn> {
+    let failures: BTreeSet<RetryOn> = written
+        .iter()
+        .map(|failure| match failure {
+            crds::RetryOn::RateLimited => RetryOn::RateLimited,
+            crds::RetryOn::ServerError => RetryOn::ServerError,
+            crds::RetryOn::Connect => RetryOn::Connect,
+            crds::RetryOn::Timeout => RetryOn::Timeout,
+        })
+        .collect();
+    failures.into_iter().collect()
 }
 
-/// Allow and deny globs of a policy that match no model id, no model pattern of a Host, and no Host: perhaps misspelt.
-pub(crate) fn unmatched_globs(policy: &Policy, table: &RoutingTable) -> Vec<String> {
-    let models = table.models.values().filter_map(Row::usable);
-    let ids: Vec<&str> =
-        models.flat_map(|model| model.aliases.iter().chain([&model.model_name])).map(String::as_str).collect();
-    let families: Vec<&str> = table
-        .hosts
-        .values()
-        .filter_map(Row::usable)
-        .flat_map(|host| &host.model_patterns)
-        .map(String::as_str)
-        .collect();
-    let hosts: Vec<&str> = table.hosts.keys().map(|id| id.name.as_str()).collect();
-    let is_unmatched = |glob: &&String, names: &[&str]| !names.iter().any(|name| shared::matches(glob, name));
-    let overlaps = |glob: &str| {
-        let stem = glob.split(['*', '?']).next().unwrap_or_default();
-        let stems = families.iter().map(|family| family.split(['*', '?']).next().unwrap_or_default());
-        stems.into_iter().any(|family| family.starts_with(stem) || stem.starts_with(family))
+fn backoff(written: Option<&crds::Backoff>, standard: &Retries, found: &mut Findings) -> (Duration, Duration) {
+    let base = ("base", written.and_then(|backoff| backoff.base.as_ref()), standard.backoff_base);
+    let max = ("max", written.and_then(|backoff| backoff.max.as_ref()), standard.backoff_max);
+    duration::ordered(found, "spec.retries.backoff", base, max)
+}
+
+fn timeouts(written: Option<&crds::PolicyTimeouts>, found: &mut Findings) -> PartialTimeouts {
+    let Some(timeouts) = written else { return PartialTimeouts::default() };
+    let mut optional = |name: &str, written: Option<&crds::Duration>| {
+        duration::optional(found, &format!("spec.timeouts.{name}"), written)
     };
-    let of_models = policy.models.allow.iter().chain(&policy.models.deny);
-    let of_hosts = policy.hosts.allow.iter().chain(&policy.hosts.deny);
-    let unmatched = of_models.filter(|glob| is_unmatched(glob, &ids) && !overlaps(glob));
-    unmatched.chain(of_hosts.filter(|glob| is_unmatched(glob, &hosts))).cloned().collect()
+    PartialTimeouts {
+        first_byte: optional("firstByte", timeouts.first_byte.as_ref()),
+        stream_idle: optional("streamIdle", timeouts.stream_idle.as_ref()),
+        request: optional("request", timeouts.request.as_ref()),
+    }
 }

@@ -1,4 +1,4 @@
-//! RelayKeys: the hash of a token, and what binds it.
+//! RelayKeys: the hash of a token, and what binds it. Which of two keys with one token wins is decided in `precedence`.
 
 use crds::Kind;
 use table::{
@@ -7,125 +7,118 @@ use table::{
 };
 
 use crate::{
-    precedence::{Claim, losers},
-    reports::{Reason, Reports},
-    resolve::{Problem, World},
+    findings::{Findings, Problem, Reports},
+    reports::Reason,
+    resolve::World,
     shared,
 };
 
+/// The key within the data of a Secret that `spec.secret` names, unless it says otherwise.
+const TOKEN_KEY: &str = "token";
+
 pub(crate) fn rows(world: &World<'_>, policies: &Rows<Policy>, reports: &mut Reports) -> Rows<RelayKey> {
-    let keys = &world.resources.relay_keys;
-    let mut rows = Rows::new();
-    for (id, object) in keys {
-        let row = match row(world, policies, id, &object.spec, reports) {
-            Ok(key) => {
-                note_state(&key, id, reports);
-                Row::Usable(key)
-            }
-            Err((reason, message)) => {
-                match reason {
-                    Reason::Invalid => reports.refuse(Kind::RelayKey, id, reason, message.clone()),
-                    _ => reports.unresolved(Kind::RelayKey, id, reason, message.clone()),
-                }
-                Row::Invalid { reason: message }
-            }
-        };
+    let mut rows = world.rows(Kind::RelayKey);
+    for (id, object) in world.readable(Kind::RelayKey, &world.resources.relay_keys) {
+        let found = reports.of(Kind::RelayKey, id);
+        let token_sha256 = found.resolved(token_sha256(world, id, &object.spec));
+        let has_token = token_sha256.is_some();
+        let key = relay_key(world, policies, id, &object.spec, token_sha256.unwrap_or_default(), found);
+        let row = if has_token { found.row_if_accepted(key) } else { found.row_if_resolved(key) };
         rows.insert(id.clone(), row);
-    }
-    let hashes: Vec<(ObjectRef, String)> =
-        rows.iter().filter_map(|(id, row)| Some((id.clone(), row.usable()?.token_sha256.clone()))).collect();
-    let claims = hashes.iter().filter_map(|(id, hash)| Some(Claim::new(hash.as_str(), id, keys.get(id)?)));
-    for (loser, _) in losers(claims.collect()) {
-        // Whose token it is stays unsaid: it may be of another namespace.
-        let message = "another RelayKey, which is older, has the same token".to_owned();
-        reports.refuse(Kind::RelayKey, loser, Reason::Conflicted, message.clone());
-        rows.insert(loser.clone(), Row::Invalid { reason: message });
     }
     rows
 }
 
-fn row(
+fn relay_key(
     world: &World<'_>,
     policies: &Rows<Policy>,
     id: &ObjectRef,
     spec: &crds::RelayKeySpec,
-    reports: &mut Reports,
-) -> Result<RelayKey, Problem> {
-    let invalid = |message: String| (Reason::Invalid, message);
-    let token_sha256 = token_hash(world, id, spec)?;
-    let mut unusable = None;
-    let mut references = Vec::new();
-    for (at, reference) in spec.policy_refs.iter().enumerate() {
-        let field = format!("spec.policyRefs[{at}]");
-        let problem = match world.follow(Kind::Policy, &field, &id.namespace, reference) {
-            Ok(policy) if policies.get(&policy).and_then(Row::usable).is_some() => {
-                references.push(policy);
-                continue;
-            }
-            Ok(policy) => {
-                let name = &policy.name;
-                (Reason::Invalid, format!("{field}: Policy `{name}` cannot be used; its own conditions say why"))
-            }
-            Err(problem) => problem,
-        };
-        reports.unresolved(Kind::RelayKey, id, problem.0, problem.1.clone());
-        unusable.get_or_insert(problem.1);
-    }
-    let mut allowed_cidrs = Vec::new();
-    for (at, written) in spec.allowed_cidrs.iter().flatten().enumerate() {
-        let network = written.parse().map_err(|_| {
-            invalid(format!("spec.allowedCIDRs[{at}] `{written}` is not a network: write one as `10.0.0.0/8`"))
-        })?;
-        allowed_cidrs.push(network);
-    }
-    Ok(RelayKey {
+    token_sha256: String,
+    found: &mut Findings,
+) -> RelayKey {
+    let (policies, unusable) = bound_by(world, policies, id, spec, found);
+    RelayKey {
         token_sha256,
-        policies: references,
-        expires_at: spec.expires_at.as_ref().and_then(crds::Instant::timestamp),
+        policies,
+        expires_at: shared::instant("spec.expiresAt", spec.expires_at.as_ref(), found),
         revoked: spec.revoked.unwrap_or(false),
         suspended: spec.suspend.unwrap_or(false),
         limits: spec.limits.as_ref().map(shared::limits).unwrap_or_default(),
-        budget: spec
-            .budget
-            .as_ref()
-            .map(|written| shared::budget("spec.budget", written))
-            .transpose()
-            .map_err(invalid)?,
-        allowed_cidrs,
+        budget: spec.budget.as_ref().and_then(|written| shared::budget("spec.budget", written, found)),
+        allowed_cidrs: allowed_cidrs(spec, found),
         attributes: spec.attributes.clone().unwrap_or_default(),
         unusable,
-    })
-}
-
-fn note_state(key: &RelayKey, id: &ObjectRef, reports: &mut Reports) {
-    if key.revoked {
-        reports.revoked(id);
-        reports.unready(Kind::RelayKey, id, Reason::Revoked, "`spec.revoked` is true".to_owned());
-    } else if key.suspended {
-        reports.unready(Kind::RelayKey, id, Reason::Paused, "`spec.suspend` is true".to_owned());
     }
 }
 
-fn token_hash(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) -> Result<String, Problem> {
+/// The policies that are there, and why the key cannot be used where one is not: what that one forbids is not known.
+fn bound_by(
+    world: &World<'_>,
+    policies: &Rows<Policy>,
+    id: &ObjectRef,
+    spec: &crds::RelayKeySpec,
+    found: &mut Findings,
+) -> (Vec<ObjectRef>, Option<String>) {
+    if spec.policy_refs.is_empty() {
+        found.refuse("spec.policyRefs names no Policy: a key without one reaches nothing".to_owned());
+    }
+    let mut bound = Vec::new();
+    let mut unusable: Option<String> = None;
+    for (at, reference) in spec.policy_refs.iter().enumerate() {
+        let field = format!("spec.policyRefs[{at}]");
+        match world.follow(Kind::Policy, &field, &id.namespace, reference) {
+            Ok(policy) => {
+                if policies.get(&policy).and_then(Row::usable).is_none() {
+                    unusable.get_or_insert_with(|| shared::broken(Kind::Policy, &field, &policy));
+                }
+                bound.push(policy);
+            }
+            Err(problem) => {
+                unusable.get_or_insert_with(|| problem.1.clone());
+                found.unresolved(problem);
+            }
+        }
+    }
+    (bound, unusable)
+}
+
+fn allowed_cidrs(spec: &crds::RelayKeySpec, found: &mut Findings) -> Vec<ipnet::IpNet> {
+    let mut networks = Vec::new();
+    for (at, written) in spec.allowed_cidrs.iter().flatten().enumerate() {
+        match written.parse() {
+            Ok(network) => networks.push(network),
+            Err(_) => found.refuse(format!(
+                "spec.allowedCIDRs[{at}] `{written}` is not a network: write one as `10.0.0.0/8`, and one address as \
+                 `192.0.2.7/32`"
+            )),
+        }
+    }
+    networks
+}
+
+fn token_sha256(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) -> Result<String, Problem> {
     let crds::RelayKeySpec { secret, token_hash, token_secret_ref, .. } = spec;
     let (field, name, key) = match (secret, token_hash, token_secret_ref) {
         (None, Some(hash), None) => return written_hash(hash),
-        (Some(secret), None, None) => ("spec.secret", &secret.name, secret.key.as_deref().unwrap_or("token")),
+        (Some(secret), None, None) => ("spec.secret", &secret.name, secret.key.as_deref().unwrap_or(TOKEN_KEY)),
         (None, None, Some(secret)) => ("spec.tokenSecretRef", &secret.name, secret.key.as_str()),
         _ => {
             let message = "spec needs exactly one of `secret`, `tokenHash` and `tokenSecretRef`".to_owned();
             return Err((Reason::Invalid, message));
         }
     };
-    let (token, _) = world.secret(field, &id.namespace, name, key)?;
+    let token = world.secret(field, &id.namespace, name, key)?.text;
     let fault = match token::form(token.expose()) {
         Form::Minted(_) => None,
-        Form::Mistyped => {
-            Some("looks like a minted token but its checksum is wrong: it was cut or mistyped".to_owned())
-        }
-        Form::Brought if token.expose().chars().count() < token::BROUGHT_MIN_CHARS => {
-            Some(format!("is shorter than {} characters: it could be guessed", token::BROUGHT_MIN_CHARS))
-        }
+        Form::Mistyped => Some(format!(
+            "begins with `{}` but was cut or mistyped: its checksum is wrong. Copy it again, or mint another one",
+            token::PREFIX
+        )),
+        Form::Brought if token.expose().chars().count() < token::BROUGHT_MIN_CHARS => Some(format!(
+            "is shorter than {} characters and could be guessed: make one with `relay keys mint`",
+            token::BROUGHT_MIN_CHARS
+        )),
         Form::Brought => None,
     };
     match fault {
@@ -134,12 +127,11 @@ fn token_hash(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) -> R
     }
 }
 
+/// The hash as it stands in a manifest. It is not repeated when it is wrong: somebody may have written the token itself.
 fn written_hash(written: &str) -> Result<String, Problem> {
-    let hex = written.strip_prefix("sha256:").unwrap_or_default();
-    TokenHash::parse(hex).map(|hash| hash.to_string()).ok_or_else(|| {
-        let message = format!(
-            "spec.tokenHash `{written}` is not `sha256:` and 64 lower-case hex digits: make it with `relay keys hash`"
-        );
-        (Reason::Invalid, message)
+    let hash = written.strip_prefix("sha256:").and_then(TokenHash::parse);
+    hash.map(|hash| hash.to_string()).ok_or_else(|| {
+        let wanted = "spec.tokenHash must be `sha256:` and 64 lower-case hex digits, as `relay keys hash` prints it";
+        (Reason::Invalid, wanted.to_owned())
     })
 }

@@ -1,37 +1,66 @@
 //! References between objects: what exists, and who consents to be named from another namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crds::{AllowedNamespaces, GrantFrom, Kind, LabelOperator, LabelRequirement};
-use table::{NamespaceGrant, ObjectRef, Secret};
+use crds::{AllowedNamespaces, Kind};
+use table::{NamespaceGrant, ObjectRef, Row, Rows};
 
-use crate::{Resources, reports::Reason, suggest::did_you_mean};
+use crate::{
+    Resources,
+    findings::Problem,
+    grants::{self, grant},
+    reports::Reason,
+};
 
 /// The resources, with what consent to be named resolves to.
 pub(crate) struct World<'a> {
     pub(crate) resources: &'a Resources,
-    grants: BTreeMap<(Kind, &'a ObjectRef), NamespaceGrant>,
+    grants: HashMap<(Kind, &'a ObjectRef), NamespaceGrant>,
+    malformed: HashSet<(Kind, &'a ObjectRef)>,
 }
-
-/// Why a reference cannot be followed.
-pub(crate) type Problem = (Reason, String);
 
 impl<'a> World<'a> {
     pub(crate) fn of(resources: &'a Resources) -> Self {
-        let mut grants = BTreeMap::new();
+        let labels = grants::labels(resources);
+        let mut grants = HashMap::new();
         let mut add = |kind, id: &'a ObjectRef, allowed: &Option<AllowedNamespaces>| {
-            grants.insert((kind, id), grant(resources, allowed.as_ref()));
+            grants.insert((kind, id), grant(&labels, allowed.as_ref()));
         };
         resources.hosts.iter().for_each(|(id, host)| add(Kind::Host, id, &host.spec.allowed_namespaces));
         resources.models.iter().for_each(|(id, model)| add(Kind::Model, id, &model.spec.allowed_namespaces));
         resources.host_keys.iter().for_each(|(id, key)| add(Kind::HostKey, id, &key.spec.allowed_namespaces));
         resources.policies.iter().for_each(|(id, policy)| add(Kind::Policy, id, &policy.spec.allowed_namespaces));
-        Self { resources, grants }
+        let malformed = resources.malformed.iter().map(|malformed| (malformed.kind, &malformed.id)).collect();
+        Self { resources, grants, malformed }
     }
 
     /// Who may name an object.
     pub(crate) fn grant(&self, kind: Kind, id: &ObjectRef) -> NamespaceGrant {
         self.grants.get(&(kind, id)).cloned().unwrap_or_default()
+    }
+
+    /// Whether an object exists that namespace `from` may name.
+    pub(crate) fn is_open(&self, kind: Kind, id: &ObjectRef, from: &str) -> bool {
+        let is_malformed = self.malformed.contains(&(kind, id));
+        match self.grants.get(&(kind, id)) {
+            Some(grant) if !is_malformed => grant.permits(&id.namespace, from),
+            Some(_) | None => is_malformed && id.namespace == from,
+        }
+    }
+
+    /// The objects of a kind that could be read.
+    pub(crate) fn readable<'o, T>(
+        &self,
+        kind: Kind,
+        objects: &'o BTreeMap<ObjectRef, T>,
+    ) -> impl Iterator<Item = (&'o ObjectRef, &'o T)> {
+        objects.iter().filter(move |(id, _)| !self.malformed.contains(&(kind, *id)))
+    }
+
+    /// The rows of a kind before any object was looked at: those that could not be read.
+    pub(crate) fn rows<T>(&self, kind: Kind) -> Rows<T> {
+        let unreadable = self.resources.malformed.iter().filter(|malformed| malformed.kind == kind);
+        unreadable.map(|malformed| (malformed.id.clone(), Row::Invalid { reason: malformed.reason.clone() })).collect()
     }
 
     /// The object that `reference`, standing in `field` of an object of namespace `from`, names.
@@ -45,93 +74,40 @@ impl<'a> World<'a> {
         from: &str,
         reference: &crds::ObjectRef,
     ) -> Result<ObjectRef, Problem> {
-        let namespace = reference.namespace.as_deref().unwrap_or(from);
-        let target = ObjectRef::new(namespace, &reference.name);
-        let known = self.grants.get(&(kind, &target));
-        if namespace == from {
-            return match known {
-                Some(_) => Ok(target),
-                None if self.is_malformed(kind, &target) => Ok(target),
-                None => {
-                    let names = self.grants.keys().filter(|(of, id)| *of == kind && id.namespace == from);
-                    let hint = did_you_mean(&reference.name, names.map(|(_, id)| id.name.as_str()));
-                    let name = &reference.name;
-                    Err((Reason::RefNotFound, format!("{field} `{name}` names no {kind} in namespace `{from}`{hint}")))
-                }
-            };
-        }
-        if known.is_some_and(|grant| grant.permits(namespace, from)) {
+        let target = self.target(from, reference);
+        if self.is_open(kind, &target, from) {
             return Ok(target);
         }
-        let name = &reference.name;
+        let ObjectRef { namespace, name } = target;
+        if namespace == from {
+            let hint = self.hint(kind, from, &name);
+            return Err((Reason::RefNotFound, format!("{field} `{name}` names no {kind} in namespace `{from}`{hint}")));
+        }
         Err((
             Reason::RefNotPermitted,
             format!(
                 "{field}: no {kind} `{name}` of namespace `{namespace}` is open to namespace `{from}`; its owner can \
-                 allow it with `spec.allowedNamespaces`"
+                 open it with `spec.allowedNamespaces`"
             ),
         ))
     }
 
-    fn is_malformed(&self, kind: Kind, id: &ObjectRef) -> bool {
-        self.resources.malformed.iter().any(|malformed| malformed.kind == kind && malformed.id == *id)
+    /// What a reference means, whether or not it exists.
+    pub(crate) fn target(&self, from: &str, reference: &crds::ObjectRef) -> ObjectRef {
+        ObjectRef::new(reference.namespace.as_deref().unwrap_or(from), &reference.name)
     }
 
-    /// A text of a Secret in `namespace`, and whether white space around it was cut off. The text is never in the error.
-    pub(crate) fn secret(
-        &self,
-        field: &str,
-        namespace: &str,
-        name: &str,
-        key: &str,
-    ) -> Result<(Secret<String>, bool), Problem> {
-        let id = ObjectRef::new(namespace, name);
-        let Some(data) = self.resources.secrets.get(&id) else {
-            let names = self.resources.secrets.keys().filter(|id| id.namespace == namespace);
-            let hint = did_you_mean(name, names.map(|id| id.name.as_str()));
-            let message = format!("{field}: there is no Secret `{name}` in namespace `{namespace}`{hint}");
-            return Err((Reason::SecretNotFound, message));
-        };
-        let Some(value) = data.get(key) else {
-            let hint = did_you_mean(key, data.keys().map(String::as_str));
-            return Err((Reason::SecretKeyMissing, format!("{field}: Secret `{name}` has no key `{key}`{hint}")));
-        };
-        let Ok(text) = std::str::from_utf8(value.expose()) else {
-            let message = format!("{field}: key `{key}` of Secret `{name}` is not text (UTF-8)");
-            return Err((Reason::Invalid, message));
-        };
-        let trimmed = text.trim();
-        if trimmed.is_empty() {
-            return Err((Reason::SecretEmpty, format!("{field}: key `{key}` of Secret `{name}` is empty")));
+    /// A name that may have been meant: the same one of the catalog where it is open to `from`, or a near one.
+    fn hint(&self, kind: Kind, from: &str, name: &str) -> String {
+        let catalog = &self.resources.catalog_namespace;
+        if catalog != from && self.is_open(kind, &ObjectRef::new(catalog, name), from) {
+            return format!("; namespace `{catalog}` has one: add `namespace: {catalog}` to the reference");
         }
-        Ok((Secret::new(trimmed.to_owned()), trimmed.len() != text.len()))
+        did_you_mean(name, self.resources.names(kind, from))
     }
 }
 
-fn grant(resources: &Resources, allowed: Option<&AllowedNamespaces>) -> NamespaceGrant {
-    let Some(allowed) = allowed else { return NamespaceGrant::Same };
-    match allowed.from {
-        GrantFrom::Same => NamespaceGrant::Same,
-        GrantFrom::All => NamespaceGrant::All,
-        GrantFrom::Selector => {
-            let Some(selector) = &allowed.selector else { return NamespaceGrant::Same };
-            let matches = |labels: &BTreeMap<String, String>| {
-                let equal = selector.match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
-                equal && selector.match_expressions.iter().flatten().all(|requirement| meets(labels, requirement))
-            };
-            let chosen = resources.namespaces.iter().filter(|(_, labels)| matches(labels));
-            NamespaceGrant::Listed(chosen.map(|(name, _)| name.clone()).collect())
-        }
-    }
-}
-
-fn meets(labels: &BTreeMap<String, String>, requirement: &LabelRequirement) -> bool {
-    let value = labels.get(&requirement.key);
-    let listed = || value.is_some_and(|value| requirement.values.iter().flatten().any(|wanted| wanted == value));
-    match requirement.operator {
-        LabelOperator::In => listed(),
-        LabelOperator::NotIn => !listed(),
-        LabelOperator::Exists => value.is_some(),
-        LabelOperator::DoesNotExist => value.is_none(),
-    }
+/// A half-sentence that names the nearest of `known`, or nothing where none is near.
+pub(crate) fn did_you_mean<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
+    crds::nearest(written, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
 }

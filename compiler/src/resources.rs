@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crds::{Host, HostKey, Kind, Model, Policy, RelayKey};
-use table::{ObjectRef, RoutingTable, Row, Rows, Secret};
+use table::{ObjectRef, Secret};
 
 /// The data of Secrets, by object and key.
 pub type Secrets = BTreeMap<ObjectRef, BTreeMap<String, Secret<Vec<u8>>>>;
@@ -21,13 +21,13 @@ pub struct Resources {
     pub relay_keys: BTreeMap<ObjectRef, RelayKey>,
     /// What relay keys may reach.
     pub policies: BTreeMap<ObjectRef, Policy>,
-    /// Objects that could not be read as their kind.
+    /// Objects that could not be read as their kind. One that is also among those above counts as malformed alone.
     pub malformed: Vec<Malformed>,
     /// Secrets that the objects name; others do no harm.
     pub secrets: Secrets,
     /// ConfigMaps that the objects name.
     pub config_maps: BTreeMap<ObjectRef, BTreeMap<String, String>>,
-    /// The labels of namespaces, for selectors. A namespace that is missing here has none.
+    /// The labels of namespaces, for selectors. Every namespace has the label `kubernetes.io/metadata.name` besides.
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// The namespace whose Models every relay key sees after those of its own; empty: there is none.
     pub catalog_namespace: String,
@@ -44,19 +44,31 @@ pub struct Malformed {
     pub reason: String,
 }
 
-/// Keeps malformed objects as invalid rows.
-pub(crate) fn add_malformed(resources: &Resources, table: &mut RoutingTable) {
-    fn add<T>(rows: &mut Rows<T>, malformed: &Malformed) {
-        let invalid = || Row::Invalid { reason: malformed.reason.clone() };
-        rows.entry(malformed.id.clone()).or_insert_with(invalid);
-    }
-    for malformed in &resources.malformed {
-        match malformed.kind {
-            Kind::Host => add(&mut table.hosts, malformed),
-            Kind::Model => add(&mut table.models, malformed),
-            Kind::HostKey => add(&mut table.host_keys, malformed),
-            Kind::RelayKey => add(&mut table.relay_keys, malformed),
-            Kind::Policy => add(&mut table.policies, malformed),
+impl Resources {
+    /// The names of all objects of a kind in a namespace, sorted; malformed ones only where they are among the readable.
+    pub(crate) fn names<'a>(&'a self, kind: Kind, namespace: &'a str) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        fn within<'a, T>(objects: &'a BTreeMap<ObjectRef, T>, namespace: &'a str) -> impl Iterator<Item = &'a str> {
+            let first = ObjectRef::new(namespace, "");
+            let rest = objects.range(first..);
+            rest.take_while(move |(id, _)| id.namespace == namespace).map(|(id, _)| id.name.as_str())
         }
+        match kind {
+            Kind::Host => Box::new(within(&self.hosts, namespace)),
+            Kind::Model => Box::new(within(&self.models, namespace)),
+            Kind::HostKey => Box::new(within(&self.host_keys, namespace)),
+            Kind::RelayKey => Box::new(within(&self.relay_keys, namespace)),
+            Kind::Policy => Box::new(within(&self.policies, namespace)),
+        }
+    }
+
+    /// The identities of all objects, malformed ones last.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (Kind, &ObjectRef)> {
+        let hosts = self.hosts.keys().map(|id| (Kind::Host, id));
+        let models = self.models.keys().map(|id| (Kind::Model, id));
+        let host_keys = self.host_keys.keys().map(|id| (Kind::HostKey, id));
+        let relay_keys = self.relay_keys.keys().map(|id| (Kind::RelayKey, id));
+        let policies = self.policies.keys().map(|id| (Kind::Policy, id));
+        let malformed = self.malformed.iter().map(|malformed| (malformed.kind, &malformed.id));
+        hosts.chain(models).chain(host_keys).chain(relay_keys).chain(policies).chain(malformed)
     }
 }

@@ -1,8 +1,12 @@
-//! What several kinds have in common: limits, budgets, lists of patterns.
+//! What several kinds have in common: limits, budgets, instants, lists of patterns, words for broken references.
 
-use jiff::tz::TimeZone;
-use table::{Budget, BudgetAction, Globs, Limits, NanoUsd, Period, ProviderLimits};
+use crds::Kind;
+use jiff::{Timestamp, tz::TimeZoneDatabase};
+use table::{Budget, BudgetAction, Globs, Limits, NanoUsd, ObjectRef, Period, ProviderLimits};
 
+use crate::findings::Findings;
+
+/// The share of what says none.
 pub(crate) const WEIGHT: u32 = 100;
 
 pub(crate) fn provider_limits(written: Option<&crds::ProviderLimits>) -> ProviderLimits {
@@ -26,57 +30,59 @@ pub(crate) fn granted(allow: Option<&Vec<String>>, deny: Option<&Vec<String>>) -
 pub(crate) fn restricted(allow: Option<&Vec<String>>, deny: Option<&Vec<String>>) -> Globs {
     match allow {
         Some(allow) if allow.is_empty() => Globs { allow: Vec::new(), deny: vec!["*".to_owned()] },
-        _ => granted(allow, deny),
+        Some(_) | None => granted(allow, deny),
     }
 }
 
-/// Whether a name matches a pattern in which `*` is any run of characters and `?` any one.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n, mut star) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
-            Some(_) | None => match star {
-                // The last star takes one character more.
-                Some((at, taken)) => {
-                    star = Some((at, taken + 1));
-                    (p, n) = (at + 1, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[p..].iter().all(|c| *c == '*')
+/// Words for a reference to an object that is there and may be named, but is wrong itself.
+pub(crate) fn broken(kind: Kind, field: &str, id: &ObjectRef) -> String {
+    format!("{field}: {kind} `{id}` cannot be used, its own conditions say why")
 }
 
-/// A budget of the field `field`. Errs on amounts that are not money and on time zones that do not exist.
-pub(crate) fn budget(field: &str, written: &crds::Budget) -> Result<Budget, String> {
-    let amount = NanoUsd::parse(written.amount.as_str()).map_err(|error| format!("{field}.amount: {error}"))?;
-    let timezone = written.timezone.clone().unwrap_or_else(|| "UTC".to_owned());
-    TimeZone::get(&timezone).map_err(|_| {
-        format!("{field}.timezone `{timezone}` is not a time zone of the IANA database: write one as `Europe/Berlin`")
-    })?;
+/// An instant, where the manifest says one.
+pub(crate) fn instant(field: &str, written: Option<&crds::Instant>, found: &mut Findings) -> Option<Timestamp> {
+    let written = written?;
+    let instant = written.timestamp();
+    if instant.is_none() {
+        found.refuse(format!("{field} `{written}` must be an instant such as `2030-01-31T00:00:00Z`"));
+    }
+    instant
+}
+
+/// The budget of the field `field`; none where its amount is not money or its time zone does not exist.
+pub(crate) fn budget(field: &str, written: &crds::Budget, found: &mut Findings) -> Option<Budget> {
+    let amount = NanoUsd::parse(written.amount.as_str());
+    let amount = amount.map_err(|error| found.refuse(format!("{field}.amount: {error}"))).ok();
+    let timezone = timezone(&format!("{field}.timezone"), written.timezone.as_deref(), found);
     let mut alert_at_percent = written.alert_at_percent.clone().unwrap_or_default();
     alert_at_percent.sort_unstable();
     alert_at_percent.dedup();
-    Ok(Budget {
-        amount,
+    Some(Budget {
+        amount: amount?,
         period: match written.period {
             crds::Period::Day => Period::Day,
             crds::Period::Week => Period::Week,
             crds::Period::Month => Period::Month,
             crds::Period::Total => Period::Total,
         },
-        timezone,
+        timezone: timezone?,
         on_exceeded: match written.on_exceeded {
             None | Some(crds::OnExceeded::Block) => BudgetAction::Block,
             Some(crds::OnExceeded::Alert) => BudgetAction::Alert,
         },
         alert_at_percent,
     })
+}
+
+/// The zone by its IANA spelling, from the data in the binary: what a machine has installed must not change a table.
+fn timezone(field: &str, written: Option<&str>, found: &mut Findings) -> Option<String> {
+    let name = written.unwrap_or("UTC");
+    let zones = TimeZoneDatabase::bundled();
+    if let Ok(zone) = zones.get(name) {
+        return Some(zone.iana_name().unwrap_or(name).to_owned());
+    }
+    let all: Vec<String> = zones.available().map(|name| name.to_string()).collect();
+    let hint = crate::resolve::did_you_mean(name, all.iter().map(String::as_str));
+    found.refuse(format!("{field} `{name}` names no time zone of the IANA database, as `Europe/Berlin` does{hint}"));
+    None
 }

@@ -45,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a data plane routes by: one immutable value, swapped whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RoutingTable {
     /// What concerns the whole fleet.
     pub settings: Settings,
@@ -62,6 +63,7 @@ pub struct RoutingTable {
 
 /// What concerns the whole fleet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Settings {
     /// The namespace whose Models every relay key sees after those of its own; empty: there is none.
     pub catalog_namespace: String,
