@@ -30,17 +30,30 @@ def start(*arguments):
     return process, process.stdout.readline()
 
 
-def host_key(shape, name):
+def host(name, shape, upstream):
+    protocol, path = ("OpenAI", "/v1") if shape == "chat" else ("Anthropic", "")
     return f"""apiVersion: llmrelay.io/v1alpha1
-kind: HostKey
-metadata: {{ name: {shape}-{name} }}
+kind: Host
+metadata: {{ name: {name} }}
 spec:
-  hostRef: {{ name: {shape}-host }}
-  source: {{ secretKeyRef: {{ name: provider, key: {name} }} }}
+  protocol: {protocol}
+  baseURL: {upstream}{path}
+  allowPlaintext: true
+  network: {{ allowPrivateAddresses: true }}
 """
 
 
-def model(name, shape, upstream):
+def host_key(name, host, secret):
+    return f"""apiVersion: llmrelay.io/v1alpha1
+kind: HostKey
+metadata: {{ name: {name} }}
+spec:
+  hostRef: {{ name: {host} }}
+  source: {{ secretKeyRef: {{ name: provider, key: {secret} }} }}
+"""
+
+
+def model(name, shape, host, upstream_model):
     traits = "reasoning: Effort, efforts: [none, low, medium, high]"
     if shape == "messages":
         traits = "reasoning: AdaptiveThinking, efforts: [low, medium, high]"
@@ -48,20 +61,31 @@ def model(name, shape, upstream):
 kind: Model
 metadata: {{ name: {name} }}
 spec:
-  hosts: [{{ name: only, hostRef: {{ name: {shape}-host }}, upstreamModel: {upstream} }}]
+  hosts: [{{ name: only, hostRef: {{ name: {host} }}, upstreamModel: {upstream_model} }}]
   maxOutputTokens: 8192
   traits: {{ {traits} }}
 """
 
 
+def pool(shape, upstream):
+    """A model whose host has one good key and one of each failing class."""
+    name = f"{shape}-host"
+    keys = [host_key(f"{shape}-{key}", name, key) for key in ["good", "invalid", "limited", "broken"]]
+    return [host(name, shape, upstream), *keys, model(f"{shape}-model", shape, name, "demo")]
+
+
+def failing(shape, status, upstream):
+    """A model that fails with a status, at a host of its own: its failures take its key out, and no other."""
+    name = f"{shape}-fails-{status}"
+    return [host(name, shape, upstream), host_key(name, name, "good"), model(name, shape, name, f"fail-{status}")]
+
+
 def manifests(upstream):
-    keys = [host_key(shape, name) for shape in SHAPES for name in ["good", "invalid", "limited", "broken"]]
-    models = [model(f"{shape}-model", shape, "demo") for shape in SHAPES]
-    models += [model(f"{shape}-fails-{status}", shape, f"fail-{status}") for shape in SHAPES for status in STATUSES]
-    models.append(model("forbidden", "chat", "demo"))
-    text = (HERE / "manifests.yaml").read_text()
-    text = text.replace("{keys}", "---\n".join(keys)).replace("{models}", "---\n".join(models))
-    return text.replace("{upstream}", upstream)
+    objects = [pool(shape, upstream) for shape in SHAPES]
+    objects += [failing(shape, status, upstream) for shape in SHAPES for status in STATUSES]
+    objects.append([model("forbidden", "chat", "chat-host", "demo")])
+    made = "---\n".join(document for documents in objects for document in documents)
+    return (HERE / "manifests.yaml").read_text() + "---\n" + made
 
 
 @pytest.fixture(scope="session")
