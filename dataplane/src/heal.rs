@@ -88,7 +88,8 @@ pub fn wards(world: &World, keyring: &Keyring) -> Vec<Ward> {
 impl Ward {
     /// Where its health is kept.
     pub fn hash(&self) -> KeyHash {
-        self.secret.as_ref().map_or_else(|| KeyHash::keyless(&self.host.id), HostSecret::hash)
+        let keyless = KeyHash::keyless(&self.host.id);
+        self.secret.as_ref().map_or(keyless, |secret| secret.hash().at(keyless))
     }
 }
 

@@ -96,14 +96,15 @@ pub(super) fn draws(
 
 /// Keys whose secret can be sent; for a host that needs none, the one draw without a key.
 fn drawable(leaf: &Leaf, keys: Vec<Arc<HostKey>>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
+    let keyless = KeyHash::keyless(&leaf.host.id);
     if !super::needs_key(&leaf.host) {
-        return vec![Draw { key: None, secret: None, hash: KeyHash::keyless(&leaf.host.id) }];
+        return vec![Draw { key: None, secret: None, hash: keyless }];
     }
     let mut draws = Vec::with_capacity(keys.len());
     for key in keys {
         let why = match weather.keyring.secret(&key.id) {
             Some(Ok(secret)) => {
-                draws.push(Draw { hash: secret.hash(), secret: Some(secret), key: Some(key) });
+                draws.push(Draw { hash: secret.hash().at(keyless), secret: Some(secret), key: Some(key) });
                 continue;
             }
             Some(Err(error)) => error.to_string(),

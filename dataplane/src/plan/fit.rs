@@ -67,9 +67,10 @@ pub(super) fn standing_obstacle(leaf: &Leaf, policies: &[Arc<Policy>], pin: Opti
 
 /// What keeps a place from serving this request.
 fn unfitness(leaf: &Leaf, query: &Query<'_>) -> Option<Why> {
+    // Neither embeddings nor counts are translated.
     let is_translated = match query.purpose {
-        Purpose::Conversation | Purpose::CountTokens => true,
-        Purpose::Embeddings => false,
+        Purpose::Conversation => true,
+        Purpose::CountTokens | Purpose::Embeddings => false,
     };
     if !is_translated && leaf.host.row.shape != query.ask.shape {
         return Some(Why::Shape(leaf.host.row.shape));

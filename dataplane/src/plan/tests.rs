@@ -111,7 +111,7 @@ fn the_weighted_strategy_draws_by_weight_and_keeps_the_other_as_second() {
 
 /// Where the health of the key is kept that builders make.
 fn hash(name: &str) -> KeyHash {
-    HostSecret::new(&format!("secret-of-{name}")).unwrap().hash()
+    HostSecret::new(&format!("secret-of-{name}")).unwrap().hash().at(KeyHash::keyless(&id(name)))
 }
 
 #[test]

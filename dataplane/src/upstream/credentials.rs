@@ -34,7 +34,8 @@ pub enum CredentialError {
     NotVisible(usize),
 }
 
-/// The hash of a host key's secret. A rotated key has another one, and so starts with a clean record.
+/// Under which the health of a host key is kept: the hash of its secret at its host. A rotated key has another one, and
+/// so starts with a clean record; one secret that serves two hosts has a record at each.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash([u8; 32]);
 
@@ -42,6 +43,11 @@ impl KeyHash {
     /// The record of a host that needs no credential.
     pub fn keyless(host: &ObjectRef) -> Self {
         Self(Sha256::digest(format!("keyless {host}")).into())
+    }
+
+    /// The record of this secret at a host, given the host's [`KeyHash::keyless`].
+    pub fn at(self, keyless: KeyHash) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] ^ keyless.0[at]))
     }
 
     /// The bytes, stable over processes and machines.
@@ -235,6 +241,14 @@ mod tests {
         keyring.refresh();
         assert!(matches!(keyring.secret(&key()), Some(Err(CredentialError::File { .. }))));
         assert_eq!(keyring.secrets(), []);
+    }
+
+    #[test]
+    fn one_secret_at_two_hosts_has_a_record_at_each() {
+        let secret = HostSecret::new("sk-1").unwrap().hash();
+        let [one, other] = ["one", "other"].map(|name| KeyHash::keyless(&ObjectRef::new("team", name)));
+        assert_ne!(secret.at(one), secret.at(other));
+        assert_eq!(secret.at(one), HostSecret::new("sk-1").unwrap().hash().at(one));
     }
 
     #[test]
