@@ -18,6 +18,13 @@ def client(relay):
     return anthropic.Anthropic(base_url=relay, api_key=TOKEN, max_retries=0)
 
 
+@pytest.fixture
+def counts_input(release):
+    """Whether the accumulator reads input tokens at a stream's end. The old one reads them at its start alone, where a
+    translated stream cannot know them."""
+    return release == "newest"
+
+
 def user(content):
     return [{"role": "user", "content": content}]
 
@@ -39,20 +46,21 @@ ways = pytest.mark.parametrize("ask", [whole, final], ids=["whole", "streamed"])
 
 
 @ways
-def test_creates(client, any_model, ask):
+def test_creates(client, any_model, ask, counts_input):
     message = ask(client, model=any_model, messages=user("Hello there"), system="Be brief")
     assert "Hello there" in text_of(message)
     assert message.stop_reason == "end_turn"
-    assert message.usage.input_tokens > 0 and message.usage.output_tokens > 0
+    assert message.usage.output_tokens > 0
+    assert message.usage.input_tokens > 0 or (ask is final and not counts_input)
     assert message.model
 
 
-def test_a_stream_says_the_same_as_a_whole_answer(client, any_model):
+def test_a_stream_says_the_same_as_a_whole_answer(client, any_model, counts_input):
     streamed = final(client, model=any_model, messages=user("Hello there"))
     answered = whole(client, model=any_model, messages=user("Hello there"))
     assert text_of(streamed) == text_of(answered)
     assert streamed.usage.output_tokens == answered.usage.output_tokens
-    assert streamed.usage.input_tokens == answered.usage.input_tokens
+    assert streamed.usage.input_tokens == answered.usage.input_tokens or not counts_input
 
 
 @ways
@@ -79,11 +87,20 @@ def test_sends_images(client, any_model, ask):
     assert "1 image(s)" in text_of(message)
 
 
-@ways
-def test_shows_thinking(client, any_model, ask):
-    request = {"model": any_model, "messages": user("Think"), "extra_body": {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}}
-    message = ask(client, **request)
+THINKING = {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}
+
+
+def test_shows_thinking(client, any_model):
+    message = whole(client, model=any_model, messages=user("Think"), extra_body=THINKING)
     assert message.content[0].type == "thinking" and "thinks" in message.content[0].thinking
+
+
+def test_streams_thinking(client, any_model):
+    # Event by event, because the old accumulator was written before there was thinking.
+    request = {"model": any_model, "messages": user("Think"), "extra_body": THINKING}
+    events = list(client.messages.create(max_tokens=1000, stream=True, **request))
+    deltas = [event.delta for event in events if event.type == "content_block_delta"]
+    assert "thinks" in "".join(getattr(delta, "thinking", None) or "" for delta in deltas)
 
 
 @ways

@@ -7,7 +7,7 @@ use protocol::{
     answer::{Answer, Block, Choice, Stop, StopReason},
     request::{
         Issuer, Opaque, OutputFormat, Part, PartKind, Request, Role, ThinkingMode, Tool, ToolCall, ToolChoice,
-        ToolInput, ToolKind,
+        ToolInput, ToolKind, Turn,
     },
     usage::Usage,
 };
@@ -85,8 +85,10 @@ fn thinking(request: &Request) -> Vec<Block> {
 }
 
 fn tool_calls(request: &Request) -> Vec<Block> {
-    let Some(last) = request.turns.last().filter(|turn| turn.role == Role::User) else { return Vec::new() };
-    let said = words(&last.parts);
+    if asked(request).any(|turn| turn.role == Role::Tool) {
+        return Vec::new();
+    }
+    let said = said(request);
     if let Some(read) = file_read(request, &said) {
         return vec![read];
     }
@@ -172,18 +174,26 @@ fn text(request: &Request) -> Block {
     Block::Text { text: said, citations: Vec::new() }
 }
 
+/// What came since the model spoke last: the user's words and the results of tools.
+fn asked(request: &Request) -> impl Iterator<Item = &Turn> {
+    let spoken = request.turns.iter().rposition(|turn| turn.role == Role::Assistant).map_or(0, |at| at + 1);
+    request.turns[spoken..].iter().filter(|turn| matches!(turn.role, Role::User | Role::Tool))
+}
+
+fn said(request: &Request) -> String {
+    asked(request).map(|turn| words(&turn.parts)).collect::<Vec<_>>().join(" ")
+}
+
 fn reply(request: &Request) -> String {
-    let Some(last) = request.turns.last() else { return "There is nothing to answer.".to_owned() };
-    if last.role == Role::Tool {
-        return format!("The tools said: {}.", words(&last.parts));
+    let results: Vec<String> =
+        asked(request).filter(|turn| turn.role == Role::Tool).map(|turn| words(&turn.parts)).collect();
+    if !results.is_empty() {
+        return format!("The tools said: {}.", results.join(" "));
     }
-    let images = last.parts.iter().filter(|part| matches!(part.kind, PartKind::Image { .. })).count();
+    let parts = asked(request).flat_map(|turn| &turn.parts);
+    let images = parts.filter(|part| matches!(part.kind, PartKind::Image { .. })).count();
     let seen = if images > 0 { format!(" I see {images} image(s).") } else { String::new() };
-    format!(
-        "You said: \"{}\".{seen} This is {} of the demo upstream, at your service.",
-        words(&last.parts),
-        request.model
-    )
+    format!("You said: \"{}\".{seen} This is {} of the demo upstream, at your service.", said(request), request.model)
 }
 
 fn words(parts: &[Part]) -> String {
