@@ -1,0 +1,127 @@
+//! A data plane of one's own: bound to free ports, served on a task, stopped at the end.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use dataplane::{
+    app::{self, Installer},
+    config::Config,
+    meter::sinks::Target,
+    upstream::resolver::{Resolve, Resolved},
+};
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::{
+    client::{Answer, Ask, Connection, Whole},
+    tables::Tables,
+};
+
+/// Resolves every name to the loopback address.
+pub(crate) struct Loopback;
+
+impl Resolve for Loopback {
+    fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Resolved, String>> {
+        let addresses = vec![[127, 0, 0, 1].into()];
+        Box::pin(async move { Ok(Resolved { addresses, valid_for: Duration::from_secs(60) }) })
+    }
+}
+
+/// The settings of a data plane under test: free ports, a short drain.
+pub(crate) fn config() -> Config {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    Config {
+        listen: free,
+        admin: free,
+        tls_cert: None,
+        tls_key: None,
+        body_limit: 32 << 20,
+        header_read_timeout: Duration::from_secs(30),
+        body_read_timeout: Duration::from_secs(120),
+        max_in_flight: 20_000,
+        keep_alive: Duration::from_secs(15),
+        trusted_proxies: Vec::new(),
+        deregister_delay: Duration::ZERO,
+        drain_grace: Duration::from_secs(5),
+        otlp_endpoint: None,
+    }
+}
+
+/// A running data plane.
+pub(crate) struct TestRelay {
+    /// Where applications connect.
+    pub(crate) address: SocketAddr,
+    /// Where health and metrics are.
+    pub(crate) admin: SocketAddr,
+    /// Puts further tables into effect.
+    pub(crate) installer: Installer,
+    usage: PathBuf,
+    _directory: tempfile::TempDir,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl TestRelay {
+    /// Serves `tables` with the usual settings.
+    pub(crate) async fn start(tables: Tables) -> Self {
+        Self::start_with(tables, config(), Arc::new(Loopback)).await
+    }
+
+    /// Serves `tables` with settings and a resolver of one's own.
+    pub(crate) async fn start_with(tables: Tables, config: Config, resolver: Arc<dyn Resolve>) -> Self {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let usage = directory.path().join("usage.jsonl");
+        let app = app::build_with(config, Target::File(usage.clone()), resolver).await.expect("free ports");
+        let (address, admin, installer) = (app.listen, app.admin, app.installer());
+        installer.install(tables.table, tables.credentials);
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(app.run(async move {
+            let _ = stopped.await;
+        }));
+        Self { address, admin, installer, usage, _directory: directory, stop: Some(stop), task }
+    }
+
+    /// A connection for one request after the other.
+    pub(crate) async fn connect(&self) -> Connection {
+        Connection::open(self.address).await
+    }
+
+    /// Sends a request on a connection of its own; gives the head of the answer.
+    pub(crate) async fn send(&self, ask: &Ask) -> Answer {
+        self.connect().await.send(ask).await.expect("the relay answers")
+    }
+
+    /// Sends a request on a connection of its own and reads the answer to its end.
+    pub(crate) async fn ask(&self, ask: &Ask) -> Whole {
+        self.send(ask).await.whole().await
+    }
+
+    /// What the admin port says at `path`: status and body.
+    pub(crate) async fn admin(&self, path: &str) -> (u16, String) {
+        let answer = Connection::open(self.admin).await.send(&Ask::get(path)).await.expect("the admin port answers");
+        let whole = answer.whole().await;
+        (whole.status, whole.text())
+    }
+
+    /// The value of the first sample of `/metrics` whose line starts with `prefix`.
+    pub(crate) async fn metric(&self, prefix: &str) -> Option<f64> {
+        let (_, text) = self.admin("/metrics").await;
+        let line = text.lines().find(|line| line.starts_with(prefix))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Begins to stop.
+    pub(crate) fn shut_down(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Stops and gives every usage record.
+    pub(crate) async fn records(mut self) -> Vec<Value> {
+        self.shut_down();
+        self.task.await.expect("the data plane does not panic");
+        let text = std::fs::read_to_string(&self.usage).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a record is one line of JSON")).collect()
+    }
+}
