@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     attempt::{Committed, Exchange, Failure},
-    breaker::{Transition, outcome::Outcome},
+    breaker::{Phase, Transition, outcome::Outcome},
     denied::Denied,
     failure::Failures,
     meter::{
@@ -49,8 +49,10 @@ struct Loop<'a> {
 /// What follows a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
-    /// Another key.
+    /// Another key; this one would say the same again.
     MoveOn,
+    /// Another key, and this one again when there is none.
+    Transient,
     /// A model with a larger window.
     LargerModel,
     /// The caller is told.
@@ -78,18 +80,18 @@ pub(crate) async fn first_content<'a>(
         match tries.run(index, steps[index]).await? {
             Tried::Answered(dispatched) => return Ok(*dispatched),
             Tried::Failed(Next::Stop) => return Err(tries.verdict()),
-            Tried::Failed(Next::MoveOn) => again.push(index),
-            Tried::Failed(Next::LargerModel) | Tried::Skipped => {}
+            Tried::Failed(Next::Transient) => again.push(index),
+            Tried::Failed(Next::MoveOn | Next::LargerModel) | Tried::Skipped => {}
         }
     }
     for (repeat, &index) in again.iter().cycle().enumerate() {
-        if again.is_empty() || !tries.may_repeat(steps[index].candidate, repeat).await {
+        if again.is_empty() || !tries.may_repeat(steps[index], repeat).await {
             break;
         }
         match tries.run(index, steps[index]).await? {
             Tried::Answered(dispatched) => return Ok(*dispatched),
-            Tried::Failed(Next::MoveOn) => {}
-            Tried::Failed(Next::LargerModel | Next::Stop) | Tried::Skipped => break,
+            Tried::Failed(Next::Transient) => {}
+            Tried::Failed(Next::MoveOn | Next::LargerModel | Next::Stop) | Tried::Skipped => break,
         }
     }
     Err(tries.verdict())
@@ -181,11 +183,15 @@ impl Loop<'_> {
     }
 
     /// Waits before a repeat on a key that was tried; false: there shall be none.
-    async fn may_repeat(&self, candidate: &Candidate, repeat: usize) -> bool {
-        let plan = self.exchange.plan;
+    async fn may_repeat(&self, step: Step<'_>, repeat: usize) -> bool {
+        let (plan, Step { candidate, draw }) = (self.exchange.plan, step);
         let retries = &plan.rules.retries;
         let host = self.exchange.relay.signals.host(&candidate.host.id);
-        if self.attempts >= plan.rules.max_attempts || !host.retries.withdraw(retries.budget_percent) {
+        let key = self.exchange.relay.signals.key(draw.hash);
+        // Its breaker has opened meanwhile: the provider has said often enough that it fails.
+        let is_out = !matches!(key.phase(Instant::now().into_std()), Phase::Closed { .. });
+        let may = self.attempts < plan.rules.max_attempts && !is_out;
+        if !may || !host.retries.withdraw(retries.budget_percent) {
             return false;
         }
         let doubled = retries.backoff_base.saturating_mul(1_u32 << repeat.min(16));
@@ -208,14 +214,14 @@ impl Loop<'_> {
 
 /// What a failure means for the request.
 fn next(error: &WireError, outcome: Outcome, label: AttemptOutcome, on: &[RetryOn]) -> Next {
-    let allowed = |kind: RetryOn| if on.contains(&kind) { Next::MoveOn } else { Next::Stop };
+    let allowed = |kind: RetryOn, next: Next| if on.contains(&kind) { next } else { Next::Stop };
     match outcome {
         // The key or the host is at fault: the request was never looked at.
         Outcome::Auth | Outcome::NotServed => Next::MoveOn,
-        Outcome::RateLimited { .. } => allowed(RetryOn::RateLimited),
-        Outcome::ServerError => allowed(RetryOn::ServerError),
-        Outcome::Unreachable(_) if label == AttemptOutcome::Timeout => allowed(RetryOn::Timeout),
-        Outcome::Unreachable(_) => allowed(RetryOn::Connect),
+        Outcome::RateLimited { .. } => allowed(RetryOn::RateLimited, Next::MoveOn),
+        Outcome::ServerError => allowed(RetryOn::ServerError, Next::Transient),
+        Outcome::Unreachable(_) if label == AttemptOutcome::Timeout => allowed(RetryOn::Timeout, Next::Transient),
+        Outcome::Unreachable(_) => allowed(RetryOn::Connect, Next::Transient),
         Outcome::CallerFault if error.kind == ErrorKind::ContextTooLong => Next::LargerModel,
         Outcome::CallerFault | Outcome::Cancelled | Outcome::Ok => Next::Stop,
     }
@@ -240,5 +246,38 @@ pub(crate) fn report(metrics: &Metrics, candidate: &Candidate, draw: &Draw, outc
             info!(host_key = %name, %host, "host key `{name}` is back");
             metrics.breaker(name, BreakerState::Closed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::outcome::{Horizon, Side};
+
+    fn after(outcome: Outcome, kind: ErrorKind) -> Next {
+        let on = [RetryOn::RateLimited, RetryOn::ServerError, RetryOn::Connect, RetryOn::Timeout];
+        next(&WireError::new(kind, "no"), outcome, AttemptOutcome::Unreachable, &on)
+    }
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_tried_again_on_the_same_key() {
+        assert_eq!(after(Outcome::ServerError, ErrorKind::ServerError), Next::Transient);
+        assert_eq!(after(Outcome::Unreachable(Side::Host), ErrorKind::Unreachable), Next::Transient);
+        assert_eq!(after(Outcome::Auth, ErrorKind::Authentication), Next::MoveOn);
+        assert_eq!(after(Outcome::NotServed, ErrorKind::NotFound), Next::MoveOn);
+        let limited = Outcome::RateLimited { wait: None, horizon: Horizon::Short };
+        assert_eq!(after(limited, ErrorKind::RateLimited), Next::MoveOn);
+    }
+
+    #[test]
+    fn a_callers_fault_ends_the_request_unless_a_larger_model_may_help() {
+        assert_eq!(after(Outcome::CallerFault, ErrorKind::InvalidRequest), Next::Stop);
+        assert_eq!(after(Outcome::CallerFault, ErrorKind::ContextTooLong), Next::LargerModel);
+    }
+
+    #[test]
+    fn a_policy_that_retries_nothing_stops_at_the_first_failure() {
+        let error = WireError::new(ErrorKind::ServerError, "no");
+        assert_eq!(next(&error, Outcome::ServerError, AttemptOutcome::ServerError, &[]), Next::Stop);
     }
 }
