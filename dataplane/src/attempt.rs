@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     breaker::{classify, outcome::Outcome},
+    failure,
     flow::Flow,
     gunzip::Gunzip,
     headers::{self, Upward},
@@ -152,7 +153,7 @@ impl Exchange<'_> {
                 flight.first_content(Instant::now().into_std());
                 Ok(Committed { status, headers, held, rest, flow, flight, losses })
             }
-            Ok(Err(failure)) => Err((failure, flight)),
+            Ok(Err(failure)) => Err((failure.without_secret(step), flight)),
             Err(_) => Err((Failure::silent(candidate.timeouts.first_byte), flight)),
         }
     }
@@ -165,7 +166,7 @@ impl Exchange<'_> {
         let (now, wall) = (Instant::now().into_std(), Timestamp::now());
         flight.key().observe(candidate.shape(), response.headers(), now, wall);
         if !response.status().is_success() {
-            let failure = refused(candidate.shape(), response).await;
+            let failure = refused(candidate.shape(), response).await.without_secret(step);
             flight.key().remember(failure.error.clone());
             return Err(failure);
         }
@@ -287,6 +288,13 @@ impl Failure {
         let label = label(outcome);
         let status = Some(error.status);
         Self { error, outcome, label, status }
+    }
+
+    fn without_secret(self, step: Step<'_>) -> Self {
+        match &step.draw.secret {
+            Some(secret) => Self { error: failure::without_secret(self.error, secret.expose()), ..self },
+            None => self,
+        }
     }
 
     /// No answer came back.

@@ -91,6 +91,21 @@ pub fn for_caller(error: WireError) -> WireError {
     }
 }
 
+/// An upstream's failure without the credential that it was sent: some repeat what they refuse.
+pub fn without_secret(error: WireError, secret: &str) -> WireError {
+    let scrubbed = |text: String| if text.contains(secret) { text.replace(secret, "[redacted]") } else { text };
+    // As JSON, so that no depth and no key of the details is left out.
+    let details = error.details.map(|details| scrubbed(details.to_string()));
+    WireError {
+        message: scrubbed(error.message),
+        code: error.code.map(scrubbed),
+        param: error.param.map(scrubbed),
+        source_type: error.source_type.map(scrubbed),
+        details: details.and_then(|text| serde_json::from_str(&text).ok()),
+        ..error
+    }
+}
+
 /// `text` without words that name an account at a provider.
 fn without_accounts(text: &str) -> String {
     const ACCOUNTS: [&str; 6] = ["org-", "org_", "proj_", "proj-", "arn:", "projects/"];
@@ -119,6 +134,19 @@ mod tests {
         let told = for_caller(WireError::new(ErrorKind::Authentication, "Incorrect API key provided: sk-canary"));
         assert_eq!((told.kind, told.status), (ErrorKind::ServerError, 502));
         assert!(!told.message.contains("sk-canary"));
+    }
+
+    #[test]
+    fn a_credential_that_an_upstream_repeats_is_left_out_wherever_it_stands() {
+        let error = WireError {
+            code: Some("bad sk-canary".into()),
+            details: Some(serde_json::json!({"a": [{"sk-canary": "x sk-canary"}]})),
+            ..WireError::new(ErrorKind::InvalidRequest, "you sent Bearer sk-canary, sk-canary")
+        };
+        let told = without_secret(error, "sk-canary");
+        assert_eq!(told.message, "you sent Bearer [redacted], [redacted]");
+        assert_eq!(told.details, Some(serde_json::json!({"a": [{"[redacted]": "x [redacted]"}]})));
+        assert_eq!(told.code.as_deref(), Some("bad [redacted]"));
     }
 
     #[test]

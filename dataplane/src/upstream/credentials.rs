@@ -88,7 +88,7 @@ impl HostSecret {
         self.hash
     }
 
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.secret.expose()
     }
 }
