@@ -5,6 +5,8 @@ mod compile;
 mod definitions;
 mod demo;
 mod demo_upstream;
+mod diff;
+mod explain;
 mod keys;
 mod manifests;
 mod outcome;
@@ -38,9 +40,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Check(check::Check),
     Compile(compile::Compile),
+    Explain(explain::Explain),
+    Diff(diff::Diff),
     Keys(keys::Keys),
     Crds(definitions::Crds),
     DemoUpstream(demo_upstream::DemoUpstream),
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Compile(compile) => compile.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Diff(diff) => diff.run(),
         Command::Keys(keys) => keys.run(),
         Command::Crds(crds) => crds.run(),
         Command::DemoUpstream(demo) => demo.run(),

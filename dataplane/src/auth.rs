@@ -53,7 +53,8 @@ pub fn authenticate(world: &World, bearers: &Bearers, address: IpAddr, now: Time
     Err(fault)
 }
 
-fn usable(key: &Arc<RelayKey>, address: IpAddr, now: Timestamp) -> Result<Caller, Denied> {
+/// The caller that holds a relay key. Errs where it may not be used now or from this address.
+pub fn usable(key: &Arc<RelayKey>, address: IpAddr, now: Timestamp) -> Result<Caller, Denied> {
     let name = || key.id.name.clone();
     if key.row.revoked {
         return Err(Denied::RevokedKey { key: name() });

@@ -198,25 +198,37 @@ fn needs_key(host: &Host) -> bool {
 
 /// Who could serve a request, in which order, and why not the others. Errs where nobody could.
 pub fn plan(world: &World, grant: &Grant, query: &Query<'_>, weather: &Weather<'_>) -> Result<Plan, Denied> {
+    let mut skipped = Vec::new();
+    let plan = explained(world, grant, query, weather, &mut skipped)?;
+    Ok(Plan { skipped, ..plan })
+}
+
+/// As [`plan`], with what was skipped apart, so that it is told also where nobody could serve.
+pub fn explained(
+    world: &World,
+    grant: &Grant,
+    query: &Query<'_>,
+    weather: &Weather<'_>,
+    skipped: &mut Vec<Skipped>,
+) -> Result<Plan, Denied> {
     let rules = Rules::of(grant.policies());
     let chance = if rules.is_sticky { draw::affinity(query) } else { query.seed };
-    let mut skipped = Vec::new();
-    let groups = expand::groups(world, grant, chance, &mut skipped);
+    let groups = expand::groups(world, grant, chance, skipped);
     let ordered = groups.into_iter().flat_map(|group| order::within(group, &rules, chance, query, weather));
-    let (fitting, too_small) = fit::sort_out(ordered, grant, query, &mut skipped);
+    let (fitting, too_small) = fit::sort_out(ordered, grant, query, skipped);
     // An estimate must not refuse what the largest model might still take; its own words say more than ours would.
-    let leaves = if fitting.is_empty() { fit::largest(too_small, &mut skipped) } else { fitting };
+    let leaves = if fitting.is_empty() { fit::largest(too_small, skipped) } else { fitting };
     let mut candidates = Candidates::default();
     for leaf in leaves {
-        let Some(keys) = fit::keys(&leaf, grant.caller(), query.now, &mut skipped) else { continue };
-        let places = (&mut skipped, &mut candidates.out);
+        let Some(keys) = fit::keys(&leaf, grant.caller(), query.now, skipped) else { continue };
+        let places = (&mut *skipped, &mut candidates.out);
         let draws = draw::draws(&leaf, keys, &rules, query, weather, places);
         candidates.add(leaf, draws, &rules, weather);
     }
     let earliest = candidates.out.iter().map(|out| out.until).min();
     match candidates.in_order() {
-        Ok(candidates) => Ok(Plan { candidates, skipped, rules, earliest }),
-        Err(out) if out.is_empty() => Err(skipped::denial(&grant.resolved().name, &skipped)),
+        Ok(candidates) => Ok(Plan { candidates, skipped: Vec::new(), rules, earliest }),
+        Err(out) if out.is_empty() => Err(skipped::denial(&grant.resolved().name, skipped)),
         Err(out) => Err(draw::all_out(&grant.resolved().name, &out, weather.now)),
     }
 }

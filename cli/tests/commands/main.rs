@@ -1,7 +1,12 @@
 //! The commands of `relay`, each through the built binary.
 
+mod canary;
 mod check;
 mod compile;
+mod diff;
+mod explain;
 mod help;
 mod keys;
+mod run;
+mod server;
 mod support;
