@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Duration};
 use compiler::{Resources, compile};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
-use table::{ObjectRef, Secret};
+use table::{ObjectRef, Secret, token::TokenHash};
 
 const NAMESPACES: usize = 50;
 const HOSTS: usize = 40;
@@ -72,7 +72,7 @@ fn add_relay_key(all: &mut Resources, n: usize, policies: usize) {
     let policy = n % policies;
     let spec = json!({
         "policyRefs": [{"name": format!("policy-{policy}")}],
-        "tokenHash": format!("sha256:{n:064x}"),
+        "tokenHash": format!("sha256:{}", TokenHash::of(&name)),
         "limits": {"rpm": 60},
         "attributes": {"team": namespace(policy)},
     });

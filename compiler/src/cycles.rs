@@ -14,7 +14,7 @@ const SHOWN: usize = 4;
 type Edges = BTreeMap<ObjectRef, Vec<ObjectRef>>;
 
 /// Refuses every virtual Model that can come back to itself. Those that merely lead to one lose that target alone.
-pub(crate) fn refuse(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports) {
+pub(crate) fn refuse(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports<'_>) {
     let edges = in_circles(edges(rows));
     let mut refused: BTreeSet<&ObjectRef> = BTreeSet::new();
     for id in edges.keys() {
@@ -30,7 +30,7 @@ pub(crate) fn refuse(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Re
     }
 }
 
-fn refuse_one(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports, circle: &[&ObjectRef], at: usize) {
+fn refuse_one(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports<'_>, circle: &[&ObjectRef], at: usize) {
     let found = reports.of(Kind::Model, circle[at]);
     found.refuse(format!(
         "spec.virtual.targets: the Model leads back to itself ({}): take out one of these targets",

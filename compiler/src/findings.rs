@@ -1,6 +1,6 @@
 //! What is found out about each object while it is compiled, and the conditions that follow from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crds::Kind;
 use kube::Resource;
@@ -140,34 +140,45 @@ fn condition(r#type: ConditionType, problem: Option<Problem>, good: Reason, note
     }
 }
 
-/// The findings of all objects.
+/// The findings of all objects, by kind.
 #[derive(Debug)]
-pub(crate) struct Reports(BTreeMap<(Kind, ObjectRef), Findings>);
+pub(crate) struct Reports<'a>([HashMap<&'a ObjectRef, Findings>; Kind::ALL.len()]);
 
-impl Reports {
-    pub(crate) fn for_each(resources: &Resources) -> Self {
-        let mut all = Self(BTreeMap::new());
-        resources.hosts.iter().for_each(|(id, object)| all.begin(Kind::Host, id, object));
-        resources.models.iter().for_each(|(id, object)| all.begin(Kind::Model, id, object));
-        resources.host_keys.iter().for_each(|(id, object)| all.begin(Kind::HostKey, id, object));
-        resources.relay_keys.iter().for_each(|(id, object)| all.begin(Kind::RelayKey, id, object));
-        resources.policies.iter().for_each(|(id, object)| all.begin(Kind::Policy, id, object));
+impl<'a> Reports<'a> {
+    pub(crate) fn for_each(resources: &'a Resources) -> Self {
+        let mut all = Self(Kind::ALL.map(|_| HashMap::new()));
+        all.begin(Kind::Host, &resources.hosts);
+        all.begin(Kind::Model, &resources.models);
+        all.begin(Kind::HostKey, &resources.host_keys);
+        all.begin(Kind::RelayKey, &resources.relay_keys);
+        all.begin(Kind::Policy, &resources.policies);
         for malformed in &resources.malformed {
-            all.of(malformed.kind, &malformed.id).refuse(malformed.reason.clone());
+            let found = all.0[malformed.kind as usize].entry(&malformed.id).or_default();
+            found.refuse(malformed.reason.clone());
         }
         all
     }
 
-    fn begin(&mut self, kind: Kind, id: &ObjectRef, object: &impl Resource) {
-        self.of(kind, id).generation = object.meta().generation;
+    fn begin(&mut self, kind: Kind, objects: &'a BTreeMap<ObjectRef, impl Resource>) {
+        let begun = objects.iter().map(|(id, object)| {
+            let generation = object.meta().generation;
+            (id, Findings { generation, ..Findings::default() })
+        });
+        self.0[kind as usize] = begun.collect();
     }
 
-    /// The findings of one object.
+    /// The findings of one of the objects.
     pub(crate) fn of(&mut self, kind: Kind, id: &ObjectRef) -> &mut Findings {
-        self.0.entry((kind, id.clone())).or_default()
+        self.0[kind as usize].get_mut(id).expect("rows are only made of objects, and every object has findings")
     }
 
     pub(crate) fn finish(self) -> Vec<Report> {
-        self.0.into_iter().map(|((kind, id), findings)| findings.report(kind, id)).collect()
+        let mut reports = Vec::with_capacity(self.0.iter().map(HashMap::len).sum());
+        for (kind, findings) in Kind::ALL.into_iter().zip(self.0) {
+            let mut sorted: Vec<(&ObjectRef, Findings)> = findings.into_iter().collect();
+            sorted.sort_unstable_by_key(|(id, _)| *id);
+            reports.extend(sorted.into_iter().map(|(id, findings)| findings.report(kind, id.clone())));
+        }
+        reports
     }
 }

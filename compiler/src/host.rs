@@ -12,9 +12,8 @@ use crate::{
     shared, tls,
 };
 
-pub(crate) fn rows(world: &World<'_>, reports: &mut Reports, credentials: &mut Credentials) -> Rows<Host> {
-    let mut rows = world.rows(Kind::Host);
-    for (id, object) in world.readable(Kind::Host, &world.resources.hosts) {
+pub(crate) fn rows(world: &World<'_>, reports: &mut Reports<'_>, credentials: &mut Credentials) -> Rows<Host> {
+    world.rows(Kind::Host, &world.resources.hosts, |id, object| {
         let found = reports.of(Kind::Host, id);
         let host = host(world, id, &object.spec, found);
         let certificate = tls::client_certificate(world, id, object.spec.tls.as_ref(), found);
@@ -22,9 +21,8 @@ pub(crate) fn rows(world: &World<'_>, reports: &mut Reports, credentials: &mut C
         if let Some(certificate) = certificate.filter(|_| row.usable().is_some()) {
             credentials.client_certificates.insert(id.clone(), certificate);
         }
-        rows.insert(id.clone(), row);
-    }
-    rows
+        row
+    })
 }
 
 fn host(world: &World<'_>, id: &ObjectRef, spec: &crds::HostSpec, found: &mut Findings) -> Host {

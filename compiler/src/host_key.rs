@@ -10,9 +10,8 @@ use crate::{
     shared,
 };
 
-pub(crate) fn rows(world: &World<'_>, reports: &mut Reports, credentials: &mut Credentials) -> Rows<HostKey> {
-    let mut rows = world.rows(Kind::HostKey);
-    for (id, object) in world.readable(Kind::HostKey, &world.resources.host_keys) {
+pub(crate) fn rows(world: &World<'_>, reports: &mut Reports<'_>, credentials: &mut Credentials) -> Rows<HostKey> {
+    world.rows(Kind::HostKey, &world.resources.host_keys, |id, object| {
         let found = reports.of(Kind::HostKey, id);
         let key = host_key(world, id, &object.spec, found);
         let credential = credential(world, id, &object.spec.source, found);
@@ -21,9 +20,8 @@ pub(crate) fn rows(world: &World<'_>, reports: &mut Reports, credentials: &mut C
         if let Some(credential) = credential.filter(|_| row.usable().is_some()) {
             credentials.host_keys.insert(id.clone(), credential);
         }
-        rows.insert(id.clone(), row);
-    }
-    rows
+        row
+    })
 }
 
 fn host_key(world: &World<'_>, id: &ObjectRef, spec: &crds::HostKeySpec, found: &mut Findings) -> HostKey {

@@ -13,14 +13,12 @@ use crate::{
     shared, traits,
 };
 
-pub(crate) fn rows(world: &World<'_>, hosts: &Rows<Host>, reports: &mut Reports) -> Rows<Model> {
-    let mut rows = world.rows(Kind::Model);
-    for (id, object) in world.readable(Kind::Model, &world.resources.models) {
+pub(crate) fn rows(world: &World<'_>, hosts: &Rows<Host>, reports: &mut Reports<'_>) -> Rows<Model> {
+    world.rows(Kind::Model, &world.resources.models, |id, object| {
         let found = reports.of(Kind::Model, id);
         let model = model(world, hosts, id, &object.spec, found);
-        rows.insert(id.clone(), found.row_if_accepted(model));
-    }
-    rows
+        found.row_if_accepted(model)
+    })
 }
 
 fn model(world: &World<'_>, hosts: &Rows<Host>, id: &ObjectRef, spec: &crds::ModelSpec, found: &mut Findings) -> Model {

@@ -15,15 +15,13 @@ use crate::{
     shared,
 };
 
-pub(crate) fn rows(world: &World<'_>, models: &Rows<Model>, reports: &mut Reports) -> Rows<Policy> {
-    let mut rows = world.rows(Kind::Policy);
-    for (id, object) in world.readable(Kind::Policy, &world.resources.policies) {
+pub(crate) fn rows(world: &World<'_>, models: &Rows<Model>, reports: &mut Reports<'_>) -> Rows<Policy> {
+    world.rows(Kind::Policy, &world.resources.policies, |id, object| {
         let found = reports.of(Kind::Policy, id);
         let names = Names { world, models, namespace: &id.namespace };
         let policy = policy(&names, world, id, &object.spec, found);
-        rows.insert(id.clone(), found.row_if_accepted(policy));
-    }
-    rows
+        found.row_if_accepted(policy)
+    })
 }
 
 fn policy(

@@ -1,12 +1,15 @@
 //! Who wins where two objects claim the same: the older one, then the one whose name comes first. Only objects that are
 //! right in themselves have a claim.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::Hash,
+};
 
 use crds::Kind;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use table::{Model, ObjectRef, RelayKey, Row, Rows};
+use table::{Model, ObjectRef, RelayKey, Row, Rows, token::TokenHash};
 
 use crate::{findings::Reports, resolve::World};
 
@@ -24,14 +27,12 @@ impl<'a> Claimant<'a> {
 }
 
 /// In one namespace a name or alias means one Model.
-pub(crate) fn settle_models(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports) {
-    let mut claims = BTreeMap::new();
-    for (id, object) in &world.resources.models {
-        let Some(model) = rows.get(id).and_then(Row::usable) else { continue };
+pub(crate) fn settle_models(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports<'_>) {
+    let names = |id: &ObjectRef, model: &Model| {
         let names = model.aliases.iter().chain([&model.model_name]);
-        claims.insert(Claimant::new(id, object), names.map(|name| (id.namespace.clone(), name.clone())).collect());
-    }
-    for (loser, (_, name), winner) in losers(claims) {
+        names.map(|name| (id.namespace.clone(), name.clone())).collect()
+    };
+    for (loser, (_, name), winner) in settled(rows, &world.resources.models, names) {
         let message = format!(
             "`{name}` is a name or alias of Model `{}` too, which is older or comes first: take another name or alias",
             winner.name
@@ -42,13 +43,9 @@ pub(crate) fn settle_models(world: &World<'_>, rows: &mut Rows<Model>, reports: 
 }
 
 /// A token means one RelayKey. Whose it is stays unsaid: it may be of another namespace.
-pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, reports: &mut Reports) {
-    let mut claims = BTreeMap::new();
-    for (id, object) in &world.resources.relay_keys {
-        let Some(key) = rows.get(id).and_then(Row::usable) else { continue };
-        claims.insert(Claimant::new(id, object), vec![key.token_sha256.clone()]);
-    }
-    for (loser, _, _) in losers(claims) {
+pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, reports: &mut Reports<'_>) {
+    let hash = |_: &ObjectRef, key: &RelayKey| TokenHash::parse(&key.token_sha256).into_iter().collect();
+    for (loser, _, _) in settled(rows, &world.resources.relay_keys, hash) {
         let message =
             "another RelayKey, which is older or comes first, has the same token: make another one".to_owned();
         reports.of(Kind::RelayKey, loser).conflict(message.clone());
@@ -56,9 +53,28 @@ pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, re
     }
 }
 
+/// The losers among the usable rows. Ages are looked up only where something is claimed twice, which is rare.
+fn settled<'a, T, O: Resource, W: Clone + Eq + Hash>(
+    rows: &Rows<T>,
+    objects: &'a BTreeMap<ObjectRef, O>,
+    wanted: impl Fn(&ObjectRef, &T) -> Vec<W>,
+) -> Vec<(&'a ObjectRef, W, &'a ObjectRef)> {
+    let mut claimed = HashSet::with_capacity(rows.len());
+    let usable = || rows.iter().filter_map(|(id, row)| Some((id, row.usable()?)));
+    if usable().flat_map(|(id, row)| wanted(id, row)).all(|what| claimed.insert(what)) {
+        return Vec::new();
+    }
+    let claims = usable().filter_map(|(id, row)| {
+        let (id, object) = objects.get_key_value(id)?;
+        Some((Claimant::new(id, object), wanted(id, row)))
+    });
+    losers(claims.collect())
+}
+
 /// Who loses, what, and to whom. An object that loses one claim loses all, and so leaves its other claims to the next.
-fn losers<'a, W: Ord + Clone>(claims: BTreeMap<Claimant<'a>, Vec<W>>) -> Vec<(&'a ObjectRef, W, &'a ObjectRef)> {
-    let mut owners: BTreeMap<W, &ObjectRef> = BTreeMap::new();
+fn losers<'a, W: Clone + Eq + Hash>(mut claims: Vec<(Claimant<'a>, Vec<W>)>) -> Vec<(&'a ObjectRef, W, &'a ObjectRef)> {
+    claims.sort_unstable_by_key(|(claimant, _)| *claimant);
+    let mut owners: HashMap<W, &ObjectRef> = HashMap::with_capacity(claims.len());
     let mut losers = Vec::new();
     for (claimant, wanted) in claims {
         let lost = wanted.iter().find_map(|what| Some((what.clone(), *owners.get(what)?)));
@@ -81,11 +97,11 @@ mod tests {
     #[test]
     fn the_older_wins_and_a_loser_leaves_its_other_claims() {
         let (a, b, c) = (ObjectRef::new("n", "a"), ObjectRef::new("n", "b"), ObjectRef::new("n", "c"));
-        let claims = BTreeMap::from([
+        let claims = vec![
             (claimant(&a, "2026-01-02T00:00:00Z"), vec!["gpt", "mini"]),
             (claimant(&b, "2026-01-01T00:00:00Z"), vec!["gpt"]),
             (claimant(&c, "2026-01-03T00:00:00Z"), vec!["mini"]),
-        ]);
+        ];
         assert_eq!(losers(claims), [(&a, "gpt", &b)]);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Says of every usable object that cannot serve why it cannot.
-pub(crate) fn roll_up(table: &RoutingTable, reports: &mut Reports) {
+pub(crate) fn roll_up(table: &RoutingTable, reports: &mut Reports<'_>) {
     let hosts = Hosts::of(table);
     for id in table.hosts.keys() {
         if let Some((reason, message)) = hosts.obstacle(id) {
@@ -71,7 +71,7 @@ impl<'a> Hosts<'a> {
     }
 }
 
-fn host_key(hosts: &Hosts<'_>, id: &ObjectRef, key: &HostKey, reports: &mut Reports) {
+fn host_key(hosts: &Hosts<'_>, id: &ObjectRef, key: &HostKey, reports: &mut Reports<'_>) {
     let found = reports.of(Kind::HostKey, id);
     if key.suspended {
         found.unready(Reason::Paused, "spec.suspend is true".to_owned());
@@ -88,7 +88,10 @@ fn host_key(hosts: &Hosts<'_>, id: &ObjectRef, key: &HostKey, reports: &mut Repo
     }
 }
 
-fn relay_key(id: &ObjectRef, key: &RelayKey, reports: &mut Reports) {
+fn relay_key(id: &ObjectRef, key: &RelayKey, reports: &mut Reports<'_>) {
+    if !key.revoked && !key.suspended && key.unusable.is_none() {
+        return;
+    }
     let found = reports.of(Kind::RelayKey, id);
     if key.revoked {
         found.revoke();

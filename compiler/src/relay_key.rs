@@ -16,17 +16,14 @@ use crate::{
 /// The key within the data of a Secret that `spec.secret` names, unless it says otherwise.
 const TOKEN_KEY: &str = "token";
 
-pub(crate) fn rows(world: &World<'_>, policies: &Rows<Policy>, reports: &mut Reports) -> Rows<RelayKey> {
-    let mut rows = world.rows(Kind::RelayKey);
-    for (id, object) in world.readable(Kind::RelayKey, &world.resources.relay_keys) {
+pub(crate) fn rows(world: &World<'_>, policies: &Rows<Policy>, reports: &mut Reports<'_>) -> Rows<RelayKey> {
+    world.rows(Kind::RelayKey, &world.resources.relay_keys, |id, object| {
         let found = reports.of(Kind::RelayKey, id);
         let token_sha256 = found.resolved(token_sha256(world, id, &object.spec));
         let has_token = token_sha256.is_some();
         let key = relay_key(world, policies, id, &object.spec, token_sha256.unwrap_or_default(), found);
-        let row = if has_token { found.row_if_accepted(key) } else { found.row_if_resolved(key) };
-        rows.insert(id.clone(), row);
-    }
-    rows
+        if has_token { found.row_if_accepted(key) } else { found.row_if_resolved(key) }
+    })
 }
 
 fn relay_key(

@@ -15,7 +15,7 @@ use crate::{
 const MOST: usize = 16;
 const LONGEST: usize = 320;
 
-pub(crate) fn note(world: &World<'_>, table: &RoutingTable, reports: &mut Reports) {
+pub(crate) fn note(world: &World<'_>, table: &RoutingTable, reports: &mut Reports<'_>) {
     let mut seen: BTreeMap<&str, Visible<'_>> = BTreeMap::new();
     for (id, row) in &table.policies {
         let Row::Usable(policy) = row else { continue };

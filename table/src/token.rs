@@ -115,7 +115,7 @@ impl Eq for TokenHash {}
 
 impl std::hash::Hash for TokenHash {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write(&self.0[..8]);
+        state.write(&self.0);
     }
 }
 
