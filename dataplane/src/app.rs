@@ -21,10 +21,11 @@ use crate::{
     metrics::Metrics,
     pipeline,
     relay::Relay,
+    spans::Spans,
     upstream::resolver::{Resolve, System},
 };
 
-/// How long the last usage records may take to reach their sink.
+/// How long the last usage records and spans may take to where they go.
 const FLUSH: Duration = Duration::from_secs(10);
 
 /// A bound data plane. It refuses requests until a table is installed and serves once it runs.
@@ -63,7 +64,8 @@ pub async fn build_with(config: Config, usage: Target, resolver: Arc<dyn Resolve
         .with_context(|| format!("listening on {}", config.listen))?;
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(usage, metrics.clone());
-    let books = Arc::new(Books { metrics, sinks, estimator: Estimator::new() });
+    let spans = spans(&config, &resolver, &metrics)?;
+    let books = Arc::new(Books { metrics, sinks, spans, estimator: Estimator::new() });
     let admin = config.admin;
     let relay = Arc::new(Relay::new(config, Arc::new(Memory::new()), books, resolver));
     let admin_stop = CancellationToken::new();
@@ -97,11 +99,19 @@ impl App {
         drain.tasks.wait().await;
         let books = relay.books.clone();
         // The writer's end is waited for on a thread that may block.
-        let _ = tokio::task::spawn_blocking(move || books.sinks.close(FLUSH)).await;
+        let writer = books.clone();
+        let written = tokio::task::spawn_blocking(move || writer.sinks.close(FLUSH));
+        let _ = tokio::join!(written, books.spans.close(FLUSH));
         admin_stop.cancel();
         let _ = tokio::task::spawn_blocking(move || admin_server.join()).await;
         info!("stopped");
     }
+}
+
+fn spans(config: &Config, resolver: &Arc<dyn Resolve>, metrics: &Arc<Metrics>) -> anyhow::Result<Spans> {
+    let Some(endpoint) = &config.otlp_endpoint else { return Ok(Spans::none(metrics.clone())) };
+    let spans = Spans::to(endpoint, resolver.clone(), metrics.clone()).map_err(anyhow::Error::msg);
+    spans.with_context(|| format!("sending spans to {endpoint}"))
 }
 
 fn tls(config: &Config) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {

@@ -28,6 +28,7 @@ use crate::{
     plan::{Candidate, Plan, Purpose, Step},
     pool::signals::Flight,
     relay::{Installed, Relay},
+    trace::Trace,
     upstream::{auth, body::Body, error::SendError},
 };
 
@@ -47,7 +48,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) purpose: Purpose,
     pub(crate) request_id: &'a str,
-    pub(crate) traceparent: Option<&'a str>,
+    pub(crate) trace: &'a Trace,
     pub(crate) deadline: Instant,
 }
 
@@ -140,14 +141,20 @@ impl Exchange<'_> {
         })
     }
 
-    /// Sends a request and reads until its answer's first content.
-    pub(crate) async fn attempt(&self, step: Step<'_>, outgoing: Outgoing) -> Result<Committed, (Failure, Flight)> {
+    /// Sends a request, the `number`th, and reads until its answer's first content.
+    pub(crate) async fn attempt(
+        &self,
+        number: u32,
+        step: Step<'_>,
+        outgoing: Outgoing,
+    ) -> Result<Committed, (Failure, Flight)> {
         let candidate = step.candidate;
         let host = &candidate.host;
         let flight = self.relay.signals.begin(step.draw.hash, &host.id, Instant::now().into_std());
         let until = self.deadline.min(Instant::now() + candidate.timeouts.first_byte);
         let losses = outgoing.losses.clone();
-        let read = tokio::time::timeout_at(until, self.first_content(step, outgoing, &flight)).await;
+        let traceparent = self.trace.onward(number);
+        let read = tokio::time::timeout_at(until, self.first_content(step, outgoing, &traceparent, &flight)).await;
         match read {
             Ok(Ok(Read { status, headers, held, rest, flow })) => {
                 flight.first_content(Instant::now().into_std());
@@ -158,10 +165,16 @@ impl Exchange<'_> {
         }
     }
 
-    async fn first_content(&self, step: Step<'_>, outgoing: Outgoing, flight: &Flight) -> Result<Read, Failure> {
+    async fn first_content(
+        &self,
+        step: Step<'_>,
+        outgoing: Outgoing,
+        traceparent: &str,
+        flight: &Flight,
+    ) -> Result<Read, Failure> {
         let candidate = step.candidate;
         let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
-        let request = self.request(step, &outgoing)?;
+        let request = self.request(step, &outgoing, traceparent)?;
         let response = client.send(request).await.map_err(|error| Failure::unsent(&error))?;
         let (now, wall) = (Instant::now().into_std(), Timestamp::now());
         flight.key().observe(candidate.shape(), response.headers(), now, wall);
@@ -173,7 +186,7 @@ impl Exchange<'_> {
         self.read(candidate, response, outgoing).await
     }
 
-    fn request(&self, step: Step<'_>, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(&self, step: Step<'_>, outgoing: &Outgoing, traceparent: &str) -> Result<Request<Full<Bytes>>, Failure> {
         let candidate = step.candidate;
         let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
         let surface = candidate.shape().surface();
@@ -187,7 +200,7 @@ impl Exchange<'_> {
             from: self.ask.shape,
             host: &candidate.host.row,
             encoded: &outgoing.headers,
-            traceparent: self.traceparent,
+            traceparent: Some(traceparent),
             gzip: outgoing.may_compress,
             stream: self.ask.stream,
         };

@@ -31,6 +31,7 @@ mod reply;
 pub mod resolve;
 pub mod respond;
 pub mod route;
+pub mod spans;
 mod trace;
 pub mod upstream;
 pub mod warnings;

@@ -71,6 +71,10 @@ pub struct Metrics {
     pub usage_records_dropped: Counter,
     /// Failed attempts to open or write the sink.
     pub usage_sink_errors: Counter,
+    /// Spans that the collector took.
+    pub spans_sent: Counter,
+    /// Spans that were lost: the queue was full, or the collector did not take them.
+    pub spans_dropped: Counter,
 }
 
 /// The state of a host key's breaker.
@@ -346,6 +350,8 @@ impl Metrics {
             usage_records_written: Counter::default(),
             usage_records_dropped: Counter::default(),
             usage_sink_errors: Counter::default(),
+            spans_sent: Counter::default(),
+            spans_dropped: Counter::default(),
         }
     }
 
@@ -385,6 +391,8 @@ impl Metrics {
         self.show("usage_records_written", "Usage records that were written", self.usage_records_written.clone());
         self.show("usage_records_dropped", "Usage records that were lost", self.usage_records_dropped.clone());
         self.show("usage_sink_errors", "Failures to open or write the usage sink", self.usage_sink_errors.clone());
+        self.show("spans_sent", "Spans that the collector took", self.spans_sent.clone());
+        self.show("spans_dropped", "Spans that were lost", self.spans_dropped.clone());
         self.show("table_info", "The digest of the table in effect", self.table_info.clone());
         self.show("table_objects", "Objects in the table in effect", self.table_objects.clone());
         let help = "When the table in effect was loaded, in seconds since the epoch";

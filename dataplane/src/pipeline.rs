@@ -49,7 +49,7 @@ pub(crate) struct Call {
 pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let shape = route::shape_of(request.uri().path(), request.headers());
     let id = headers::request_id(rand::random());
-    let trace = Trace::of(request.headers());
+    let trace = Trace::of(request.headers(), relay.config.otlp_endpoint.is_some());
     let call = Call { peer, shape, id, trace, began: Instant::now(), permit: None };
     let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
@@ -87,6 +87,9 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         }
     };
     let mut meter = Meter::new(relay.books.clone(), record(&call, purpose));
+    if call.trace.is_reported() {
+        meter.traced(call.trace.clone());
+    }
     match converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter).await {
         Ok(Served::Stream(ready)) => reply::answer(relay, call, *ready, meter),
         Ok(Served::Own(response)) => {
@@ -150,7 +153,6 @@ async fn converse(
     };
     let request = plan.candidates.first().map(|candidate| candidate.timeouts.request).unwrap_or_default();
     let deadline = call.began + request;
-    let traceparent = call.trace.onward();
     let exchange = Exchange {
         relay,
         installed: &installed,
@@ -161,7 +163,7 @@ async fn converse(
         plan: &plan,
         purpose,
         request_id: &call.id,
-        traceparent: Some(&traceparent),
+        trace: &call.trace,
         deadline,
     };
     let dispatched = dispatch::first_content(&exchange, &steps, &open, meter).await?;
@@ -213,6 +215,7 @@ async fn reserve(
     let images = sizes.images as u64;
     let cost = price.and_then(|price| cost::expected_cost(&estimate, images, &price.pricing, Timestamp::now()));
     let expected = Expected { input: estimate.input, output: estimate.output, cost: cost.unwrap_or_default() };
+    meter.reserving();
     // Every open key is wanted: those that cannot take the request's shape are passed over without an attempt.
     match relay.limiter.reserve(plan.claims(grant, expected, usize::MAX)).await {
         Ok(reservation) => {
@@ -252,7 +255,7 @@ fn record(call: &Call, purpose: Purpose) -> Record {
     };
     let mut record = Record::new(&call.id, operation, Timestamp::now());
     record.client_shape = Some(call.shape);
-    record.trace_id = Some(call.trace.id().to_owned());
+    record.trace_id = Some(call.trace.id());
     record
 }
 

@@ -26,6 +26,8 @@ use crate::{
         terms::Expected,
     },
     metrics::{EstimateKind, Metrics, RequestOver},
+    spans::{Finished, Spans},
+    trace::Trace,
 };
 
 /// The status of a request whose caller went away before any was sent.
@@ -37,6 +39,8 @@ pub struct Books {
     pub metrics: Arc<Metrics>,
     /// Takes the records.
     pub sinks: Sinks,
+    /// Takes the spans.
+    pub spans: Spans,
     /// Learns from what was used.
     pub estimator: Estimator,
 }
@@ -96,6 +100,11 @@ struct Open {
     price: Option<Price>,
     first_content: Option<Duration>,
     attempt_started: Option<Instant>,
+    /// Absent: no spans are reported.
+    trace: Option<Trace>,
+    /// When limits were asked, and when they had answered, since the request came.
+    asked: Option<Duration>,
+    answered: Option<Duration>,
     seen: End,
 }
 
@@ -112,6 +121,9 @@ impl Meter {
             price: None,
             first_content: None,
             attempt_started: None,
+            trace: None,
+            asked: None,
+            answered: None,
             seen: End::default(),
         };
         Self { open: Some(Box::new(open)) }
@@ -122,9 +134,21 @@ impl Meter {
         &mut self.open_mut().record
     }
 
+    /// Its spans are reported, as parts of this trace.
+    pub(crate) fn traced(&mut self, trace: Trace) {
+        self.open_mut().trace = Some(trace);
+    }
+
+    /// Limits are asked from now on, until they refuse or reserve.
+    pub fn reserving(&mut self) {
+        let open = self.open_mut();
+        open.asked = Some(open.started.elapsed());
+    }
+
     /// A limit refused the request.
     pub fn refused(&mut self, refused: &Refused) {
         let open = self.open_mut();
+        open.answered = Some(open.started.elapsed());
         open.books.metrics.refused(&refused.rule);
         let (scope, rule) = (refused.rule.scope.kind(), refused.rule.rule.as_str());
         open.record.refused_by = Some(RefusedBy { scope, rule });
@@ -133,6 +157,7 @@ impl Meter {
     /// Takes over the reservation: settled when the meter is closed, released when no attempt was begun.
     pub fn reserved(&mut self, reservation: Reservation, basis: Basis) {
         let open = self.open_mut();
+        open.answered = Some(open.started.elapsed());
         let Expected { input, output, cost } = basis.expected;
         open.record.reserved = Some(Reserved { input, output, cost_nano_usd: cost });
         for alert in reservation.alerts() {
@@ -241,8 +266,11 @@ impl Open {
         self.learn(usage.as_ref());
         self.count(&end, usage.as_ref(), cost);
         self.write(end, usage, cost);
-        let Self { books, record, .. } = *self;
+        let Self { books, record, trace, asked, answered, .. } = *self;
         books.metrics.requests_in_flight.dec();
+        if let Some(trace) = trace {
+            books.spans.send(Finished { trace, record: record.clone(), reserve: asked.zip(answered) });
+        }
         books.sinks.send(record);
     }
 

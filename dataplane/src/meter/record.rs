@@ -157,7 +157,7 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// From the request's begin to this attempt's, in milliseconds.
     pub started_ms: f64,
-    /// How long it took until it failed or committed, in milliseconds.
+    /// How long it took until it failed or its answer had ended, in milliseconds.
     pub duration_ms: Option<f64>,
 }
 

@@ -13,6 +13,7 @@ use crate::limit::{
     rule::{Counted, Scope, Span},
     window::Ceiling,
 };
+use crate::spans::Spans;
 
 /// Books whose records go to a file, and a limiter.
 struct Desk {
@@ -27,7 +28,8 @@ fn desk() -> Desk {
     let path = directory.path().join("usage.jsonl");
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(Target::File(path.clone()), metrics.clone());
-    let books = Arc::new(Books { metrics, sinks, estimator: Estimator::new() });
+    let spans = Spans::none(metrics.clone());
+    let books = Arc::new(Books { metrics, sinks, spans, estimator: Estimator::new() });
     Desk { books, limiter: Memory::new(), path, _directory: directory }
 }
 
