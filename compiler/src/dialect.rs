@@ -70,7 +70,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_preset_of_the_data_file_can_be_read() {
-        assert!(PRESETS.contains_key("vllm"));
+    fn every_preset_says_only_what_a_dialect_knows() {
+        let presets: serde_json::Value = serde_json::from_str(include_str!("../data/dialects.json")).unwrap();
+        let known = serde_json::to_value(Dialect::default()).unwrap();
+        for (name, preset) in presets.as_object().unwrap() {
+            for field in preset.as_object().unwrap().keys() {
+                assert!(known.get(field).is_some(), "{name}.{field}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_preset_can_be_named_in_a_manifest() {
+        for preset in PRESETS.keys() {
+            let host = serde_json::json!({
+                "apiVersion": "llmrelay.io/v1alpha1",
+                "kind": "Host",
+                "metadata": {"name": "h"},
+                "spec": {"protocol": "OpenAI", "baseURL": "https://h.example", "dialect": {"preset": preset}},
+            });
+            assert_eq!(crds::validate_schema(crds::Kind::Host, &host), [], "{preset}");
+        }
     }
 }

@@ -1,0 +1,22 @@
+//! The examples of the repository mean what they claim to: nothing in them is refused, and all their patterns match.
+
+mod support;
+
+use std::{fs, path::Path};
+
+#[test]
+fn nothing_in_the_examples_is_refused() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut seen = 0;
+    for entry in fs::read_dir(examples).unwrap() {
+        let manifest = entry.unwrap().path().join("relay.yaml");
+        let Ok(text) = fs::read_to_string(&manifest) else { continue };
+        let compilation = compiler::compile(&support::resources(&text));
+        for report in compilation.reports {
+            let wrong = report.is_refused() || !report.unmatched_globs.is_empty();
+            assert!(!wrong, "{}: {report:?}", manifest.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "there are examples");
+}
