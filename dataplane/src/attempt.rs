@@ -106,7 +106,8 @@ impl Exchange<'_> {
                 let ask_for_usage = self.must_ask_for_usage(candidate);
                 let body = spliced(ask_for_usage);
                 let pipe = Pipe::same(self.ask.shape, self.ask.stream, ask_for_usage);
-                let may_compress = self.inbound.accepts_gzip && !ask_for_usage;
+                // A stream must stay open to keep-alives and to an error event, which cannot be put into compressed bytes.
+                let may_compress = self.inbound.accepts_gzip && !self.ask.stream;
                 Ok(Outgoing { body, headers: Vec::new(), losses: Vec::new(), pipe, may_compress })
             }
             Purpose::Conversation => self.translated(candidate),

@@ -72,10 +72,8 @@ pub struct Patience {
 impl<C: Close> Answer<C> {
     /// The response body that plays it.
     pub fn into_body(self) -> Body {
-        let last_piece = Instant::now();
-        let pieces = self.held.iter().filter(|piece| !piece.is_empty()).cloned().collect();
-        let player =
-            Player { ready: pieces, last_piece, last_sent: last_piece, over: false, told: false, answer: self };
+        let ready = self.held.iter().filter(|piece| !piece.is_empty()).cloned().collect();
+        let player = Player { ready, waiting: None, last_sent: Instant::now(), over: false, told: false, answer: self };
         StreamBody::new(stream::unfold(player, Player::play)).boxed_unsync()
     }
 }
@@ -83,8 +81,9 @@ impl<C: Close> Answer<C> {
 struct Player<C: Close> {
     answer: Answer<C>,
     ready: VecDeque<Bytes>,
-    /// When the upstream last sent something.
-    last_piece: Instant,
+    /// Since when the upstream is waited for; absent: it is not. The time in which the caller takes what was sent does
+    /// not count.
+    waiting: Option<Instant>,
     /// When the caller was last sent something.
     last_sent: Instant,
     /// Nothing more is read; what is ready is still sent.
@@ -116,7 +115,7 @@ impl<C: Close> Player<C> {
             }
             let ended = match self.wait().await {
                 Event::Piece(piece) => {
-                    self.last_piece = Instant::now();
+                    self.waiting = None;
                     let mut out = Vec::new();
                     let seen = self.answer.flow.push(piece, &mut out);
                     self.ready.extend(out.into_iter().filter(|piece| !piece.is_empty()));
@@ -145,7 +144,7 @@ impl<C: Close> Player<C> {
     async fn wait(&mut self) -> Event {
         let Patience { idle, deadline, keep_alive } = self.answer.patience;
         let Some(upstream) = &mut self.answer.upstream else { return Event::End };
-        let idle_until = self.last_piece + idle;
+        let idle_until = *self.waiting.get_or_insert_with(Instant::now) + idle;
         let may_ping = self.answer.streamed && !keep_alive.is_zero() && !self.answer.flow.is_compressed();
         let ping_at = self.last_sent + keep_alive;
         loop {
