@@ -6,6 +6,8 @@ mod definitions;
 mod demo;
 mod demo_upstream;
 mod diff;
+#[cfg(test)]
+mod documented;
 mod explain;
 mod keys;
 mod manifests;

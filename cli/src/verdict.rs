@@ -39,9 +39,7 @@ fn of_report(report: &Report, place: &Place) -> Vec<Finding> {
             findings.push(finding);
         }
     }
-    // `*` is never misspelt.
-    let globs = report.unmatched_globs.iter().filter(|glob| *glob != "*");
-    findings.extend(globs.map(|glob| unmatched(glob, place, &object)));
+    findings.extend(report.unmatched_globs.iter().map(|told| unmatched(told, place, &object)));
     findings
 }
 
@@ -80,13 +78,13 @@ fn field_of(message: &str) -> &str {
     message[..end].trim_end_matches('.')
 }
 
-fn unmatched(glob: &str, place: &Place, object: &str) -> Finding {
-    let lists = ["spec.models.allow", "spec.models.deny", "spec.hosts.allow", "spec.hosts.deny"];
-    let found = lists.iter().find_map(|list| Some((*list, place.line_of_entry(list, glob)?)));
-    let (list, line) = found.unwrap_or(("spec", place.line("spec")));
-    let kind = if list.starts_with("spec.hosts") { Kind::Host } else { Kind::Model };
-    let message = format!("{list}: `{glob}` matches no {kind}: is it misspelt?");
-    Finding { line, ..Finding::of_field(place, "", Severity::Warning, object, message) }
+/// A pattern that matches nothing is told with its field, and perhaps with what it should have been.
+fn unmatched(told: &str, place: &Place, object: &str) -> Finding {
+    let (pattern, hint) = told.split_once("; ").map_or((told, None), |(pattern, hint)| (pattern, Some(hint)));
+    let kind = if told.starts_with("spec.hosts") { Kind::Host } else { Kind::Model };
+    let hint = hint.unwrap_or("is it misspelt?");
+    let message = format!("{pattern} matches no {kind}; {hint}");
+    Finding::of_field(place, field_of(told), Severity::Warning, object, message)
 }
 
 #[cfg(test)]

@@ -37,13 +37,6 @@ impl Place {
         }
     }
 
-    /// The line of the text `value` in the list at `path`; of the list where it is not there.
-    pub(crate) fn line_of_entry(&self, path: &str, value: &str) -> Option<u64> {
-        let mut list = self.document.value.pointer(&pointer(&format!("{}{path}", self.dotted())))?.as_array()?.iter();
-        let at = list.position(|entry| entry == value)?;
-        Some(self.line(&format!("{path}[{at}]")))
-    }
-
     /// `file:line` of the object.
     pub(crate) fn shown(&self) -> String {
         format!("{}:{}", self.file.display(), self.line(""))
@@ -52,9 +45,4 @@ impl Place {
     fn dotted(&self) -> String {
         if self.prefix.is_empty() { String::new() } else { format!("{}.", self.prefix) }
     }
-}
-
-/// A path such as `items[3].spec.models` as a JSON pointer.
-fn pointer(path: &str) -> String {
-    format!("/{}", path.replace(['.', '['], "/").replace(']', ""))
 }

@@ -96,7 +96,7 @@ fn objects_live_in_the_namespace_that_is_asked_for() {
     let dir = examples().join("quickstart");
     let compiled = run(&["compile", dir.to_str().expect("UTF-8"), "--namespace", "team-a", "--output", "json"]);
     let table: Value = serde_json::from_str(&compiled.stdout).expect("JSON");
-    assert_eq!(table["table"]["settings"]["catalog_namespace"], "team-a");
+    assert_eq!(table["table"]["settings"]["catalogNamespace"], "team-a");
     let names: Vec<_> = table["table"]["models"].as_object().expect("models").keys().collect();
     assert_eq!(names, ["team-a/demo-chat", "team-a/demo-messages"]);
 }
@@ -106,4 +106,19 @@ fn a_directory_that_does_not_exist_is_an_error_of_the_command() {
     let said = run(&["check", "nowhere"]);
     assert_eq!((said.code, said.stdout.as_str()), (2, ""));
     assert!(said.stderr.starts_with("relay: reading manifests from `nowhere`: "), "{}", said.stderr);
+}
+
+#[test]
+fn the_manifests_of_the_documentation_pass() {
+    let page = fs::read_to_string(tests().join("../../docs/resources.md")).expect("the page is checked in");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+    let text: Vec<&str> = blocks.collect();
+    let dir = directory(&[("page.yaml", &text.join("---\n"))]);
+    let said = run(&["check", path(&dir), "--catalog-namespace", "platform"]);
+    assert_eq!((said.code, said.stdout.lines().count()), (0, 1), "{}", said.stdout);
+    assert!(
+        said.stdout.starts_with("1 Host, 2 Models, 1 HostKey, 1 RelayKey, 1 Policy: nothing refused"),
+        "{}",
+        said.stdout
+    );
 }
