@@ -13,6 +13,7 @@ use crate::gunzip::Gunzip;
 pub struct Flow {
     pipe: Pipe,
     compression: Compression,
+    ended: bool,
 }
 
 /// What happens to a compressed answer.
@@ -28,13 +29,14 @@ enum Compression {
 impl Flow {
     /// An answer that is not compressed.
     pub fn plain(pipe: Pipe) -> Self {
-        Self { pipe, compression: Compression::None }
+        Self { pipe, compression: Compression::None, ended: false }
     }
 
     /// A gzip answer; `keep` says whether the caller gets it compressed.
     pub fn gzip(pipe: Pipe, keep: bool) -> Self {
         let gunzip = Gunzip::default();
-        Self { pipe, compression: if keep { Compression::Kept(gunzip) } else { Compression::Undone(gunzip) } }
+        let compression = if keep { Compression::Kept(gunzip) } else { Compression::Undone(gunzip) };
+        Self { pipe, compression, ended: false }
     }
 
     /// Whether the caller gets the bytes compressed.
@@ -47,8 +49,26 @@ impl Flow {
         matches!(self.compression, Compression::Undone(_))
     }
 
+    /// Whether the answer's own end was seen: what comes behind it can no longer harm it.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Takes the next piece of the upstream's body; what the caller gets is appended to `out`.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Seen {
+        let seen = self.pass(chunk, out);
+        self.ended |= seen.ended;
+        seen
+    }
+
+    /// Takes the end of the upstream's body.
+    pub fn end(&mut self, out: &mut Vec<Bytes>) -> Seen {
+        let seen = self.pass_rest(out);
+        self.ended |= seen.ended;
+        seen
+    }
+
+    fn pass(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Seen {
         match &mut self.compression {
             Compression::None => self.pipe.push(chunk, out),
             Compression::Undone(gunzip) => match gunzip.push(&chunk) {
@@ -64,8 +84,7 @@ impl Flow {
         }
     }
 
-    /// Takes the end of the upstream's body.
-    pub fn end(&mut self, out: &mut Vec<Bytes>) -> Seen {
+    fn pass_rest(&mut self, out: &mut Vec<Bytes>) -> Seen {
         let rest = match &mut self.compression {
             Compression::None => return self.pipe.end(out),
             Compression::Kept(gunzip) | Compression::Undone(gunzip) => gunzip.end(),

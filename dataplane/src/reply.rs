@@ -191,11 +191,13 @@ impl Close for Settle {
                 let outcome = if outcome == Outcome::CallerFault { outcome } else { Outcome::ServerError };
                 (outcome, AttemptOutcome::ServerError, Some("upstream_failed_mid_answer".to_owned()))
             }
+            // Caller or upstream may have been slow: it tells against nobody.
+            Ended::Overdue(_) => (Outcome::Cancelled, AttemptOutcome::Timeout, Some("request_timeout".to_owned())),
             Ended::Cancelled => (Outcome::Cancelled, AttemptOutcome::Cancelled, None),
             Ended::Drained => (Outcome::Cancelled, AttemptOutcome::Cancelled, Some("drained".to_owned())),
         };
         let reason = match &ended {
-            Ended::Failed(error) => Some(error.message.clone()),
+            Ended::Failed(error) | Ended::Overdue(error) => Some(error.message.clone()),
             Ended::Complete | Ended::Cancelled | Ended::Drained => None,
         };
         self.tell(outcome);

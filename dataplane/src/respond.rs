@@ -15,7 +15,10 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{drain::Drain, flow::Flow, listener::Body, upstream};
+use crate::{drain::Drain, flow::Flow, listener::Body};
+
+/// How long an upstream may keep its connection open behind the end of its answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Why an answer is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +27,8 @@ pub enum Ended {
     Complete,
     /// The upstream failed after the first content.
     Failed(WireError),
+    /// The request took longer than it may, whoever was slow.
+    Overdue(WireError),
     /// The caller went away.
     Cancelled,
     /// The process stops.
@@ -37,11 +42,11 @@ pub trait Close: Send + 'static {
 }
 
 /// An answer whose first content was seen, ready to be sent.
-pub struct Answer<C: Close> {
+pub struct Answer<C: Close, B> {
     /// What the caller gets before anything else is read.
     pub held: Vec<Bytes>,
     /// The rest of the upstream's body; absent: all of it is held.
-    pub upstream: Option<upstream::body::Body>,
+    pub upstream: Option<B>,
     /// What turns the upstream's bytes into the caller's.
     pub flow: Flow,
     /// Who is told of the end.
@@ -69,7 +74,11 @@ pub struct Patience {
     pub keep_alive: Duration,
 }
 
-impl<C: Close> Answer<C> {
+impl<C, B> Answer<C, B>
+where
+    C: Close,
+    B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
+{
     /// The response body that plays it.
     pub fn into_body(self) -> Body {
         let ready = self.held.iter().filter(|piece| !piece.is_empty()).cloned().collect();
@@ -78,8 +87,8 @@ impl<C: Close> Answer<C> {
     }
 }
 
-struct Player<C: Close> {
-    answer: Answer<C>,
+struct Player<C: Close, B> {
+    answer: Answer<C, B>,
     ready: VecDeque<Bytes>,
     /// Since when the upstream is waited for; absent: it is not. The time in which the caller takes what was sent does
     /// not count.
@@ -97,14 +106,19 @@ enum Event {
     Piece(Bytes),
     End,
     Broken(WireError),
+    Overdue(WireError),
     Silence,
     Drained,
 }
 
-type Played<C> = Option<(Result<Frame<Bytes>, io::Error>, Player<C>)>;
+type Played<C, B> = Option<(Result<Frame<Bytes>, io::Error>, Player<C, B>)>;
 
-impl<C: Close> Player<C> {
-    async fn play(mut self) -> Played<C> {
+impl<C, B> Player<C, B>
+where
+    C: Close,
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    async fn play(mut self) -> Played<C, B> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 self.last_sent = Instant::now();
@@ -129,12 +143,15 @@ impl<C: Close> Player<C> {
                     seen.error.map_or(Ended::Complete, Ended::Failed)
                 }
                 Event::Broken(error) => Ended::Failed(error),
+                Event::Overdue(error) => Ended::Overdue(error),
                 Event::Silence => {
                     self.ready.push_back(Bytes::from_static(codec::keep_alive(self.answer.shape)));
                     continue;
                 }
                 Event::Drained => Ended::Drained,
             };
+            // Behind a finished answer, an error would only spoil it.
+            let ended = if self.answer.flow.has_ended() { Ended::Complete } else { ended };
             if let Err(broken) = self.finish(ended) {
                 return Some((Err(broken), self));
             }
@@ -144,8 +161,11 @@ impl<C: Close> Player<C> {
     async fn wait(&mut self) -> Event {
         let Patience { idle, deadline, keep_alive } = self.answer.patience;
         let Some(upstream) = &mut self.answer.upstream else { return Event::End };
+        let has_ended = self.answer.flow.has_ended();
+        let idle = if has_ended { idle.min(LINGER) } else { idle };
         let idle_until = *self.waiting.get_or_insert_with(Instant::now) + idle;
-        let may_ping = self.answer.streamed && !keep_alive.is_zero() && !self.answer.flow.is_compressed();
+        let is_editable = self.answer.streamed && !self.answer.flow.is_compressed();
+        let may_ping = is_editable && !keep_alive.is_zero() && !has_ended;
         let ping_at = self.last_sent + keep_alive;
         loop {
             return tokio::select! {
@@ -163,7 +183,7 @@ impl<C: Close> Player<C> {
                         "the upstream broke off in the middle of its answer",
                     )),
                 },
-                () = tokio::time::sleep_until(deadline) => Event::Broken(WireError::new(
+                () = tokio::time::sleep_until(deadline) => Event::Overdue(WireError::new(
                     ErrorKind::Timeout,
                     "the answer took longer than the request may (`timeouts.request`)",
                 )),
@@ -184,7 +204,7 @@ impl<C: Close> Player<C> {
         self.tell(ended.clone());
         let error = match ended {
             Ended::Complete | Ended::Cancelled => return Ok(()),
-            Ended::Failed(error) => crate::failure::for_caller(error),
+            Ended::Failed(error) | Ended::Overdue(error) => crate::failure::for_caller(error),
             Ended::Drained => WireError::new(ErrorKind::Overloaded, "the router is shutting down; please try again"),
         };
         if self.answer.streamed && !self.answer.flow.is_compressed() {
@@ -195,7 +215,9 @@ impl<C: Close> Player<C> {
         self.ready.clear();
         Err(io::Error::other(error.message))
     }
+}
 
+impl<C: Close, B> Player<C, B> {
     fn tell(&mut self, ended: Ended) {
         if !std::mem::replace(&mut self.told, true) {
             let facts = self.answer.flow.facts();
@@ -204,8 +226,13 @@ impl<C: Close> Player<C> {
     }
 }
 
-impl<C: Close> Drop for Player<C> {
+impl<C: Close, B> Drop for Player<C, B> {
     fn drop(&mut self) {
-        self.tell(Ended::Cancelled);
+        // A caller that has all of the answer may go without waiting for the connection's own end.
+        let has_all = self.answer.flow.has_ended() && self.ready.is_empty();
+        self.tell(if has_all { Ended::Complete } else { Ended::Cancelled });
     }
 }
+
+#[cfg(test)]
+mod tests;
