@@ -24,6 +24,8 @@ pub(crate) struct Ask {
     headers: Vec<(String, String)>,
     /// The JSON body; null: none.
     pub(crate) body: Value,
+    /// Bytes that are sent in place of the body.
+    bytes: Option<Bytes>,
 }
 
 impl Ask {
@@ -55,7 +57,7 @@ impl Ask {
             ("authorization".to_owned(), format!("Bearer {TOKEN}")),
             ("content-type".to_owned(), "application/json".to_owned()),
         ];
-        Self { method: Method::POST, path: path.to_owned(), headers, body }
+        Self { method: Method::POST, path: path.to_owned(), headers, body, bytes: None }
     }
 
     /// A GET with the usual token.
@@ -87,13 +89,29 @@ impl Ask {
         self
     }
 
+    /// With these bytes as its body, whatever they are.
+    pub(crate) fn raw(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.bytes = Some(bytes.into());
+        self
+    }
+
+    /// Without a header.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        self
+    }
+
     /// With the token of another relay key.
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("authorization", &format!("Bearer {token}"))
     }
 
     fn request(&self) -> Request<Full<Bytes>> {
-        let body = if self.body.is_null() { Bytes::new() } else { self.body.to_string().into() };
+        let body = match &self.bytes {
+            Some(bytes) => bytes.clone(),
+            None if self.body.is_null() => Bytes::new(),
+            None => self.body.to_string().into(),
+        };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.path.parse().expect("a path");
