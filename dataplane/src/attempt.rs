@@ -34,6 +34,10 @@ use crate::{
 
 /// Most bytes of an error's body that are read.
 const MAX_ERROR: usize = 256 << 10;
+/// Whole answers below this many bytes are read to their end before the caller gets any.
+const MAX_SHORT: usize = 256 << 10;
+/// Most bytes that are held for an answer that has not begun.
+const MAX_PREAMBLE: usize = 1 << 20;
 /// How long an error's body is waited for.
 const PATIENCE_FOR_ERRORS: Duration = Duration::from_secs(5);
 
@@ -152,16 +156,21 @@ impl Exchange<'_> {
         let candidate = step.candidate;
         let host = &candidate.host;
         let flight = self.relay.signals.begin(step.draw.hash, &host.id, Instant::now().into_std());
-        let until = self.deadline.min(Instant::now() + candidate.timeouts.first_byte);
+        let patience = Instant::now() + candidate.timeouts.first_byte;
         let losses = outgoing.losses.clone();
         let traceparent = self.trace.onward(number);
-        let read = tokio::time::timeout_at(until, self.first_content(step, outgoing, &traceparent, &flight)).await;
+        let read = tokio::time::timeout_at(
+            patience.min(self.deadline),
+            self.first_content(step, outgoing, &traceparent, &flight),
+        )
+        .await;
         match read {
             Ok(Ok(Read { status, headers, held, rest, flow })) => {
                 flight.first_content(Instant::now().into_std());
                 Ok(Committed { status, headers, held, rest, flow, flight, losses })
             }
             Ok(Err(failure)) => Err((failure.without_secret(step), flight)),
+            Err(_) if self.deadline < patience => Err((Failure::overdue(), flight)),
             Err(_) => Err((Failure::silent(candidate.timeouts.first_byte), flight)),
         }
     }
@@ -181,7 +190,9 @@ impl Exchange<'_> {
         flight.key().observe(candidate.shape(), response.headers(), now, wall);
         if !response.status().is_success() {
             let failure = refused(candidate.shape(), response).await.without_secret(step);
-            flight.key().remember(failure.error.clone());
+            if failure.tells_of_key() {
+                flight.key().remember(failure.error.clone());
+            }
             return Err(failure);
         }
         self.read(candidate, response, outgoing).await
@@ -227,7 +238,7 @@ impl Exchange<'_> {
                 return Err(fault(WireError::new(ErrorKind::ServerError, message)));
             }
         };
-        let mut held = Vec::new();
+        let (mut held, mut size) = (Vec::new(), 0);
         loop {
             let piece = match rest.frame().await {
                 Some(Ok(frame)) => frame.into_data().ok(),
@@ -244,13 +255,20 @@ impl Exchange<'_> {
                 }
             };
             let Some(piece) = piece else { continue };
+            let known = held.len();
             let seen = flow.push(piece, &mut held);
             if let Some(error) = seen.error {
                 return Err(fault(error));
             }
+            size += held[known..].iter().map(Bytes::len).sum::<usize>();
             // A whole answer that is short is read to its end, so that one that is cut off can still be replaced.
-            let is_whole_and_short = !self.ask.stream && held.iter().map(Bytes::len).sum::<usize>() < MAX_ERROR;
-            if (seen.content || seen.ended) && !is_whole_and_short {
+            let is_whole_and_short = !self.ask.stream && size < MAX_SHORT;
+            let has_begun = seen.content || seen.ended;
+            if !has_begun && size > MAX_PREAMBLE {
+                let message = "the upstream sent too much before its answer began";
+                return Err(fault(WireError::new(ErrorKind::ServerError, message)));
+            }
+            if has_begun && !is_whole_and_short {
                 return Ok(Read { status: head.status, headers: head.headers, held, rest: Some(rest), flow });
             }
         }
@@ -283,7 +301,7 @@ async fn error_body(mut body: Body, headers: &HeaderMap) -> Vec<u8> {
             break;
         }
     }
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip") {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip" || encoding == "x-gzip") {
         return Gunzip::default().push(&bytes).map(Vec::from).unwrap_or_default();
     }
     bytes
@@ -338,6 +356,24 @@ impl Failure {
         }
     }
 
+    /// The request's own time was up: nothing is known of the upstream.
+    fn overdue() -> Self {
+        Self {
+            error: WireError::new(ErrorKind::Timeout, "the request took longer than it may (`timeouts.request`)"),
+            outcome: Outcome::Cancelled,
+            label: AttemptOutcome::Timeout,
+            status: None,
+        }
+    }
+
+    /// Whether the upstream's words are about its key or itself. Those about one caller's request are not for others.
+    fn tells_of_key(&self) -> bool {
+        match self.outcome {
+            Outcome::Auth | Outcome::RateLimited { .. } | Outcome::ServerError | Outcome::Unreachable(_) => true,
+            Outcome::Ok | Outcome::NotServed | Outcome::CallerFault | Outcome::Cancelled => false,
+        }
+    }
+
     /// The host cannot be sent anything.
     fn misconfigured(reason: &str) -> Self {
         let message = format!("the host is misconfigured: {reason}");
@@ -359,5 +395,30 @@ fn label(outcome: Outcome) -> AttemptOutcome {
         Outcome::Unreachable(_) => AttemptOutcome::Unreachable,
         Outcome::NotServed | Outcome::CallerFault => AttemptOutcome::CallerFault,
         Outcome::Cancelled => AttemptOutcome::Cancelled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(kind: ErrorKind, status: u16) -> Failure {
+        let error = WireError { status, ..WireError::new(kind, "no") };
+        Failure::answered(WireShape::OpenaiChat, error, &HeaderMap::new())
+    }
+
+    #[test]
+    fn what_an_upstream_says_of_one_request_is_not_kept_for_other_callers() {
+        assert!(!answered(ErrorKind::InvalidRequest, 400).tells_of_key());
+        assert!(!answered(ErrorKind::ContentPolicy, 400).tells_of_key());
+        assert!(!answered(ErrorKind::NotFound, 404).tells_of_key());
+        assert!(answered(ErrorKind::RateLimited, 429).tells_of_key());
+        assert!(answered(ErrorKind::Authentication, 401).tells_of_key());
+    }
+
+    #[test]
+    fn time_that_is_up_tells_against_nobody() {
+        assert_eq!(Failure::overdue().outcome.blame(), crate::breaker::outcome::Blame::Nobody);
+        assert_eq!(Failure::silent(Duration::from_secs(1)).outcome.blame(), crate::breaker::outcome::Blame::Key);
     }
 }
