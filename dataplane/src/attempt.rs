@@ -314,6 +314,10 @@ impl Failure {
             ErrorKind::Unreachable => Outcome::ServerError,
             _ => classify::answered(shape, &error, headers, Timestamp::now()),
         };
+        if outcome == Outcome::Auth && error.kind != ErrorKind::QuotaExhausted {
+            // Some providers refuse a key as if the request were at fault.
+            error.kind = ErrorKind::Authentication;
+        }
         if let Outcome::RateLimited { wait, .. } = outcome {
             error.retry_after = wait.or(error.retry_after);
         }

@@ -29,6 +29,8 @@ pub enum Denied {
     NotReady,
     #[error("the router has {limit} requests in flight, its most (setting `--max-in-flight`): try again in a moment")]
     Busy { limit: usize },
+    #[error("the router is shutting down: try again")]
+    ShuttingDown,
     #[error("the router failed while it answered this request; its log says more under the request's id")]
     Panicked,
 
@@ -93,6 +95,7 @@ impl Denied {
         match self {
             Denied::NotReady => (503, Overloaded, Some("not_ready"), "not_ready", Level::WARN),
             Denied::Busy { .. } => (503, Overloaded, Some("too_many_in_flight"), "busy", Level::WARN),
+            Denied::ShuttingDown => (503, Overloaded, Some("shutting_down"), "shutting_down", Level::INFO),
             Denied::Panicked => (500, ServerError, Some("internal_error"), "panicked", Level::ERROR),
 
             Denied::UnknownRoute { .. } => (404, NotFound, Some("unknown_url"), "unknown_route", Level::DEBUG),

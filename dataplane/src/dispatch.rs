@@ -1,7 +1,7 @@
 //! The attempt loop: tries one key after the other until an answer's first content was seen and before the caller has
 //! seen anything. Decides what a failure means for the request; what it means for the key is the breaker's business.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use protocol::{
     Refusal,
@@ -75,23 +75,33 @@ pub(crate) async fn first_content<'a>(
         waited: Duration::ZERO,
         too_small: None,
     };
-    let mut again = Vec::new();
+    if let Some(&first) = open.first() {
+        tries.earn_repeats(steps[first].candidate);
+    }
+    let mut again = VecDeque::new();
     for &index in open {
         match tries.run(index, steps[index]).await? {
             Tried::Answered(dispatched) => return Ok(*dispatched),
             Tried::Failed(Next::Stop) => return Err(tries.verdict()),
-            Tried::Failed(Next::Transient) => again.push(index),
+            Tried::Failed(Next::Transient) => again.push_back(index),
             Tried::Failed(Next::MoveOn | Next::LargerModel) | Tried::Skipped => {}
         }
     }
-    for (repeat, &index) in again.iter().cycle().enumerate() {
-        if again.is_empty() || !tries.may_repeat(steps[index], repeat).await {
+    let mut repeats = 0;
+    while let Some(index) = again.pop_front() {
+        let step = steps[index];
+        if tries.is_out(step) {
+            continue;
+        }
+        if !tries.may_repeat(step.candidate, repeats).await {
             break;
         }
-        match tries.run(index, steps[index]).await? {
+        repeats += 1;
+        match tries.run(index, step).await? {
             Tried::Answered(dispatched) => return Ok(*dispatched),
-            Tried::Failed(Next::Transient) => {}
-            Tried::Failed(Next::MoveOn | Next::LargerModel | Next::Stop) | Tried::Skipped => break,
+            Tried::Failed(Next::Transient) => again.push_back(index),
+            Tried::Failed(Next::MoveOn) => {}
+            Tried::Failed(Next::LargerModel | Next::Stop) | Tried::Skipped => break,
         }
     }
     Err(tries.verdict())
@@ -154,8 +164,18 @@ impl Loop<'_> {
             duration_ms: None,
         };
         self.meter.attempt(index, attempt, price);
+    }
+
+    /// Repeats are a share of requests, not of attempts: each request earns once, at the host that it is meant for.
+    fn earn_repeats(&self, candidate: &Candidate) {
         let host = self.exchange.relay.signals.host(&candidate.host.id);
         host.retries.deposit(self.exchange.plan.rules.retries.budget_percent);
+    }
+
+    /// Whether a key's breaker has opened meanwhile: its provider has said often enough that it fails.
+    fn is_out(&self, step: Step<'_>) -> bool {
+        let key = self.exchange.relay.signals.key(step.draw.hash);
+        !matches!(key.phase(Instant::now().into_std()), Phase::Closed { .. })
     }
 
     fn failed(&mut self, step: Step<'_>, failure: Failure, flight: &Flight) -> Next {
@@ -183,18 +203,14 @@ impl Loop<'_> {
     }
 
     /// Waits before a repeat on a key that was tried; false: there shall be none.
-    async fn may_repeat(&self, step: Step<'_>, repeat: usize) -> bool {
-        let (plan, Step { candidate, draw }) = (self.exchange.plan, step);
+    async fn may_repeat(&self, candidate: &Candidate, repeats: u32) -> bool {
+        let plan = self.exchange.plan;
         let retries = &plan.rules.retries;
         let host = self.exchange.relay.signals.host(&candidate.host.id);
-        let key = self.exchange.relay.signals.key(draw.hash);
-        // Its breaker has opened meanwhile: the provider has said often enough that it fails.
-        let is_out = !matches!(key.phase(Instant::now().into_std()), Phase::Closed { .. });
-        let may = self.attempts < plan.rules.max_attempts && !is_out;
-        if !may || !host.retries.withdraw(retries.budget_percent) {
+        if self.attempts >= plan.rules.max_attempts || !host.retries.withdraw(retries.budget_percent) {
             return false;
         }
-        let doubled = retries.backoff_base.saturating_mul(1_u32 << repeat.min(16));
+        let doubled = retries.backoff_base.saturating_mul(1_u32 << repeats.min(16));
         let most = doubled.min(retries.backoff_max);
         let wait = most.mul_f64(rand::rng().random_range(0.5..=1.0));
         if Instant::now() + wait >= self.exchange.deadline {

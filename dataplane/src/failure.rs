@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use protocol::error::{ErrorKind, WireError};
 
+/// Shorter credentials are placeholders for hosts that check none (`EMPTY`, `none`); the words of an error hold such
+/// letters by chance.
+const SECRET_LEAST: usize = 8;
+
 /// The failures of one request, of which the caller is told the most useful.
 #[derive(Debug, Default)]
 pub struct Failures {
@@ -80,7 +84,10 @@ pub fn for_caller(error: WireError) -> WireError {
             "insufficient_upstream_quota",
             "the router's quota at the provider is spent",
         ),
-        ErrorKind::InvalidRequest | ErrorKind::ContextTooLong | ErrorKind::ContentPolicy | ErrorKind::TooLarge => error,
+        // The details of a request that is at fault say where.
+        ErrorKind::InvalidRequest | ErrorKind::ContextTooLong | ErrorKind::ContentPolicy | ErrorKind::TooLarge => {
+            WireError { message: without_accounts(&error.message), ..error }
+        }
         ErrorKind::NotFound
         | ErrorKind::NotSupported
         | ErrorKind::RateLimited
@@ -93,6 +100,9 @@ pub fn for_caller(error: WireError) -> WireError {
 
 /// An upstream's failure without the credential that it was sent: some repeat what they refuse.
 pub fn without_secret(error: WireError, secret: &str) -> WireError {
+    if secret.len() < SECRET_LEAST {
+        return error;
+    }
     let scrubbed = |text: String| if text.contains(secret) { text.replace(secret, "[redacted]") } else { text };
     // As JSON, so that no depth and no key of the details is left out.
     let details = error.details.map(|details| scrubbed(details.to_string()));
@@ -106,9 +116,9 @@ pub fn without_secret(error: WireError, secret: &str) -> WireError {
     }
 }
 
-/// `text` without words that name an account at a provider.
+/// `text` without words that name an account at a provider, or what is left of a key that it masked.
 fn without_accounts(text: &str) -> String {
-    const ACCOUNTS: [&str; 6] = ["org-", "org_", "proj_", "proj-", "arn:", "projects/"];
+    const ACCOUNTS: [&str; 10] = ["org-", "org_", "proj_", "proj-", "arn:", "projects/", "sk-", "gsk_", "xai-", "AIza"];
     let is_account = |word: &str| {
         let bare = word.trim_start_matches(|c: char| !c.is_alphanumeric());
         let is_id = ACCOUNTS.iter().any(|prefix| bare.len() > prefix.len() + 5 && bare.starts_with(prefix));

@@ -90,7 +90,12 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
     if call.trace.is_reported() {
         meter.traced(call.trace.clone());
     }
-    match converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter).await {
+    let served = tokio::select! {
+        biased;
+        served = converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter) => served,
+        () = relay.drain.expired() => Err(Denied::ShuttingDown),
+    };
+    match served {
         Ok(Served::Stream(ready)) => reply::answer(relay, call, *ready, meter),
         Ok(Served::Own(response)) => {
             meter.close(End { status: response.status().as_u16(), ..End::default() });

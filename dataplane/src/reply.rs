@@ -80,6 +80,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     let patience = Patience { idle: candidate.timeouts.stream_idle, deadline, keep_alive: relay.config.keep_alive };
     let (shape, streamed, request_id) = (call.shape, ask.stream, call.id.clone());
     let is_unaltered = is_same && !streamed && !flow.was_undone();
+    let secret = draw.secret.clone();
     let mut settle = Settle {
         relay: relay.clone(),
         meter: Some(meter),
@@ -107,7 +108,8 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
                 ours.remove(header::CONTENT_LENGTH);
             }
             let (drain, upstream) = (relay.drain.clone(), Some(rest));
-            Answer { held, upstream, flow, close: settle, shape, streamed, request_id, patience, drain }.into_body()
+            Answer { held, upstream, flow, close: settle, shape, streamed, request_id, secret, patience, drain }
+                .into_body()
         }
     };
     with_headers(status, ours, body)

@@ -15,7 +15,7 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{drain::Drain, flow::Flow, listener::Body};
+use crate::{drain::Drain, failure, flow::Flow, listener::Body, upstream::credentials::HostSecret};
 
 /// How long an upstream may keep its connection open behind the end of its answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -57,6 +57,8 @@ pub struct Answer<C: Close, B> {
     pub streamed: bool,
     /// The request's id, for error events.
     pub request_id: String,
+    /// What it was asked with, to be left out of the upstream's words.
+    pub secret: Option<HostSecret>,
     /// Times that bound it.
     pub patience: Patience,
     /// Ends it when the process must stop.
@@ -198,13 +200,17 @@ where
 
     /// Tells of the end. Errs when the connection has to be broken.
     fn finish(&mut self, ended: Ended) -> io::Result<()> {
+        let ended = match (ended, &self.answer.secret) {
+            (Ended::Failed(error), Some(secret)) => Ended::Failed(failure::without_secret(error, secret.expose())),
+            (ended, _) => ended,
+        };
         self.over = true;
         // The upstream is let go before the caller has read the rest.
         self.answer.upstream = None;
         self.tell(ended.clone());
         let error = match ended {
             Ended::Complete | Ended::Cancelled => return Ok(()),
-            Ended::Failed(error) | Ended::Overdue(error) => crate::failure::for_caller(error),
+            Ended::Failed(error) | Ended::Overdue(error) => failure::for_caller(error),
             Ended::Drained => WireError::new(ErrorKind::Overloaded, "the router is shutting down; please try again"),
         };
         if self.answer.streamed && !self.answer.flow.is_compressed() {

@@ -42,6 +42,7 @@ fn bench() -> Bench {
         shape: WireShape::OpenaiChat,
         streamed: true,
         request_id: "req_1".into(),
+        secret: None,
         patience,
         drain: drain.clone(),
     };
