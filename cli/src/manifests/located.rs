@@ -270,6 +270,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_cut_off_anywhere_is_told_within_its_lines_and_never_quoted() {
+        let whole = concat!(include_str!("../../../examples/quickstart/relay.yaml"), "  x: [a, {b: \"c\"}]\n");
+        for (end, _) in whole.char_indices() {
+            let text = &whole[..end];
+            let lines = text.lines().count() as u64 + 1;
+            for document in documents(text) {
+                match document {
+                    Ok(document) => assert!(document.lines.values().all(|line| *line <= lines), "{end}"),
+                    Err(error) => {
+                        assert!((1..=lines).contains(&error.line), "{end}: {error:?}");
+                        assert!(!error.message.contains("not-for-production"), "{end}: {error:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn an_empty_file_has_no_documents() {
         for text in ["", "\n", "# nothing\n", "---\n", "\u{feff}"] {
             assert_eq!(read(text), [], "{text:?}");

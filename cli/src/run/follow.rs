@@ -15,7 +15,7 @@ use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Directory, State};
 
@@ -116,11 +116,15 @@ impl Following {
             self.watcher = watch(self.directory.path(), self.sender.clone());
             self.is_lost = false;
         }
+        let read_ms = now.elapsed().as_millis();
         let state = State::compiled(loaded);
         state.report(&self.state.findings);
+        let compiled_ms = now.elapsed().as_millis();
         if state.differs(&self.state) {
             let Compilation { table, credentials, .. } = state.compilation.clone();
             self.installer.install(table, credentials);
+            let done_ms = now.elapsed().as_millis();
+            debug!(read_ms, compiled_ms, done_ms, "a change of the directory is in effect");
         }
         self.state = state;
     }
