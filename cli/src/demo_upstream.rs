@@ -1,6 +1,9 @@
 //! `relay demo-upstream`: the demo upstream as a process of its own.
 
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -42,7 +45,8 @@ impl DemoUpstream {
     async fn serve(self) -> anyhow::Result<()> {
         let signals = Signals::take().context("taking over signals")?;
         let demo = Demo::bind(&self.config).await.with_context(|| format!("listening on {}", self.config.listen))?;
-        println!("relay: demo upstream listening on http://{}", demo.address);
+        // Whoever closed stdout does not want to know.
+        let _ = writeln!(io::stdout(), "relay: demo upstream listening on http://{}", demo.address);
         let drain = Drain::new();
         let serving = tokio::spawn(demo.serve(drain.clone()));
         signals.first().await;

@@ -7,6 +7,7 @@ mod follow;
 mod logs;
 
 use std::{
+    io::{self, Write},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -99,7 +100,8 @@ impl Run {
         let Compilation { table, credentials, .. } = state.compilation.clone();
         installer.install(table, credentials);
         let follower = Follower::start(directory, state, installer).context("starting to follow the directory")?;
-        println!("relay: listening on {scheme}://{}, admin on http://{}", app.listen, app.admin);
+        // Whoever closed stdout does not want to know.
+        let _ = writeln!(io::stdout(), "relay: listening on {scheme}://{}, admin on http://{}", app.listen, app.admin);
         app.run(signals.first()).await;
         // It may be waiting for a file, and nobody needs what it reads any more.
         let _ = tokio::task::spawn_blocking(move || follower.stop()).await;
