@@ -100,7 +100,7 @@ fn private(url: &Url) -> Option<String> {
             return (bare == "localhost" || bare.ends_with(".localhost")).then(|| name.to_owned());
         }
     };
-    (!table::address::is_public(address)).then(|| address.to_string())
+    (!table::address::is_permitted(address, false)).then(|| address.to_string())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use table::HttpVersion;
+use table::{HttpVersion, address};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -27,7 +27,6 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::{
-    address,
     error::SendError,
     race,
     resolver::{Resolve, Resolved},

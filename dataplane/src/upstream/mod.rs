@@ -1,7 +1,6 @@
 //! Sends requests to hosts: one connection pool a host, never one a key, because a connection carries no credential of
 //! its own. Knows names, addresses, TLS and HTTP versions; knows nothing of shapes, health or who pays.
 
-pub mod address;
 pub mod auth;
 pub mod body;
 pub mod client;
