@@ -1,7 +1,7 @@
 //! The admin port: liveness, readiness, metrics and the table without secrets, on a runtime of its own so that a scrape
 //! cannot delay a token.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread::JoinHandle};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -56,7 +56,11 @@ impl Admin {
 
 async fn accept(socket: TcpListener, inspect: Arc<dyn Inspect>) {
     loop {
-        let Ok((stream, _)) = socket.accept().await else { continue };
+        let Ok((stream, _)) = socket.accept().await else {
+            // Out of descriptors, most likely: asking again at once would only burn the processor.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
         let inspect = inspect.clone();
         // Owned by the admin runtime, which ends with its thread.
         tokio::spawn(async move {

@@ -6,7 +6,7 @@ use anyhow::Context;
 use hyper::{Request, body::Incoming};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use table::{Credentials, RoutingTable};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
@@ -84,7 +84,7 @@ impl App {
     /// the grace is over, usage records to their sink.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { relay, listener, admin_server, admin_stop, .. } = self;
-        let (drain, connections) = (relay.drain.clone(), TaskTracker::new());
+        let (drain, connections) = (relay.drain.clone(), relay.connections.clone());
         relay.start_tasks();
         let handler = relay.clone();
         let service = tower::service_fn(move |(peer, request): (SocketAddr, Request<Incoming>)| {

@@ -138,9 +138,12 @@ impl Turn {
         let (key, host) = (signals.key(ward.hash()), signals.host(&ward.host.id));
         let (breaker, check) = (&ward.host.row.breaker, &ward.host.row.health_check);
         let is_well = matches!(key.phase(now), Phase::Closed { .. });
-        let holds_key = key.lease_probe(now, breaker);
+        let is_host_well = matches!(host.phase(now), Phase::Closed { .. });
         let holds_host = host.lease_probe(now, breaker);
-        let is_due = check.active && is_well && key.is_check_due(now, check.interval.max(CHECK_LEAST));
+        // Where the host cannot be reached, one probe finds that out for all of its keys.
+        let may_ask = is_host_well || holds_host;
+        let holds_key = may_ask && key.lease_probe(now, breaker);
+        let is_due = may_ask && check.active && is_well && key.is_check_due(now, check.interval.max(CHECK_LEAST));
         let turn = Self {
             key,
             host,

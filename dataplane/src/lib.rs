@@ -23,6 +23,7 @@ pub mod listener;
 pub mod meter;
 pub mod metrics;
 pub mod models;
+mod pace;
 mod pipeline;
 pub mod plan;
 pub mod pool;

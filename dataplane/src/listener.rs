@@ -1,6 +1,15 @@
 //! Accepts connections and hands their requests to a service. Knows HTTP versions, TLS and drain; nothing of routes.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,13 +22,17 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
 
-use crate::drain::Drain;
+use crate::{drain::Drain, pace::Pace};
+
+/// How long a client may take nothing of an answer that is streamed to it.
+const STALL: Duration = Duration::from_secs(120);
 
 /// What a response is made of. An error breaks the connection, so that a cut answer cannot look whole.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -109,19 +122,44 @@ where
         http.http1().timer(TokioTimer::new()).header_read_timeout(self.header_read_timeout);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
         let (peer, service) = (self.peer, self.service);
-        let each = hyper::service::service_fn(move |request| service.clone().call((peer, request)));
+        let (pace, begun) = (Pace::new(), Arc::new(AtomicBool::new(false)));
+        let (watch, has_begun) = (pace.clone(), begun.clone());
+        let each = hyper::service::service_fn(move |request| {
+            begun.store(true, Ordering::Relaxed);
+            let (answer, pace) = (service.clone().call((peer, request)), pace.clone());
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| pace.follow(body))) }
+        });
         let connection = http.serve_connection(TokioIo::new(stream), each);
         tokio::pin!(connection);
-        let ended = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            () = self.drain.closed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let look_every = self.header_read_timeout.max(Duration::from_millis(1));
+        let mut looks = tokio::time::interval_at(Instant::now() + look_every, look_every);
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        debug!(error = &*error, %peer, "connection ended early");
+                    }
+                    return;
+                }
+                () = self.drain.closed(), if !is_closing => {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = looks.tick() => {
+                    // The HTTP library's own timer runs only once it knows the version.
+                    if !has_begun.load(Ordering::Relaxed) {
+                        return debug!(%peer, "closing a connection on which no request came");
+                    }
+                    if watch.is_stalled(STALL) {
+                        return debug!(%peer, "closing a connection whose client takes nothing of its answer");
+                    }
+                }
             }
-        };
-        if let Err(error) = ended {
-            debug!(error = &*error, %peer, "connection ended early");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,19 +6,27 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use table::{Credentials, ObjectRef, RoutingTable};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::{
     admin::Inspect,
+    breaker::Phase,
     config::Config,
     denied::Denied,
     drain::Drain,
     heal,
     limit::Limiter,
     meter::Books,
+    metrics::BreakerState,
     pool::signals::Signals,
-    upstream::{client::Client, clients::Clients, credentials::Keyring, resolver::Resolve},
+    upstream::{
+        client::Client,
+        clients::Clients,
+        credentials::{KeyHash, Keyring},
+        resolver::Resolve,
+    },
     world::World,
 };
 
@@ -37,6 +45,8 @@ pub struct Relay {
     /// The phases of stopping.
     pub drain: Drain,
     pub(crate) in_flight: Arc<Semaphore>,
+    /// A task for each connection of a client.
+    pub(crate) connections: TaskTracker,
     clients: Arc<Clients>,
     installed: ArcSwapOption<Installed>,
 }
@@ -70,6 +80,7 @@ impl Relay {
             signals: Arc::new(Signals::new()),
             keyring: Arc::new(Keyring::default()),
             drain: Drain::new(),
+            connections: TaskTracker::new(),
             clients: Arc::new(Clients::new(resolver)),
             installed: ArcSwapOption::empty(),
         }
@@ -101,6 +112,23 @@ impl Relay {
         self.installed.load_full().ok_or(Denied::NotReady)
     }
 
+    /// Shows where each breaker stands now: keys go out and come back by requests, by probes and by time alone.
+    fn show_breakers(&self, world: &World) {
+        let now = Instant::now().into_std();
+        for host in world.hosts() {
+            let keyless = KeyHash::keyless(&host.id);
+            for key in &host.pool {
+                let Some(Ok(secret)) = self.keyring.secret(&key.id) else { continue };
+                let state = match self.signals.key(secret.hash().at(keyless)).phase(now) {
+                    Phase::Closed { .. } => BreakerState::Closed,
+                    Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+                    Phase::Open { .. } => BreakerState::Open,
+                };
+                self.books.metrics.breaker(&key.id, state);
+            }
+        }
+    }
+
     /// Looks after open keys and credential files until the drain expires.
     pub(crate) fn start_tasks(self: &Arc<Self>) {
         let stop = self.drain.until_expired();
@@ -121,7 +149,12 @@ impl Inspect for Relay {
     }
 
     fn metrics(&self) -> String {
-        self.books.metrics.encode()
+        let metrics = &self.books.metrics;
+        if let Some(installed) = self.installed.load_full() {
+            self.show_breakers(&installed.world);
+        }
+        metrics.connections_open.set(i64::try_from(self.connections.len()).unwrap_or(i64::MAX));
+        metrics.encode()
     }
 
     fn table(&self) -> Vec<u8> {

@@ -83,8 +83,16 @@ async fn outcome(shape: WireShape, answer: Response<Body>) -> Outcome {
     let body = Limited::new(body, BODY_MOST).collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
     let error = codec::decode_error(shape, parts.status.as_u16(), &body);
     match classify::answered(shape, &error, &parts.headers, Timestamp::now()) {
+        // A key that is good for requests may not be good for lists.
+        Outcome::Auth if is_out_of_scope(parts.status, &body) => Outcome::Ok,
+        Outcome::NotServed | Outcome::CallerFault if parts.status == StatusCode::UNAUTHORIZED => Outcome::Auth,
         // The host has no such list, or takes no such request; but it took the key.
-        Outcome::NotServed | Outcome::CallerFault if parts.status != StatusCode::UNAUTHORIZED => Outcome::Ok,
+        Outcome::NotServed | Outcome::CallerFault => Outcome::Ok,
         outcome => outcome,
     }
+}
+
+/// Whether a key was taken, but for less than was asked: "Missing scopes: api.model.read".
+fn is_out_of_scope(status: StatusCode, body: &[u8]) -> bool {
+    status == StatusCode::FORBIDDEN && String::from_utf8_lossy(body).to_lowercase().contains("missing scope")
 }

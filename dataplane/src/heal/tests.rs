@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    breaker::outcome::Class,
+    breaker::outcome::{Class, Side},
     pool::order::{Choice, Member, order},
     upstream::resolver::System,
     world::build::{Tables, id},
@@ -227,4 +227,47 @@ async fn what_a_probe_meets_is_told_apart() {
     for (answer, expected) in answers {
         assert_eq!(probed(WireShape::OpenaiChat, answer, |_| {}).await.0, expected, "{answer}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_cannot_be_reached_is_asked_once_for_all_of_its_keys() {
+    let (wards, signals, stop) = (two_keys(), Arc::new(Signals::new()), CancellationToken::new());
+    let (host, settings) = (&wards[0].host.id, &wards[0].host.row.breaker);
+    // Both keys have failed, and then their host went away.
+    for ward in &wards {
+        for _ in 0..settings.server_error.consecutive {
+            signals.begin(ward.hash(), host, now()).report(Outcome::ServerError, now(), settings);
+        }
+    }
+    for _ in 0..settings.unreachable.consecutive {
+        signals.begin(wards[0].hash(), host, now()).report(Outcome::Unreachable(Side::Host), now(), settings);
+    }
+    let probes = Arc::new(Mutex::new(Vec::new()));
+    let seen = probes.clone();
+    let probe = move |_: Ward| {
+        seen.lock().push(now());
+        std::future::ready(Some(Outcome::Unreachable(Side::Host)))
+    };
+    let looked_after = wards.clone();
+    let healer = tokio::spawn(look_after(move || looked_after.clone(), probe, signals.clone(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    stop.cancel();
+    healer.await.expect("the healer does not panic");
+    let probes = probes.lock();
+    let mut moments = probes.clone();
+    moments.dedup();
+    assert_eq!(moments.len(), probes.len(), "never two at once");
+    assert!((8..=30).contains(&probes.len()), "by the host's own ladder: {}", probes.len());
+}
+
+#[tokio::test]
+async fn a_key_that_may_not_list_models_is_still_a_good_key() {
+    let scoped = r#"{"error":{"message":"You have insufficient permissions. Missing scopes: api.model.read.","type":"invalid_request_error"}}"#;
+    let refused = |body: &str| {
+        let head = format!("HTTP/1.1 403 No\r\ncontent-type: application/json\r\ncontent-length: {}", body.len());
+        String::leak(format!("{head}\r\nconnection: close\r\n\r\n{body}"))
+    };
+    assert_eq!(probed(WireShape::OpenaiChat, refused(scoped), |_| {}).await.0, Outcome::Ok);
+    let banned = r#"{"error":{"message":"Your account is disabled","type":"invalid_request_error"}}"#;
+    assert_eq!(probed(WireShape::OpenaiChat, refused(banned), |_| {}).await.0, Outcome::Auth);
 }

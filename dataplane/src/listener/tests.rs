@@ -1,0 +1,98 @@
+use std::{future::Ready, task};
+
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers each request with a body that never ends, until it is dropped.
+#[derive(Clone, Default)]
+struct Endless {
+    dropped: CancellationToken,
+}
+
+impl Service<(SocketAddr, Request<Incoming>)> for Endless {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: (SocketAddr, Request<Incoming>)) -> Self::Future {
+        let guard: DropGuard = self.dropped.clone().drop_guard();
+        let pieces = futures::stream::repeat_with(move || {
+            let _held = &guard;
+            Ok(Frame::data(Bytes::from_static(&[b'x'; 4096])))
+        });
+        std::future::ready(Ok(Response::new(StreamBody::new(pieces).boxed_unsync())))
+    }
+}
+
+/// Serves one end of a pipe; gives the other, and the server's task.
+fn serve(service: Endless) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+    let (ours, theirs) = tokio::io::duplex(1024);
+    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+    let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: Drain::new(), service };
+    (ours, tokio::spawn(connection.speak(theirs)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_says_nothing_or_half_a_word_is_let_go() {
+    for word in ["", "P", "PRI * HTTP/2.0", "GET / HT"] {
+        let (mut client, server) = serve(Endless::default());
+        client.write_all(word.as_bytes()).await.expect("it is being read");
+        let began = Instant::now();
+        server.await.expect("the connection does not panic");
+        assert_eq!(began.elapsed(), TIMEOUT, "{word:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_its_answer_holds_it_for_two_minutes_at_most() {
+    let service = Endless::default();
+    let (mut client, server) = serve(service.clone());
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
+    let began = Instant::now();
+    service.dropped.cancelled().await;
+    assert!((STALL..STALL + 2 * TIMEOUT).contains(&began.elapsed()), "{:?}", began.elapsed());
+    server.await.expect("the connection does not panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_http2_that_nobody_reads_is_let_go_too() {
+    let service = Endless::default();
+    let (client, server) = serve(service.clone());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
+        .await
+        .expect("the server speaks HTTP/2");
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://h/").body(Empty::<Bytes>::new()).expect("a valid request");
+    let unread = sender.send_request(request).await.expect("an answer");
+    let began = Instant::now();
+    service.dropped.cancelled().await;
+    assert!((STALL..STALL + 2 * TIMEOUT).contains(&began.elapsed()), "{:?}", began.elapsed());
+    server.await.expect("the connection does not panic");
+    drop(unread);
+    connection.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_slowly_is_not_cut_off() {
+    let service = Endless::default();
+    let (mut client, server) = serve(service.clone());
+    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
+    let mut piece = vec![0; 512 * 1024];
+    for _ in 0..10 {
+        tokio::time::sleep(STALL / 2).await;
+        client.read_exact(&mut piece).await.expect("more of the answer");
+    }
+    assert!(!service.dropped.is_cancelled());
+    drop(client);
+    server.await.expect("the connection does not panic");
+}
