@@ -117,13 +117,11 @@ def test_keeps_to_a_schema(client, any_model, ask):
 
 
 def test_lists_models(client, release):
-    if release == "old" and not hasattr(client, "models"):
-        models = client.beta.models if hasattr(client.beta, "models") else None
-        if models is None:
-            pytest.skip("this release has no models.list")
+    if release == "newest":
+        ids = {model.id for model in client.models.list()}
     else:
-        models = client.models
-    ids = {model.id for model in models.list()}
+        # The old release has no method for it yet, but sends what marks the caller's shape.
+        ids = {model["id"] for model in client.get("/v1/models", cast_to=object)["data"]}
     assert {"chat-model", "messages-model"} <= ids and "forbidden" not in ids
 
 
