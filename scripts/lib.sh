@@ -7,15 +7,19 @@ mkdir -p "$RELAY_CACHE"
 
 say() { printf '\n== %s\n' "$*"; }
 
-# need COMMAND PACKAGE...: installs Debian packages when the command is missing.
-need() {
-  command -v "$1" >/dev/null && return
-  say "installing ${*:2} (for $1)"
+# install PACKAGE...: installs Debian packages.
+install() {
+  say "installing $*"
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "$1 is missing: install ${*:2} with your system's package manager" >&2
+    echo "$* must be installed: use your system's package manager" >&2
     exit 1
   fi
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${@:2}"
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
+}
+
+# need COMMAND PACKAGE...: installs the packages when the command is missing.
+need() {
+  command -v "$1" >/dev/null || install "${@:2}"
 }
 
 need_rust() {
