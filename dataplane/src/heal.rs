@@ -42,19 +42,17 @@ pub struct Ward {
     pub secret: Option<HostSecret>,
 }
 
-/// Looks after all keys of the current table until `stop`. `world` gives the current table.
-pub async fn run<W>(
-    world: W,
-    keyring: Arc<Keyring>,
-    clients: Arc<Clients>,
-    signals: Arc<Signals>,
-    stop: CancellationToken,
-) where
-    W: Fn() -> Arc<World>,
+/// Looks after all keys of the current table until `stop`. `current` gives that table and its secrets.
+pub async fn run<C>(current: C, clients: Arc<Clients>, signals: Arc<Signals>, stop: CancellationToken)
+where
+    C: Fn() -> (Arc<World>, Arc<Keyring>),
 {
-    let wards = || wards(&world(), &keyring);
+    let wards = || {
+        let (world, keyring) = current();
+        wards(&world, &keyring)
+    };
     let probe = |ward: Ward| {
-        let world = world();
+        let (world, _) = current();
         let client = clients.for_host(&ward.host.id, &ward.host.row, world.client_certificate(&ward.host.id));
         async move {
             match client {

@@ -203,7 +203,7 @@ fn planned(
 ) -> Result<Plan, Denied> {
     let query = Query { purpose, ask, estimate, now: Timestamp::now(), seed: rand::random() };
     let now = Instant::now().into_std();
-    let weather = Weather { signals: &relay.signals, keyring: &relay.keyring, now };
+    let weather = Weather { signals: &relay.signals, keyring: &installed.keyring, now };
     plan::plan(&installed.world, grant, &query, &weather)
 }
 

@@ -40,8 +40,6 @@ pub struct Relay {
     pub books: Arc<Books>,
     /// Health and load of keys and hosts.
     pub signals: Arc<Signals>,
-    /// The secrets of host keys.
-    pub keyring: Arc<Keyring>,
     /// The phases of stopping.
     pub drain: Drain,
     pub(crate) in_flight: Arc<Semaphore>,
@@ -51,10 +49,13 @@ pub struct Relay {
     installed: ArcSwapOption<Installed>,
 }
 
-/// A table in effect, with a client for each of its hosts.
+/// A table in effect, with its secrets and a client for each of its hosts: whoever holds it to the end of a request is
+/// not touched by the next.
 pub struct Installed {
     /// The table.
     pub world: Arc<World>,
+    /// The secrets of its host keys.
+    pub keyring: Arc<Keyring>,
     clients: HashMap<ObjectRef, Result<Arc<Client>, String>>,
 }
 
@@ -78,7 +79,6 @@ impl Relay {
             limiter,
             books,
             signals: Arc::new(Signals::new()),
-            keyring: Arc::new(Keyring::default()),
             drain: Drain::new(),
             connections: TaskTracker::new(),
             clients: Arc::new(Clients::new(resolver)),
@@ -88,7 +88,7 @@ impl Relay {
 
     /// Puts a table into effect for every request that begins from now on.
     pub fn install(&self, table: RoutingTable, credentials: Credentials) {
-        self.keyring.load(&credentials);
+        let keyring = Arc::new(Keyring::new(&credentials));
         let world = Arc::new(World::load(table, credentials));
         let mut clients = HashMap::new();
         for host in world.hosts() {
@@ -98,13 +98,12 @@ impl Relay {
             }
             clients.insert(host.id.clone(), client);
         }
-        let hashes: std::collections::HashSet<_> =
-            heal::wards(&world, &self.keyring).iter().map(heal::Ward::hash).collect();
+        let hashes: std::collections::HashSet<_> = heal::wards(&world, &keyring).iter().map(heal::Ward::hash).collect();
         self.signals.retain(|key| hashes.contains(key), |host| clients.contains_key(host));
         self.clients.retain(|host| clients.contains_key(host));
         self.books.metrics.table_loaded(world.table(), Timestamp::now());
         info!(digest = %world.table().digest(), "the routing table is in effect");
-        self.installed.store(Some(Arc::new(Installed { world, clients })));
+        self.installed.store(Some(Arc::new(Installed { world, keyring, clients })));
     }
 
     /// The table in effect. Errs before the first.
@@ -113,12 +112,12 @@ impl Relay {
     }
 
     /// Shows where each breaker stands now: keys go out and come back by requests, by probes and by time alone.
-    fn show_breakers(&self, world: &World) {
+    fn show_breakers(&self, installed: &Installed) {
         let now = Instant::now().into_std();
-        for host in world.hosts() {
+        for host in installed.world.hosts() {
             let keyless = KeyHash::keyless(&host.id);
             for key in &host.pool {
-                let Some(Ok(secret)) = self.keyring.secret(&key.id) else { continue };
+                let Some(Ok(secret)) = installed.keyring.secret(&key.id) else { continue };
                 let state = match self.signals.key(secret.hash().at(keyless)).phase(now) {
                     Phase::Closed { .. } => BreakerState::Closed,
                     Phase::HalfOpen { .. } => BreakerState::HalfOpen,
@@ -132,11 +131,19 @@ impl Relay {
     /// Looks after open keys and credential files until the drain expires.
     pub(crate) fn start_tasks(self: &Arc<Self>) {
         let stop = self.drain.until_expired();
-        self.drain.tasks.spawn(self.keyring.clone().follow(stop.clone()));
-        let (relay, empty) = (self.clone(), Arc::new(World::load(RoutingTable::default(), Credentials::default())));
-        let world = move || relay.installed.load_full().map_or_else(|| empty.clone(), |table| table.world.clone());
-        let (keyring, clients, signals) = (self.keyring.clone(), self.clients.clone(), self.signals.clone());
-        self.drain.tasks.spawn(heal::run(world, keyring, clients, signals, stop));
+        let nothing = (RoutingTable::default(), Credentials::default());
+        let nothing = (Arc::new(World::load(nothing.0, nothing.1)), Arc::new(Keyring::default()));
+        let relay = self.clone();
+        let current = move || match relay.installed.load_full() {
+            Some(installed) => (installed.world.clone(), installed.keyring.clone()),
+            None => nothing.clone(),
+        };
+        let keyring = {
+            let current = current.clone();
+            move || current().1
+        };
+        self.drain.tasks.spawn(Keyring::follow(keyring, stop.clone()));
+        self.drain.tasks.spawn(heal::run(current, self.clients.clone(), self.signals.clone(), stop));
     }
 }
 
@@ -151,7 +158,7 @@ impl Inspect for Relay {
     fn metrics(&self) -> String {
         let metrics = &self.books.metrics;
         if let Some(installed) = self.installed.load_full() {
-            self.show_breakers(&installed.world);
+            self.show_breakers(&installed);
         }
         metrics.connections_open.set(i64::try_from(self.connections.len()).unwrap_or(i64::MAX));
         metrics.encode()

@@ -175,16 +175,16 @@ impl Keyring {
             is_changed = true;
         }
         if is_changed {
-            // A table that was loaded meanwhile has read its files itself.
+            // What was loaded meanwhile was read from the files itself.
             self.entries.compare_and_swap(&before, Arc::new(after));
         }
     }
 
-    /// Looks at the files every two seconds until `stop`.
-    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+    /// Looks at the files of the `current` keyring every two seconds until `stop`.
+    pub async fn follow(current: impl Fn() -> Arc<Keyring>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let keyring = self.clone();
+            let keyring = current();
             if tokio::task::spawn_blocking(move || keyring.refresh()).await.is_err() {
                 return;
             }
