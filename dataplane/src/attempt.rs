@@ -339,6 +339,7 @@ impl Failure {
         let kind = match error {
             SendError::ConnectTimeout(_) => ErrorKind::Timeout,
             SendError::Request(_) => ErrorKind::ServerError,
+            SendError::Full { .. } => ErrorKind::Overloaded,
             SendError::Resolve { .. }
             | SendError::Forbidden { .. }
             | SendError::Connect { .. }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use table::token::{self, Form, TokenHash};
@@ -81,12 +81,13 @@ pub fn usable(key: &Arc<RelayKey>, address: IpAddr, now: Timestamp) -> Result<Ca
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut address = peer.to_canonical();
-    let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().map(|line| line.to_str().unwrap_or("")).collect();
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+    let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+    // Byte by byte: what a client wrote into the line must not hide what a proxy has added to it.
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
         if !is_trusted(&address) {
             break;
         }
-        let Some(before) = hop_address(hop.trim()) else { break };
+        let Some(before) = std::str::from_utf8(hop).ok().and_then(|hop| hop_address(hop.trim())) else { break };
         address = before;
     }
     address
@@ -159,6 +160,14 @@ mod tests {
         assert_eq!(outcome(&["sk-ant-placeholder", &token_of("good")]), Ok("good".into()));
         assert_eq!(outcome(&["sk-relay-oops", &token_of("good")]), Ok("good".into()));
         assert_eq!(outcome(&[&token_of("good"), &token_of("inside")]), Ok("good".into()));
+    }
+
+    #[test]
+    fn odd_bytes_of_a_client_do_not_hide_the_hop_that_a_proxy_added() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", HeaderValue::from_bytes(b"\xff, 203.0.113.9").unwrap());
+        assert_eq!(client_address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(), "203.0.113.9");
     }
 
     #[test]

@@ -290,12 +290,31 @@ fn log(call: &Call, head: &Parts, denied: &Denied) {
     let (request_id, path, reason) = (call.id.as_str(), head.uri.path(), denied.label());
     let level = denied.level();
     if level == tracing::Level::ERROR {
-        error!(request_id, path, reason, "refused: {denied}");
+        error!(request_id, path, reason, "refused: {}", one_line(denied));
     } else if level == tracing::Level::WARN {
-        warn!(request_id, path, reason, "refused: {denied}");
+        warn!(request_id, path, reason, "refused: {}", one_line(denied));
     } else if level == tracing::Level::INFO {
-        info!(request_id, path, reason, "refused: {denied}");
+        info!(request_id, path, reason, "refused: {}", one_line(denied));
     } else {
-        debug!(request_id, path, reason, "refused: {denied}");
+        debug!(request_id, path, reason, "refused: {}", one_line(denied));
+    }
+}
+
+/// A refusal as a log takes it: what callers and upstreams wrote into it must not begin lines of its own.
+fn one_line(denied: &Denied) -> String {
+    denied.to_string().chars().take(1_024).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::error::{ErrorKind, WireError};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_of_a_log_whatever_an_upstream_says() {
+        let said = format!("no\nINFO all is well\u{1b}[0m{}", "x".repeat(1 << 20));
+        let line = one_line(&Denied::Upstream(WireError::new(ErrorKind::ServerError, said)));
+        assert!(line.starts_with("no INFO all is well [0mxxx") && line.len() == 1_024, "{line}");
     }
 }

@@ -15,6 +15,9 @@ use crate::{
 /// Virtual models may stand for virtual models, this deep.
 pub(crate) const MAX_DEPTH: usize = 8;
 
+/// No model has a longer name, in bytes: a pattern of a host must not take in whatever a caller makes up.
+const LONGEST_NAME: usize = 512;
+
 /// What a model means to a caller.
 #[derive(Clone, Debug)]
 pub struct Resolved {
@@ -59,6 +62,9 @@ impl Pin {
 /// Finds out what `model` means: an exact id or alias before any other reading, the caller's own namespace before the
 /// catalog, and both before Models that its policies name elsewhere. What the caller's namespace may not see is unknown.
 pub fn resolve(world: &World, caller: &Caller, model: &str) -> Result<Resolved, Denied> {
+    if model.len() > LONGEST_NAME {
+        return Err(Denied::UnknownModel { model: shown(model) });
+    }
     let found = |name: &str, meaning, pin| Resolved { asked: model.to_owned(), name: name.to_owned(), meaning, pin };
     if let Some(exact) = named(world, caller, model)? {
         return Ok(found(model, Meaning::Model(exact), None));
@@ -173,7 +179,7 @@ fn is_served(world: &World, model: &Model, pin: &Pin) -> bool {
 
 /// A model as it may stand in a message: bounded.
 fn shown(model: &str) -> String {
-    model.chars().take(256).collect()
+    model.chars().take(256).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -214,6 +220,21 @@ mod tests {
             .host("west", AnthropicMessages)
             .model("m", &["east", "west"])
             .edit_model("m", |model| model.aliases = vec!["nick".into()])
+    }
+
+    #[test]
+    fn a_pattern_of_a_host_does_not_take_in_names_without_bounds() {
+        let world = Tables::new()
+            .host("h", OpenaiChat)
+            .edit_host("h", |host| host.model_patterns = vec!["gpt-*".into()])
+            .policy("all", &["*"], |_| ())
+            .relay_key("app", &["all"], |_| ())
+            .world();
+        let caller = caller(&world, "app");
+        assert!(resolve(&world, &caller, "gpt-9").is_ok());
+        let long = format!("gpt-{}", "9".repeat(LONGEST_NAME));
+        let Err(Denied::UnknownModel { model }) = resolve(&world, &caller, &long) else { panic!("it is no name") };
+        assert_eq!(model.len(), 256);
     }
 
     #[test]

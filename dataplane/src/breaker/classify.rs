@@ -99,6 +99,8 @@ pub fn failed(error: &SendError) -> Outcome {
         SendError::Reset { .. } => Outcome::Unreachable(Side::Key),
         SendError::Protocol(_) => Outcome::ServerError,
         SendError::Request(_) => Outcome::CallerFault,
+        // A bound of Relay's own: nothing is said of the host, and another may have room.
+        SendError::Full { .. } => Outcome::NotServed,
     }
 }
 

@@ -30,6 +30,12 @@ use crate::{
     trace::Trace,
 };
 
+/// Losses that a record names at most; a caller decides how many fields it sends.
+const MOST_LOSSES: usize = 256;
+
+/// Characters of what an upstream says that a record keeps at most.
+const MOST_SAID: usize = 1_024;
+
 /// The status of a request whose caller went away before any was sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
@@ -217,7 +223,9 @@ impl Meter {
         let open = self.open_mut();
         for loss in losses.into_iter().map(Loss::from) {
             open.books.metrics.loss(&loss);
-            open.record.losses.push(loss);
+            if open.record.losses.len() < MOST_LOSSES {
+                open.record.losses.push(loss);
+            }
         }
     }
 
@@ -253,7 +261,7 @@ impl Drop for Meter {
 impl Open {
     fn attempted(&mut self, outcome: AttemptOutcome, status: Option<u16>, reason: Option<String>) {
         let Some(attempt) = self.record.attempts.last_mut().filter(|attempt| attempt.outcome.is_none()) else { return };
-        (attempt.outcome, attempt.status, attempt.reason) = (Some(outcome), status, reason);
+        (attempt.outcome, attempt.status, attempt.reason) = (Some(outcome), status, reason.map(cut));
         attempt.duration_ms = self.attempt_started.take().map(|started| millis(started.elapsed()));
         self.books.metrics.attempt(&attempt.host, outcome);
     }
@@ -323,7 +331,8 @@ impl Open {
 
     fn count(&self, end: &End, usage: Option<&Usage>, cost: Option<NanoUsd>) {
         let (metrics, record) = (&self.books.metrics, &self.record);
-        let model = record.model.as_deref();
+        // A model that no Model names is called whatever its caller likes.
+        let model = record.model.as_deref().map(|name| if record.model_ref.is_some() { name } else { "other" });
         metrics.request_over(&RequestOver {
             shape: record.client_shape,
             model,
@@ -346,7 +355,16 @@ impl Open {
         record.first_content_ms = self.first_content.map(millis);
         record.duration_ms = millis(self.started.elapsed());
         (record.status, record.cancelled) = (end.status, end.cancelled);
-        (record.finish, record.error_code) = (end.finish, end.error_code);
+        (record.finish, record.error_code) = (end.finish.map(cut), end.error_code.map(cut));
+        record.answered_model = record.answered_model.take().map(cut);
+        record.upstream_id = record.upstream_id.take().map(cut);
+    }
+}
+
+fn cut(said: String) -> String {
+    match said.char_indices().nth(MOST_SAID) {
+        Some((end, _)) => said[..end].to_owned(),
+        None => said,
     }
 }
 

@@ -37,6 +37,7 @@ impl Desk {
     fn meter(&self) -> Meter {
         let mut meter = Meter::new(self.books.clone(), Record::new("r-1", "chat", Timestamp::UNIX_EPOCH));
         meter.record().model = Some("gpt-5".into());
+        meter.record().model_ref = Some(ObjectRef::new("team", "gpt-5"));
         meter
     }
 
@@ -257,4 +258,22 @@ fn the_document_describes_every_field() {
     expected.sort();
     described.sort();
     assert_eq!(described, expected);
+}
+
+#[tokio::test]
+async fn what_callers_and_upstreams_make_up_is_bounded() {
+    let desk = desk();
+    let mut meter = desk.meter();
+    (meter.record().model, meter.record().model_ref) = (Some("gpt-made-up".into()), None);
+    let losses: Vec<_> = (0..10_000).map(|n| protocol::Loss::dropped(format!("x{n}"), "")).collect();
+    meter.lost(&losses);
+    meter.attempt(0, attempt(), None);
+    meter.attempted(AttemptOutcome::ServerError, Some(500), Some("x".repeat(1 << 20)));
+    meter.close(End { status: 500, ..End::default() });
+    let page = desk.books.metrics.encode();
+    assert!(page.contains("model=\"other\"") && !page.contains("made-up"), "{page}");
+    let records = desk.records();
+    assert_eq!(records[0]["model"], "gpt-made-up");
+    assert_eq!(records[0]["losses"].as_array().map(Vec::len), Some(MOST_LOSSES));
+    assert_eq!(records[0]["attempts"][0]["reason"].as_str().map(str::len), Some(MOST_SAID));
 }

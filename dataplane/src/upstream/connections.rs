@@ -138,7 +138,7 @@ impl Connections {
     /// An HTTP/1.1 connection; `None` when the host has turned to HTTP/2.
     async fn exclusive(self: &Arc<Self>, fresh: bool) -> Result<Option<Lease>, SendError> {
         let slot = match &self.slots {
-            Some(slots) => slots.clone().acquire_owned().await.ok(),
+            Some(slots) => self.slot(slots).await?,
             None => None,
         };
         if !fresh && let Some(idle) = self.idle_one().await {
@@ -152,6 +152,14 @@ impl Connections {
                 self.share(sender, streams, retire);
                 Ok(None)
             }
+        }
+    }
+
+    /// Waits for one of the connections that may be open, no longer than for a new one.
+    async fn slot(&self, slots: &Arc<Semaphore>) -> Result<Option<OwnedSemaphorePermit>, SendError> {
+        match tokio::time::timeout(self.dialer.timeout, slots.clone().acquire_owned()).await {
+            Ok(slot) => Ok(slot.ok()),
+            Err(_) => Err(SendError::Full { most: self.most.unwrap_or_default() }),
         }
     }
 

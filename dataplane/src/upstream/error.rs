@@ -38,6 +38,12 @@ pub enum SendError {
     /// Name resolution, connection and TLS together took too long.
     #[error("no connection within {} ms", .0.as_millis())]
     ConnectTimeout(Duration),
+    /// All connections that may be opened to the host stayed in use.
+    #[error("all {most} connections to the host are in use (`http.maxConnections`)")]
+    Full {
+        /// How many may be open.
+        most: usize,
+    },
     /// The connection broke before the headers of an answer.
     #[error("the connection was closed before an answer")]
     Reset {

@@ -291,6 +291,25 @@ async fn no_more_connections_are_opened_than_allowed() {
 }
 
 #[tokio::test]
+async fn who_finds_all_connections_in_use_waits_no_longer_than_for_a_new_one() {
+    let (url, _) = raw(|_, mut stream| async move {
+        read_request(&mut stream).await;
+        let _ = stream.read_u8().await;
+    })
+    .await;
+    let http = Http { max_connections: Some(1), ..Http::default() };
+    let timeouts = Timeouts { connect: Duration::from_millis(50), ..Timeouts::default() };
+    let client = client(&Host { http, timeouts, ..host(url) });
+    let mut first = Box::pin(client.send(request(&client)));
+    let second = client.send(request(&client));
+    tokio::select! {
+        biased;
+        _ = &mut first => panic!("the host never answers"),
+        refused = second => assert_eq!(refused.err(), Some(SendError::Full { most: 1 })),
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_after_its_time() {
     let (ended, mut end) = tokio::sync::mpsc::unbounded_channel();
     let (url, _) = raw(move |_, mut stream| {

@@ -24,6 +24,9 @@ use crate::limit::{
 /// How often counters at rest are looked for.
 const PRUNE_EVERY: Millis = 60_000;
 
+/// How often they are looked for beyond [`MOST_COUNTERS`]: those that must stay can be that many.
+const CROWDED_PRUNE_EVERY: Millis = 1_000;
+
 /// Beyond this many scopes, counters without money or open requests are dropped, whatever they hold: ids that callers
 /// invent must not fill the memory.
 const MOST_COUNTERS: usize = 200_000;
@@ -131,7 +134,8 @@ impl State {
             counter.stand(claim, now, &mut standing);
             counter.alerts(claim, now, &mut alerts);
         }
-        let candidates = claims.candidates.into_iter().enumerate().filter(|(index, _)| open.contains(index)).collect();
+        let candidates =
+            claims.candidates.into_iter().enumerate().filter(|(index, _)| open.binary_search(index).is_ok()).collect();
         let pulse = Pulse::default();
         let expires = now.mono + lease();
         let hold = Hold { pulse: pulse.watch(), expires, caller, attempt, current, begun: false, candidates };
@@ -196,7 +200,8 @@ impl State {
     }
 
     fn prune(&mut self, now: Now) {
-        if self.counters.len() > MOST_COUNTERS {
+        if self.counters.len() > MOST_COUNTERS && now.mono >= self.pruned + CROWDED_PRUNE_EVERY {
+            self.pruned = now.mono;
             self.counters.retain(|_, counter| counter.must_stay(now));
         } else if now.mono >= self.pruned + PRUNE_EVERY {
             self.pruned = now.mono;
