@@ -117,7 +117,12 @@ pub fn upward(client: &HeaderMap, up: &Upward<'_>) -> HeaderMap {
     }
     if let Some(traceparent) = up.traceparent {
         put(&mut headers, "traceparent", traceparent);
-        copy(client, &mut headers, |name| name == "tracestate");
+        // The state belongs to the trace that the caller named; a trace that was begun here has none.
+        let id = |value: &[u8]| value.get(3..35).map(<[u8]>::to_vec);
+        let callers = client.get("traceparent").and_then(|value| id(value.as_bytes()));
+        if callers.is_some() && callers == id(traceparent.as_bytes()) {
+            copy(client, &mut headers, |name| name == "tracestate");
+        }
     }
     headers
 }

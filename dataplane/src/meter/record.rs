@@ -81,7 +81,7 @@ pub struct Record {
     pub cancelled: bool,
     /// Fields lost or changed in translation, of the request and of the answer.
     pub losses: Vec<Loss>,
-    /// Other things that the caller was warned of.
+    /// What the caller was told of it in `x-relay-warnings`.
     pub warnings: Vec<String>,
     /// The HTTP status that the caller saw; 499 where it went away before one was sent.
     pub status: u16,

@@ -5,7 +5,13 @@
 
 mod otlp;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
@@ -50,13 +56,16 @@ pub struct Spans {
     queue: Mutex<Option<mpsc::Sender<Finished>>>,
     exporter: Mutex<Option<JoinHandle<()>>>,
     closing: CancellationToken,
+    /// Spans that are queued and neither sent nor lost.
+    waiting: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
 
 impl Spans {
     /// Spans go nowhere.
     pub fn none(metrics: Arc<Metrics>) -> Self {
-        Self { queue: Mutex::default(), exporter: Mutex::default(), closing: CancellationToken::new(), metrics }
+        let closing = CancellationToken::new();
+        Self { queue: Mutex::default(), exporter: Mutex::default(), closing, waiting: Arc::default(), metrics }
     }
 
     /// Spans go to `{endpoint}/v1/traces`. Errs, in words for whoever runs the process, where that is no usable URL. Needs a
@@ -64,10 +73,11 @@ impl Spans {
     pub fn to(endpoint: &str, resolver: Arc<dyn Resolve>, metrics: Arc<Metrics>) -> Result<Self, String> {
         let client = Clients::new(resolver).for_host(&ObjectRef::new("", "collector"), &collector(endpoint), None)?;
         let (queue, requests) = mpsc::channel(QUEUE);
-        let closing = CancellationToken::new();
-        let exporter = Exporter { client, closing: closing.clone(), metrics: metrics.clone(), failing: false };
+        let (closing, waiting) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let (told, counted, counts) = (closing.clone(), waiting.clone(), metrics.clone());
+        let exporter = Exporter { client, closing: told, waiting: counted, metrics: counts, failing: false };
         let task = tokio::spawn(exporter.run(requests));
-        Ok(Self { queue: Mutex::new(Some(queue)), exporter: Mutex::new(Some(task)), closing, metrics })
+        Ok(Self { queue: Mutex::new(Some(queue)), exporter: Mutex::new(Some(task)), closing, waiting, metrics })
     }
 
     /// Queues the spans of a request. Never blocks; a request that finds no room is counted as lost.
@@ -75,7 +85,9 @@ impl Spans {
         let queue = self.queue.lock();
         let Some(queue) = queue.as_ref() else { return };
         let count = otlp::count(&finished);
+        self.waiting.fetch_add(count, Ordering::Relaxed);
         if queue.try_send(finished).is_err() {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
             self.metrics.spans_dropped.inc_by(count);
         }
     }
@@ -89,6 +101,7 @@ impl Spans {
         let Some(mut exporter) = exporter else { return };
         if tokio::time::timeout(within, &mut exporter).await.is_err() {
             exporter.abort();
+            self.metrics.spans_dropped.inc_by(self.waiting.swap(0, Ordering::Relaxed));
             warn!(waited = ?within, "spans are lost: the collector does not take them");
         }
     }
@@ -119,6 +132,7 @@ fn collector(endpoint: &str) -> Host {
 struct Exporter {
     client: Arc<Client>,
     closing: CancellationToken,
+    waiting: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
     /// Whether the last batch was lost, so that only the first of a row is logged.
     failing: bool,
@@ -188,6 +202,7 @@ impl Exporter {
     }
 
     fn delivered(&mut self, count: u64) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
         self.metrics.spans_sent.inc_by(count);
         if std::mem::replace(&mut self.failing, false) {
             info!("the collector takes spans again");
@@ -195,6 +210,7 @@ impl Exporter {
     }
 
     fn lost(&mut self, count: u64, reason: &str) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
         self.metrics.spans_dropped.inc_by(count);
         if !std::mem::replace(&mut self.failing, true) {
             warn!(reason, "spans are lost: the collector does not take them: {reason}");
@@ -219,4 +235,29 @@ async fn collect(requests: &mut mpsc::Receiver<Finished>) -> Vec<Finished> {
     // A full batch, the end of the queue, or the time: each is a reason to send.
     let _ = tokio::time::timeout(LINGER, more).await;
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::upstream::resolver::System;
+
+    #[tokio::test]
+    async fn a_collector_that_never_answers_blocks_nobody_and_every_span_is_counted_as_lost() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", silent.local_addr().expect("it is bound"));
+        let metrics = Arc::new(Metrics::new());
+        let spans = Spans::to(&url, Arc::new(System::new()), metrics.clone()).expect("a URL");
+        let requests = (QUEUE + 2 * BATCH) as u64;
+        for _ in 0..requests {
+            let trace = Trace::of(&HeaderMap::new(), true);
+            spans.send(Finished { trace, record: Record::new("r", "chat", Timestamp::UNIX_EPOCH), reserve: None });
+        }
+        assert!(metrics.spans_dropped.get() >= BATCH as u64, "the queue is bounded");
+        spans.close(Duration::from_millis(10)).await;
+        assert_eq!((metrics.spans_dropped.get(), metrics.spans_sent.get()), (requests, 0));
+    }
 }
