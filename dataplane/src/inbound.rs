@@ -23,10 +23,6 @@ pub struct Inbound {
     pub content_encoding: Option<String>,
     /// Whether the caller takes gzip.
     pub accepts_gzip: bool,
-    /// The id that the caller gave its request; at most 128 characters, none of them odd.
-    pub client_request_id: Option<String>,
-    /// The W3C trace context, where it is well-formed.
-    pub traceparent: Option<String>,
     /// Whether the caller wants to see why each candidate was or was not tried (`x-relay-debug`).
     pub debug: bool,
 }
@@ -41,8 +37,6 @@ pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Inbound, 
         bearers: Bearers::read(headers),
         content_encoding: text("content-encoding").filter(|e| !e.is_empty()).map(str::to_ascii_lowercase),
         accepts_gzip: accepts_gzip(headers),
-        client_request_id: text("x-request-id").filter(|id| is_plain_id(id)).map(str::to_owned),
-        traceparent: text("traceparent").filter(|value| is_traceparent(value)).map(str::to_owned),
         debug: text("x-relay-debug").is_some_and(|value| !matches!(value, "" | "0" | "false")),
     })
 }
@@ -100,21 +94,6 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-fn is_plain_id(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
-}
-
-/// Version 00 of W3C Trace Context: four fields of hex digits of which the ids are not all zero.
-fn is_traceparent(value: &str) -> bool {
-    let hex =
-        |field: &str, len| field.len() == len && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let set = |field: &str| field.bytes().any(|byte| byte != b'0');
-    match value.split('-').collect::<Vec<_>>().as_slice() {
-        ["00", trace, span, flags] => hex(trace, 32) && set(trace) && hex(span, 16) && set(span) && hex(flags, 2),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,21 +144,5 @@ mod tests {
         {
             assert_eq!(head(&[("accept-encoding", value)]).accepts_gzip, expected, "{value}");
         }
-    }
-
-    #[test]
-    fn a_trace_context_that_is_malformed_is_ignored() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(head(&[("traceparent", good)]).traceparent.as_deref(), Some(good));
-        for bad in ["", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", &good.to_uppercase(), "00-1-2-3"] {
-            assert_eq!(head(&[("traceparent", bad)]).traceparent, None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_odd_request_id_is_ignored() {
-        assert_eq!(head(&[("x-request-id", "req-1.a:b_c")]).client_request_id.as_deref(), Some("req-1.a:b_c"));
-        assert_eq!(head(&[("x-request-id", "a b")]).client_request_id, None);
-        assert_eq!(head(&[("x-request-id", &"a".repeat(129))]).client_request_id, None);
     }
 }

@@ -150,6 +150,9 @@ async fn nothing_of_the_callers_connection_or_credentials_goes_up() {
             ("forwarded", "for=canary-9"),
             ("x-something-else", "canary-10"),
             ("via", "canary-11"),
+            ("openai-organization", "canary-12"),
+            ("openai-project", "canary-13"),
+            ("openai-project", "canary-13"),
         ];
         let ask = private.iter().fold(Ask::of(client, "m"), |ask, (name, value)| ask.header(name, value));
         assert_eq!(relay.ask(&ask).await.status, 200);

@@ -13,7 +13,10 @@ use support::{
     wire,
 };
 use table::{Credential, Secret, WireShape::OpenaiChat};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 
 async fn served() -> (Upstream, Tables) {
@@ -120,4 +123,64 @@ async fn before_the_first_table_nothing_is_ready_and_requests_are_told_to_come_b
     assert_eq!((refused.status, refused.header("retry-after")), (529, Some("1")), "{}", refused.text());
     drop(stop);
     running.await.expect("it stops");
+}
+
+#[tokio::test]
+async fn applications_may_speak_http_2_without_tls_by_prior_knowledge() {
+    let (_upstream, tables) = served().await;
+    let relay = TestRelay::start(tables).await;
+    let io = hyper_util::rt::TokioIo::new(TcpStream::connect(relay.address).await.expect("the port is open"));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = || {
+        let body = http_body_util::Full::new(bytes::Bytes::from(Ask::openai("m").streamed().body.to_string()));
+        let request = http::Request::post("http://relay.test/v1/chat/completions");
+        request.header("authorization", format!("Bearer {TOKEN}")).body(body).expect("a request")
+    };
+    let (first, second) = (sender.send_request(request()), sender.send_request(request()));
+    let (first, second) = tokio::join!(first, second);
+    for answer in [first, second] {
+        let (head, body) = answer.expect("an answer").into_parts();
+        let bytes = http_body_util::BodyExt::collect(body).await.expect("a whole body").to_bytes();
+        assert_eq!((head.status.as_u16(), head.version), (200, http::Version::HTTP_2));
+        assert!(bytes.ends_with(b"data: [DONE]\n\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_to_go_on_is_told() {
+    let (_upstream, tables) = served().await;
+    let relay = TestRelay::start(tables).await;
+    let mut stream = TcpStream::connect(relay.address).await.expect("the port is open");
+    let body = Ask::openai("m").body.to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: relay.test\r\nauthorization: Bearer {TOKEN}\r\n\
+         expect: 100-continue\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("it is sent");
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.expect("an answer");
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_base_url_with_any_prefix_and_slash_works() {
+    let (_upstream, tables) = served().await;
+    let relay = TestRelay::start(tables).await;
+    for path in [
+        "/chat/completions",
+        "/v1/v1/chat/completions",
+        "//v1/chat/completions",
+        "/openai/v1/chat/completions/",
+        "/v1/chat/completions?beta=true",
+    ] {
+        let answer = relay.ask(&Ask::post(path, Ask::openai("m").body)).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    }
 }

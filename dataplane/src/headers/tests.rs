@@ -79,19 +79,25 @@ fn a_version_is_named_where_the_caller_names_none_and_the_codecs_word_wins() {
     assert_eq!(get(&plain, "anthropic-version"), Some("2023-06-01"));
     let host = build::host(AnthropicMessages);
     let encoded = [("anthropic-version", "2026-10-21".to_owned())];
-    let up = Upward {
-        from: OpenaiChat,
-        host: &host,
-        encoded: &encoded,
-        traceparent: Some("00-a-b-01"),
-        gzip: true,
-        stream: true,
-    };
-    let headers = upward(&of(&[("tracestate", "x=1")]), &up);
+    let up = Upward { from: OpenaiChat, host: &host, encoded: &encoded, traceparent: None, gzip: true, stream: true };
+    let headers = upward(&of(&[]), &up);
     assert_eq!(get(&headers, "anthropic-version"), Some("2026-10-21"));
     assert_eq!(get(&headers, "accept"), Some("text/event-stream"));
     assert_eq!(get(&headers, "accept-encoding"), Some("gzip"));
-    assert_eq!((get(&headers, "traceparent"), get(&headers, "tracestate")), (Some("00-a-b-01"), Some("x=1")));
+}
+
+#[test]
+fn the_state_of_a_trace_goes_on_with_the_trace_that_it_belongs_to() {
+    let host = build::host(OpenaiChat);
+    let (theirs, ours) =
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-1-01");
+    for (callers, state) in [(theirs, Some("x=1")), ("00-nonsense", None), ("", None)] {
+        let client = of(&[("traceparent", callers), ("tracestate", "x=1")]);
+        let traceparent = Some(ours);
+        let up = Upward { from: OpenaiChat, host: &host, encoded: &[], traceparent, gzip: false, stream: false };
+        let headers = upward(&client, &up);
+        assert_eq!((get(&headers, "traceparent"), get(&headers, "tracestate")), (traceparent, state), "{callers}");
+    }
 }
 
 #[test]
