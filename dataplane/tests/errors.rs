@@ -239,3 +239,26 @@ async fn strict_policies_refuse_what_lenient_ones_warn_of() {
     let refused = strict.ask(&ask).await;
     assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("seed")));
 }
+
+#[tokio::test]
+async fn a_model_that_lacks_what_the_request_needs_is_not_tried() {
+    let (upstream, tables) = good().await;
+    let tables = tables.model_with("blind", &["h"], |model| {
+        model.capabilities = [table::Capability::Tools].into_iter().collect();
+    });
+    let relay = TestRelay::start(tables).await;
+    let pixel = "iVBORw0KGgo=";
+    let seeing = |shape| {
+        let image = match shape {
+            OpenaiChat => json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{pixel}")}}),
+            AnthropicMessages => {
+                json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": pixel}})
+            }
+        };
+        Ask::of(shape, "blind").with("messages", json!([{"role": "user", "content": [image]}]))
+    };
+    told(400, "invalid_request_error", Some("unsupported_capability"), "invalid_request_error")
+        .is_seen(&relay, seeing, "an image for a model that cannot see")
+        .await;
+    assert_eq!(upstream.count(), 0);
+}
