@@ -18,7 +18,7 @@ use support::{
     upstream::{Script, Upstream},
     wire,
 };
-use table::WireShape::OpenaiChat;
+use table::WireShape::{AnthropicMessages, OpenaiChat};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLERS_SPAN: &str = "00f067aa0ba902b7";
@@ -134,6 +134,28 @@ async fn spans_speak_the_words_of_generative_ai_and_hold_nothing_secret() {
     for secret in ["canary-prompt", TOKEN, "words of the provider"] {
         assert!(!told.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn input_tokens_hold_those_of_caches_which_are_told_beside_them_too() {
+    let collector = collector(200).await;
+    let upstream = Upstream::start(|_| {
+        let mut answer = wire::whole(AnthropicMessages, "hi");
+        answer["usage"] = serde_json::json!({"input_tokens": 1, "cache_read_input_tokens": 20,
+            "cache_creation_input_tokens": 300, "output_tokens": 7});
+        Script::json(200, &answer)
+    })
+    .await;
+    let tables = Tables::new().host("h", AnthropicMessages, &upstream.url(), &["k"]).model("m", &["h"]);
+    let relay = relay(&collector, tables).await;
+    relay.ask(&Ask::openai("m")).await;
+    relay.records().await;
+
+    let spans = spans(&collector);
+    let counts = ["input_tokens", "cache_read.input_tokens", "cache_creation.input_tokens", "output_tokens"];
+    let counts = counts.map(|count| text(&spans[0], &format!("gen_ai.usage.{count}")).unwrap_or_default());
+    assert_eq!(counts, ["321", "20", "300", "7"]);
+    assert_eq!(text(&spans[0], "gen_ai.provider.name").as_deref(), Some("anthropic"));
 }
 
 #[tokio::test]
