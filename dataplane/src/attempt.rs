@@ -347,7 +347,11 @@ impl Failure {
             | SendError::Reset { .. }
             | SendError::Protocol(_) => ErrorKind::Unreachable,
         };
-        Self { error: WireError::new(kind, error.to_string()), outcome, label: label(outcome), status: None }
+        let label = match error {
+            SendError::Full { .. } => AttemptOutcome::Unreachable,
+            _ => label(outcome),
+        };
+        Self { error: WireError::new(kind, error.to_string()), outcome, label, status: None }
     }
 
     /// No content came in time.
@@ -419,6 +423,13 @@ mod tests {
         assert!(!answered(ErrorKind::NotFound, 404).tells_of_key());
         assert!(answered(ErrorKind::RateLimited, 429).tells_of_key());
         assert!(answered(ErrorKind::Authentication, 401).tells_of_key());
+    }
+
+    #[test]
+    fn a_full_pool_of_connections_is_neither_the_callers_fault_nor_the_keys() {
+        let full = Failure::unsent(&SendError::Full { most: 1 });
+        assert_eq!((full.label, full.outcome), (AttemptOutcome::Unreachable, Outcome::NotServed));
+        assert_eq!(full.error.kind, ErrorKind::Overloaded);
     }
 
     #[test]

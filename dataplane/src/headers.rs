@@ -44,16 +44,19 @@ const CALLERS_OWN: [&str; 12] = [
     "x-goog-api-key",
 ];
 
-/// What upstreams say of accounts, quotas and their own plumbing: never passed down.
-const UPSTREAMS_OWN: [&str; 19] = [
+/// What upstreams say of accounts, quotas and their own plumbing, and what would give orders to a proxy before Relay or
+/// to a browser: never passed down.
+const UPSTREAMS_OWN: [&str; 23] = [
     "alt-svc",
     "anthropic-organization-id",
     "anthropic-workspace-id",
+    "clear-site-data",
     "content-length",
     "date",
     "nel",
     "openai-organization",
     "openai-project",
+    "refresh",
     "report-to",
     "request-id",
     "retry-after",
@@ -62,19 +65,24 @@ const UPSTREAMS_OWN: [&str; 19] = [
     "set-cookie",
     "strict-transport-security",
     "via",
+    "x-reproxy-url",
     "x-request-id",
+    "x-sendfile",
     "x-should-retry",
     "www-authenticate",
 ];
 
-const UPSTREAMS_OWN_PREFIXES: [&str; 11] = [
+const UPSTREAMS_OWN_PREFIXES: [&str; 14] = [
     "access-control-",
     "anthropic-ratelimit-",
     "apim-",
     "cf-",
+    "llm_provider-",
+    "x-accel-",
     "x-amz",
     "x-envoy-",
     "x-goog-",
+    "x-litellm-",
     "x-ms-",
     "x-ratelimit-",
     "x-relay-",

@@ -200,3 +200,14 @@ fn what_relay_says_of_an_answer_is_safe_for_a_header() {
     assert_eq!(get(&headers, "x-relay-overhead-ms"), Some("1.250"));
     assert_eq!(headers.get_all("x-relay-debug").iter().count(), 2);
 }
+
+#[test]
+fn an_upstream_gives_no_orders_to_a_proxy_before_relay() {
+    let told: HeaderMap =
+        ["x-accel-redirect", "x-sendfile", "x-reproxy-url", "x-litellm-key-spend", "refresh", "x-own"]
+            .into_iter()
+            .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("/internal/secret")))
+            .collect();
+    let passed = downward(&told, true, false);
+    assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-own"]);
+}
