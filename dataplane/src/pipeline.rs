@@ -103,7 +103,8 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         }
         Err(denied) => {
             let error_code = denied.to_wire().code.or_else(|| Some(denied.label().to_owned()));
-            let response = refuse(&call, &denied);
+            let mut response = refuse(&call, &denied);
+            reply::put_tries(response.headers_mut(), meter.record());
             meter.close(End { status: response.status().as_u16(), error_code, ..End::default() });
             response
         }

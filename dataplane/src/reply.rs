@@ -19,7 +19,7 @@ use crate::{
     listener::Body,
     meter::{
         End, Meter, Price,
-        record::{self, AttemptOutcome},
+        record::{self, AttemptOutcome, Record},
     },
     pipeline::Call,
     plan::{Candidate, Draw},
@@ -132,6 +132,18 @@ pub(crate) fn denied(denied: &Denied, shape: WireShape, request_id: &str) -> Res
     headers::put_request_id(&mut ours, shape, request_id);
     ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     with_headers(status, ours, whole(vec![codec::encode_error(shape, &error, request_id).into()]))
+}
+
+/// Says who was tried, where somebody was before the request was refused.
+pub(crate) fn put_tries(headers: &mut HeaderMap, record: &Record) {
+    let Some(last) = record.attempts.last() else { return };
+    let said = Said {
+        model: record.model.as_deref(),
+        host: Some(last.host.to_string()),
+        attempts: u32::try_from(record.attempts.len()).ok(),
+        ..Said::default()
+    };
+    headers::put_said(headers, &said);
 }
 
 /// A JSON answer of Relay's own.

@@ -316,6 +316,66 @@ async fn http_2_is_spoken_with_prior_knowledge_and_many_streams_share_a_connecti
 }
 
 #[tokio::test]
+async fn a_stream_of_http_2_that_is_left_cancels_its_own_upstream_request_and_no_other() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |_| {
+        let begun = [wire::opening(OpenaiChat), wire::saying(OpenaiChat, "hel", true)].concat();
+        Script::stream().chunks(begun).then(Act::Gate(held.clone())).chunks(wire::closing(OpenaiChat)).end()
+    })
+    .await;
+    let relay = TestRelay::start(Tables::new().host("h", OpenaiChat, &upstream.url(), &["k"]).model("m", &["h"])).await;
+    let stream = TcpStream::connect(relay.address).await.expect("the port is open");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        let body = Ask::openai("m").streamed().body.to_string();
+        let request = Request::post(format!("http://{}/v1/chat/completions", relay.address))
+            .header("authorization", format!("Bearer {TOKEN}"))
+            .body(Full::new(Bytes::from(body)))
+            .expect("a request");
+        let mut answer = sender.send_request(request).await.expect("an answer").into_body();
+        answer.frame().await.expect("it begins").expect("it goes on");
+        answers.push(answer);
+    }
+
+    drop(answers.remove(0));
+
+    assert_eq!(timeout(SOON, upstream.abandoned(1)).await.expect("the upstream is let go"), [0]);
+    gate.open();
+    let rest = answers.remove(0).collect().await.expect("the other goes on").to_bytes();
+    assert!(rest.ends_with(b"data: [DONE]\n\n"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn more_requests_than_the_process_takes_are_told_so_and_each_end_makes_room() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream = Upstream::start(move |request| {
+        let Script(good) = wire::good(OpenaiChat, request, "hi");
+        Script([vec![Act::Gate(held.clone())], good].concat())
+    })
+    .await;
+    let tables = Tables::new().host("h", OpenaiChat, &upstream.url(), &["k"]).model("m", &["h"]);
+    let mut settings = config();
+    settings.max_in_flight = 1;
+    let relay = TestRelay::start_with(tables, settings, Arc::new(Loopback)).await;
+    let mut connection = relay.connect().await;
+    let first = tokio::spawn(async move { connection.ask(&Ask::openai("m")).await });
+    while upstream.count() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let answer = relay.ask(&Ask::openai("m")).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(wire::message_of(OpenaiChat, &answer).contains("--max-in-flight"), "{}", answer.text());
+    gate.open();
+    assert_eq!(first.await.expect("no panic").expect("an answer").status, 200);
+    assert_eq!(relay.ask(&Ask::openai("m")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_silent_stream_is_kept_alive_in_the_callers_shape() {
     for (shape, client) in SHAPES.into_iter().flat_map(|shape| SHAPES.map(|client| (shape, client))) {
         let gate = Gate::new();

@@ -189,9 +189,13 @@ async fn a_key_that_is_refused_is_not_repeated_and_the_caller_is_not_blamed() {
     .await;
     let relay =
         TestRelay::start(Tables::new().host("h", OpenaiChat, &upstream.url(), &["sk-up"]).model("m", &["h"])).await;
-    for _ in 0..3 {
+    for turn in 0..3 {
         let answer = relay.ask(&Ask::openai("m")).await;
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (502, Some("upstream_auth")));
+        // The first one tried it; the others met a key that is out.
+        let tried = (turn == 0).then_some("1");
+        assert_eq!(answer.header("x-relay-attempts"), tried);
+        assert_eq!(answer.header("x-relay-host"), tried.map(|_| "team/h"));
     }
     assert_eq!(upstream.keys(), ["sk-up"]);
 }

@@ -58,7 +58,10 @@ async fn a_caller_that_hardly_reads_costs_no_memory_and_holds_the_upstream_back(
     })
     .await;
     let tables = Tables::new()
-        .host("endless", OpenaiChat, &upstream.url(), &["endless"])
+        // The caller is slow, not the upstream: its silence is not counted while nobody reads.
+        .host_with("endless", OpenaiChat, &upstream.url(), &["endless"], |host| {
+            host.timeouts.stream_idle = Duration::from_millis(100);
+        })
         .host("usual", OpenaiChat, &upstream.url(), &["usual"])
         .model("m", &["endless"])
         .model("warm", &["usual"]);
@@ -78,6 +81,7 @@ async fn a_caller_that_hardly_reads_costs_no_memory_and_holds_the_upstream_back(
             assert!(sent < 32 << 20, "the upstream could send {sent} bytes");
             assert!(grown < 2 << 20, "the process has grown by {grown} bytes");
         }
+        read(&mut answer, 16 << 20).await;
         drop(answer);
         upstream.abandoned(1).await;
     }
