@@ -22,6 +22,7 @@ use crate::{
         record::{Attempt, AttemptOutcome},
     },
     metrics::{BreakerState, Metrics},
+    pipeline,
     plan::{Candidate, Draw, Step},
     pool::signals::Flight,
 };
@@ -190,7 +191,7 @@ impl Loop<'_> {
             host_key = key.as_deref(),
             outcome = label.as_str(),
             status,
-            reason = error.message,
+            reason = pipeline::one_line(&error.message),
             "an attempt at host `{host}` failed"
         );
         self.meter.attempted(label, status, Some(error.message.clone()));

@@ -301,9 +301,9 @@ fn log(call: &Call, head: &Parts, denied: &Denied) {
     }
 }
 
-/// A refusal as a log takes it: what callers and upstreams wrote into it must not begin lines of its own.
-fn one_line(denied: &Denied) -> String {
-    denied.to_string().chars().take(1_024).map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// A text as a log takes it: what callers and upstreams wrote into it must not begin lines of its own, nor go on for ever.
+pub(crate) fn one_line(text: &impl std::fmt::Display) -> String {
+    text.to_string().chars().take(1_024).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

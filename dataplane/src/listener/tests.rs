@@ -96,3 +96,42 @@ async fn a_client_that_reads_slowly_is_not_cut_off() {
     drop(client);
     server.await.expect("the connection does not panic");
 }
+
+/// Answers each request with a word.
+#[derive(Clone)]
+struct Word;
+
+impl Service<(SocketAddr, Request<Incoming>)> for Word {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<Result<(), Infallible>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: (SocketAddr, Request<Incoming>)) -> Self::Future {
+        let word = http_body_util::Full::new(Bytes::from_static(b"word")).map_err(|never: Infallible| match never {});
+        std::future::ready(Ok(Response::new(word.boxed_unsync())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_idle_between_requests_is_closed_when_the_drain_begins_or_its_time_is_up() {
+    for drains in [true, false] {
+        let (mut client, theirs) = tokio::io::duplex(1024);
+        let (peer, drain) = (SocketAddr::from(([192, 0, 2, 1], 1)), Drain::new());
+        let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: drain.clone(), service: Word };
+        let server = tokio::spawn(connection.speak(theirs));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
+        let mut answer = vec![0; 1024];
+        let size = client.read(&mut answer).await.expect("an answer");
+        assert!(answer[..size].ends_with(b"word"));
+        let began = Instant::now();
+        if drains {
+            drain.run(Duration::ZERO, Duration::ZERO, &TaskTracker::new()).await;
+        }
+        server.await.expect("the connection does not panic");
+        assert_eq!(began.elapsed() < TIMEOUT, drains, "{:?}", began.elapsed());
+    }
+}
