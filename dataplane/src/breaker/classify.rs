@@ -78,6 +78,8 @@ pub fn answered(shape: WireShape, error: &WireError, headers: &HeaderMap, wall: 
         }
         ErrorKind::Authentication | ErrorKind::Permission => Outcome::Auth,
         ErrorKind::QuotaExhausted => limited(shape, error, headers, wall, Horizon::Long),
+        // One request that is larger than all that its key may have in a minute: smaller ones still pass.
+        ErrorKind::RateLimited if error.message.to_lowercase().contains("request too large") => Outcome::NotServed,
         ErrorKind::RateLimited => limited(shape, error, headers, wall, Horizon::Short),
         ErrorKind::NotFound | ErrorKind::NotSupported => Outcome::NotServed,
         ErrorKind::ContextTooLong | ErrorKind::ContentPolicy | ErrorKind::TooLarge => Outcome::CallerFault,
@@ -242,6 +244,13 @@ mod tests {
         let reset = (http::HeaderName::from_static("x-ratelimit-reset-requests"), HeaderValue::from_static("1s"));
         let headers: HeaderMap = [reset].into_iter().collect();
         assert_eq!(answered(WireShape::OpenaiChat, &spent, &headers, Timestamp::UNIX_EPOCH), LONG);
+    }
+
+    #[test]
+    fn a_request_that_is_larger_than_its_keys_limit_does_not_take_the_key_from_others() {
+        let message = "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 45000.";
+        let large = error(ErrorKind::RateLimited, 429, message, Some("rate_limit_exceeded"));
+        assert_eq!(outcome(&large), Outcome::NotServed);
     }
 
     #[test]
