@@ -113,6 +113,31 @@ enum Event {
     Drained,
 }
 
+/// What time brings.
+#[derive(Clone, Copy)]
+enum Due {
+    Overdue,
+    /// The upstream was silent for so long.
+    Idle(Duration),
+    Silence,
+}
+
+impl From<Due> for Event {
+    fn from(due: Due) -> Self {
+        let timeout = |message: String| WireError::new(ErrorKind::Timeout, message);
+        match due {
+            Due::Silence => Event::Silence,
+            Due::Overdue => {
+                Event::Overdue(timeout("the answer took longer than the request may (`timeouts.request`)".to_owned()))
+            }
+            Due::Idle(idle) => Event::Broken(timeout(format!(
+                "the upstream sent nothing for {} s (`timeouts.streamIdle`)",
+                idle.as_secs_f64()
+            ))),
+        }
+    }
+}
+
 type Played<C, B> = Option<(Result<Frame<Bytes>, io::Error>, Player<C, B>)>;
 
 impl<C, B> Player<C, B>
@@ -161,14 +186,12 @@ where
     }
 
     async fn wait(&mut self) -> Event {
-        let Patience { idle, deadline, keep_alive } = self.answer.patience;
+        let (at, due) = self.due();
         let Some(upstream) = &mut self.answer.upstream else { return Event::End };
-        let has_ended = self.answer.flow.has_ended();
-        let idle = if has_ended { idle.min(LINGER) } else { idle };
-        let idle_until = *self.waiting.get_or_insert_with(Instant::now) + idle;
-        let is_editable = self.answer.streamed && !self.answer.flow.is_compressed();
-        let may_ping = is_editable && !keep_alive.is_zero() && !has_ended;
-        let ping_at = self.last_sent + keep_alive;
+        // An upstream that always has more must not outrun the clock.
+        if Instant::now() >= self.answer.patience.deadline {
+            return Due::Overdue.into();
+        }
         loop {
             return tokio::select! {
                 biased;
@@ -185,17 +208,22 @@ where
                         "the upstream broke off in the middle of its answer",
                     )),
                 },
-                () = tokio::time::sleep_until(deadline) => Event::Overdue(WireError::new(
-                    ErrorKind::Timeout,
-                    "the answer took longer than the request may (`timeouts.request`)",
-                )),
-                () = tokio::time::sleep_until(idle_until) => Event::Broken(WireError::new(
-                    ErrorKind::Timeout,
-                    format!("the upstream sent nothing for {} s (`timeouts.streamIdle`)", idle.as_secs_f64()),
-                )),
-                () = tokio::time::sleep_until(ping_at), if may_ping => Event::Silence,
+                () = tokio::time::sleep_until(at) => due.into(),
             };
         }
+    }
+
+    /// What happens first, and when, if the upstream says nothing more.
+    fn due(&mut self) -> (Instant, Due) {
+        let Patience { idle, deadline, keep_alive } = self.answer.patience;
+        let has_ended = self.answer.flow.has_ended();
+        let idle = if has_ended { idle.min(LINGER) } else { idle };
+        let idle_until = *self.waiting.get_or_insert_with(Instant::now) + idle;
+        let is_editable = self.answer.streamed && !self.answer.flow.is_compressed();
+        let may_ping = is_editable && !keep_alive.is_zero() && !has_ended;
+        let ping = may_ping.then(|| (self.last_sent + keep_alive, Due::Silence));
+        let ends = if idle_until < deadline { (idle_until, Due::Idle(idle)) } else { (deadline, Due::Overdue) };
+        ping.filter(|(at, _)| *at < ends.0).unwrap_or(ends)
     }
 
     /// Tells of the end. Errs when the connection has to be broken.

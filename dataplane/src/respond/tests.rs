@@ -159,3 +159,27 @@ async fn an_answer_that_trickles_ends_with_the_request_and_blames_nobody() {
     assert!(matches!(bench.told()[..], [Ended::Overdue(_)]));
     trickle.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_always_has_more_does_not_outrun_the_deadline() {
+    let mut bench = bench();
+    bench.send(BEGUN);
+    assert_eq!(bench.next().await.as_deref(), Some(BEGUN));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    bench.send(BEGUN);
+    bench.send(BEGUN);
+    assert!(bench.rest().await.contains("timeouts.request"));
+    assert!(matches!(bench.told()[..], [Ended::Overdue(_)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_filled_with_keep_alives_until_it_is_too_long() {
+    let mut bench = bench();
+    bench.send(BEGUN);
+    bench.next().await;
+    let began = Instant::now();
+    let ping = String::from_utf8_lossy(codec::keep_alive(WireShape::OpenaiChat)).into_owned();
+    assert_eq!((bench.next().await, began.elapsed().as_secs()), (Some(ping), 15));
+    assert!(bench.rest().await.contains("timeouts.streamIdle"));
+    assert_eq!(began.elapsed().as_secs(), 30);
+}
