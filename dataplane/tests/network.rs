@@ -18,7 +18,7 @@ use support::{
     client::Ask,
     relay::{TestRelay, config},
     tables::Tables,
-    upstream::{Script, Upstream},
+    upstream::{Act, Script, Upstream},
     wire::{self, SHAPES},
 };
 use table::WireShape::OpenaiChat;
@@ -46,10 +46,15 @@ impl Resolve for Scripted {
 
 /// A data plane whose only host is `name` at the upstream's port, which may not be at a private address.
 async fn guarded(name: &str, upstream: &Upstream, resolver: Arc<Scripted>) -> TestRelay {
+    at(name, upstream, resolver, false).await
+}
+
+/// A data plane whose only host is `name` at the upstream's port.
+async fn at(name: &str, upstream: &Upstream, resolver: Arc<Scripted>, allow_private: bool) -> TestRelay {
     let url = format!("http://{name}:{}/v1", upstream.address.port());
     let tables = Tables::new()
         .host_with("h", OpenaiChat, &url, &["secret-of-the-host"], |host| {
-            host.allow_private_addresses = false;
+            host.allow_private_addresses = allow_private;
             host.timeouts.connect = Duration::from_millis(300);
         })
         .model("m", &["h"])
@@ -83,17 +88,18 @@ async fn a_literal_address_that_is_not_public_is_refused_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_public_is_judged_again_when_it_is_resolved_again() {
-    let upstream = Upstream::start(|request| wire::good(OpenaiChat, request, "hi")).await;
-    // The first answer is of the public internet, where this port answers nobody; the next ones are not.
-    let resolver = Scripted::new(&["192.31.196.1", "169.254.169.254", "127.0.0.1"]);
-    let relay = guarded("rebinding.test", &upstream, resolver.clone()).await;
-    for _ in 0..4 {
+async fn a_name_that_was_permitted_is_judged_again_when_it_is_resolved_again() {
+    let upstream = Upstream::start(|request| wire::good(OpenaiChat, request, "hi").then(Act::Close)).await;
+    let resolver = Scripted::new(&["127.0.0.1", "169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254"]);
+    // Private addresses are allowed, so that the first answer may be this machine; the metadata service never is.
+    let relay = at("rebinding.test", &upstream, resolver.clone(), true).await;
+    assert_eq!(relay.ask(&Ask::openai("m")).await.status, 200);
+    for _ in 0..3 {
         let answer = relay.ask(&Ask::openai("m")).await;
-        assert!(answer.status >= 500, "{}", answer.text());
+        assert_eq!(answer.status, 502, "{}", answer.text());
     }
-    assert!(resolver.asked.load(Ordering::SeqCst) >= 2);
-    assert_eq!(upstream.connections(), 0);
+    assert!(resolver.asked.load(Ordering::SeqCst) >= 4);
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test]
