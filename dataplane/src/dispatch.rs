@@ -16,7 +16,7 @@ use crate::{
     attempt::{Committed, Exchange, Failure},
     breaker::{Phase, Transition, outcome::Outcome},
     denied::Denied,
-    failure::Failures,
+    failure::{self, Failures},
     meter::{
         Meter, Price,
         record::{Attempt, AttemptOutcome},
@@ -183,7 +183,7 @@ impl Loop<'_> {
         let Failure { error, outcome, label, status } = failure;
         let (exchange, candidate) = (self.exchange, step.candidate);
         report(&exchange.relay.books.metrics, candidate, step.draw, outcome, flight);
-        let host = &candidate.host.id;
+        let (host, reason) = (&candidate.host.id, failure::reason(&error, outcome));
         let key = step.draw.key.as_ref().map(|key| key.id.to_string());
         info!(
             request_id = exchange.request_id,
@@ -191,10 +191,10 @@ impl Loop<'_> {
             host_key = key.as_deref(),
             outcome = label.as_str(),
             status,
-            reason = pipeline::one_line(&error.message),
+            reason = pipeline::one_line(&reason),
             "an attempt at host `{host}` failed"
         );
-        self.meter.attempted(label, status, Some(error.message.clone()));
+        self.meter.attempted(label, status, Some(reason));
         let next = next(&error, outcome, label, &exchange.plan.rules.retries.on);
         if next == Next::LargerModel {
             self.too_small = Some(candidate.public_model().to_owned());

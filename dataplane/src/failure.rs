@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use protocol::error::{ErrorKind, WireError};
 
+use crate::breaker::outcome::Outcome;
+
 /// Shorter credentials are placeholders for hosts that check none (`EMPTY`, `none`); the words of an error hold such
 /// letters by chance.
 const SECRET_LEAST: usize = 8;
@@ -63,6 +65,21 @@ fn usefulness(kind: ErrorKind) -> u8 {
         ErrorKind::ServerError | ErrorKind::NotFound => 2,
         ErrorKind::Unreachable => 1,
         ErrorKind::Authentication | ErrorKind::Permission | ErrorKind::QuotaExhausted => 0,
+    }
+}
+
+/// Why an attempt failed, for logs and records. A provider that refuses a request may quote it, so its own words are
+/// left out then: the caller has them.
+pub fn reason(error: &WireError, outcome: Outcome) -> String {
+    match outcome {
+        Outcome::CallerFault => error.code.clone().unwrap_or_else(|| "the provider refused the request".to_owned()),
+        Outcome::Ok
+        | Outcome::Auth
+        | Outcome::RateLimited { .. }
+        | Outcome::ServerError
+        | Outcome::Unreachable(_)
+        | Outcome::NotServed
+        | Outcome::Cancelled => error.message.clone(),
     }
 }
 
@@ -137,6 +154,13 @@ mod tests {
             retry_after: Some(Duration::from_secs(seconds)),
             ..WireError::new(ErrorKind::RateLimited, "slow down")
         }
+    }
+
+    #[test]
+    fn a_refusal_that_quotes_the_request_is_neither_logged_nor_recorded() {
+        let error = WireError::new(ErrorKind::InvalidRequest, "invalid value: 'my secret diary'");
+        assert_eq!(reason(&error, Outcome::CallerFault), "the provider refused the request");
+        assert_eq!(reason(&WireError::new(ErrorKind::ServerError, "boom"), Outcome::ServerError), "boom");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     attempt::Committed,
     breaker::{classify, outcome::Outcome},
     denied::Denied,
-    dispatch,
+    dispatch, failure,
     headers::{self, Said},
     listener::Body,
     meter::{
@@ -211,7 +211,7 @@ impl Close for Settle {
             Ended::Drained => (Outcome::Cancelled, AttemptOutcome::Cancelled, Some("drained".to_owned())),
         };
         let reason = match &ended {
-            Ended::Failed(error) | Ended::Overdue(error) => Some(error.message.clone()),
+            Ended::Failed(error) | Ended::Overdue(error) => Some(failure::reason(error, outcome)),
             Ended::Complete | Ended::Cancelled | Ended::Drained => None,
         };
         self.tell(outcome);

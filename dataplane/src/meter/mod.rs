@@ -111,7 +111,6 @@ struct Open {
     /// When limits were asked, and when they had answered, since the request came.
     asked: Option<Duration>,
     answered: Option<Duration>,
-    seen: End,
 }
 
 impl Meter {
@@ -130,7 +129,6 @@ impl Meter {
             trace: None,
             asked: None,
             answered: None,
-            seen: End::default(),
         };
         Self { open: Some(Box::new(open)) }
     }
@@ -212,12 +210,6 @@ impl Meter {
         open.first_content.get_or_insert(open.started.elapsed());
     }
 
-    /// What is known so far, should the meter be dropped.
-    pub fn seen(&mut self, usage: Option<Usage>, output_bytes: u64, status: u16) {
-        let seen = &mut self.open_mut().seen;
-        (seen.usage, seen.output_bytes, seen.status) = (usage, output_bytes, status);
-    }
-
     /// Adds losses of a translation to the record and the metrics.
     pub fn lost<'a>(&mut self, losses: impl IntoIterator<Item = &'a protocol::Loss>) {
         let open = self.open_mut();
@@ -248,13 +240,8 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        let Some(mut open) = self.open.take() else { return };
-        let mut end = std::mem::take(&mut open.seen);
-        end.cancelled = true;
-        if end.status == 0 {
-            end.status = CLIENT_CLOSED_REQUEST;
-        }
-        open.close(end);
+        let Some(open) = self.open.take() else { return };
+        open.close(End { status: CLIENT_CLOSED_REQUEST, cancelled: true, ..End::default() });
     }
 }
 

@@ -156,13 +156,12 @@ async fn a_meter_that_is_dropped_before_any_attempt_gives_everything_back_and_wr
 }
 
 #[tokio::test]
-async fn a_stream_that_is_cut_off_is_metered_for_what_was_seen() {
+async fn a_stream_that_is_cut_off_is_metered_for_what_was_generated() {
     let desk = desk();
     let mut meter = desk.reserved().await;
     meter.attempt(0, attempt(), price());
     meter.attempted(AttemptOutcome::Ok, Some(200), None);
-    meter.seen(None, 400, 200);
-    drop(meter);
+    meter.close(End { status: 200, output_bytes: 400, cancelled: true, ..End::default() });
     // The input as thought, and 400 bytes at a quarter token each.
     assert_eq!(desk.used().await, (1, 200, 100_000 + 1_000_000));
     let records = desk.records();

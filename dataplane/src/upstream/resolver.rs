@@ -1,4 +1,4 @@
-//! Turns names into addresses and says how long they hold. Judges no address: that is [`super::address`]'s business.
+//! Turns names into addresses and says how long they hold. Judges no address: that is [`table::address`]'s business.
 
 use std::{
     net::IpAddr,
