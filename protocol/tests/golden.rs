@@ -3,6 +3,7 @@
 //!
 //! `UPDATE_GOLDEN=1` writes what the codecs say now; read every line of the difference before you commit it.
 
+#[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
 use std::{fs, path::PathBuf};

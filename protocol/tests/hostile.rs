@@ -1,5 +1,6 @@
 //! Nothing that a client or an upstream sends makes a codec panic, and what is told of it stays well-formed.
 
+#[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
 use bytes::Bytes;

@@ -10,6 +10,7 @@ mod laws {
     pub(crate) mod streams;
     pub(crate) mod unknown;
 }
+#[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
 use std::process::ExitCode;

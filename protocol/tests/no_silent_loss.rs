@@ -5,6 +5,7 @@
 //! lost in silence without standing there fails, and so does one that stands there and is not. What becomes of each
 //! field for each model stands in `fates/`, so that a warning that goes missing is seen too; `UPDATE_GOLDEN=1` writes it.
 
+#[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
 use std::{

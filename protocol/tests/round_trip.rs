@@ -1,6 +1,7 @@
 //! There and back is where one began, for all that both shapes can say: texts, images, tools, calls and their results,
 //! instructions, stop sequences, caps, sampling, tool choice, strictness and schemas. And nothing of it is a loss.
 
+#[expect(dead_code, reason = "each file of tests uses a part of it")]
 mod support;
 
 use proptest::{prelude::*, sample::select};

@@ -1,8 +1,5 @@
 //! What the tests of this crate share: ways through the codecs, and the recorded corpus.
 
-#![allow(clippy::allow_attributes, reason = "each test binary uses a part of it")]
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 pub(crate) mod corpus;
 pub(crate) mod grammar;
 
