@@ -27,7 +27,9 @@ pub use host::{
     ServerErrorBreaker, Timeouts, Tls, TlsVerification, TlsVersion, UnreachableBreaker,
 };
 pub use host_key::HostKey;
-pub use limits::{Budget, BudgetAction, LimitScope, Limits, ModelLimits, Period, ProviderLimits};
+pub use limits::{
+    Budget, BudgetAction, LimitMode, LimitScope, Limits, ModelLimits, Period, ProviderLimits, RedisOutage,
+};
 pub use model::{Binding, Capability, Model, Pricing, Rates, Route, Target, Tier, VirtualStrategy, Visibility};
 pub use money::{MoneyError, NanoUsd, PicoUsdPerToken};
 pub use policy::{

@@ -52,6 +52,29 @@ pub enum LimitScope {
     Shared,
 }
 
+/// How exactly the counters of a policy's limits are kept where several data planes count together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LimitMode {
+    /// Every request is decided by the shared counters.
+    #[default]
+    Exact,
+    /// Each data plane takes a share of what is left and spends it by itself: fewer round trips, and for a moment the
+    /// limit may be exceeded by the shares in flight.
+    Leased,
+}
+
+/// What limits and budgets do while the shared counters cannot be reached. Ordered: the later one is the stricter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RedisOutage {
+    /// Everything passes.
+    Open,
+    /// Each data plane holds to its part of the limits: the limit divided by the data planes that were alive last.
+    #[default]
+    LocalShare,
+    /// Nothing passes that has a limit or budget.
+    Closed,
+}
+
 /// Limits on the models that a glob matches; each model has its own counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelLimits {

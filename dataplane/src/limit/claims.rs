@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use table::{NanoUsd, Period};
+use table::{LimitMode, NanoUsd, Period, RedisOutage};
 
 use super::{
     reservation::Used,
     rule::{Counted, Rule, Scope, Span},
     window::Ceiling,
 };
+use crate::upstream::credentials::KeyHash;
 
 /// What a request wants to reserve.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,8 +30,19 @@ pub struct Claims {
 /// What is claimed of a candidate: the scopes of its host key and of its host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CandidateClaim {
+    /// Its breaker, which other replicas may have opened; absent: whether it is open does not matter.
+    pub breaker: Option<BreakerClaim>,
     /// They open and close together.
     pub scopes: Vec<ScopeClaim>,
+}
+
+/// The breaker of a host key, as all replicas know it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BreakerClaim {
+    /// The namespace of the host key, or of the host where it needs none.
+    pub domain: String,
+    /// Under which its health is kept.
+    pub key: KeyHash,
 }
 
 /// What is claimed of one scope.
@@ -44,6 +56,24 @@ pub struct ScopeClaim {
     pub concurrency: Option<u64>,
     /// One a period.
     pub budgets: Vec<BudgetClaim>,
+    /// How exactly replicas count together.
+    pub mode: LimitMode,
+    /// What holds while they cannot.
+    pub outage: RedisOutage,
+}
+
+impl ScopeClaim {
+    /// Nothing is claimed yet.
+    pub fn new(scope: Arc<Scope>) -> Self {
+        Self {
+            scope,
+            rates: Vec::new(),
+            concurrency: None,
+            budgets: Vec::new(),
+            mode: LimitMode::default(),
+            outage: RedisOutage::default(),
+        }
+    }
 }
 
 /// What is claimed of a rate.

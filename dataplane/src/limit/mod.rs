@@ -9,8 +9,10 @@ pub mod claims;
 pub mod clock;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+mod counter;
 pub mod estimate;
 pub mod memory;
+pub mod redis;
 pub mod reservation;
 pub mod rule;
 pub mod terms;
@@ -44,6 +46,9 @@ pub trait Limiter: Send + Sync + 'static {
 
     /// What is used and left of every rule of these scopes; amounts in the claims are ignored and nothing is written.
     fn usage(&self, scopes: Vec<ScopeClaim>) -> BoxFuture<'_, Result<Vec<RuleUsage>, LimitError>>;
+
+    /// Waits until everything that was posted has taken effect, at most so long: for the end of the process.
+    fn close(&self, within: Duration) -> BoxFuture<'_, ()>;
 }
 
 /// Why nothing was reserved.

@@ -66,6 +66,7 @@ pub struct Reservation {
     candidates: Vec<usize>,
     standing: Standing,
     alerts: Vec<BudgetAlert>,
+    degraded: bool,
     open: bool,
 }
 
@@ -79,7 +80,13 @@ impl Reservation {
         standing: Standing,
         alerts: Vec<BudgetAlert>,
     ) -> Self {
-        Self { id, ledger, pulse, candidates, standing, alerts, open: true }
+        Self { id, ledger, pulse, candidates, standing, alerts, degraded: false, open: true }
+    }
+
+    /// For limiters: it was made without the shared counters.
+    pub fn degraded(mut self) -> Self {
+        self.degraded = true;
+        self
     }
 
     /// Its number.
@@ -95,6 +102,11 @@ impl Reservation {
     /// Indices into the claims' candidates of those that are open, in order of preference.
     pub fn candidates(&self) -> &[usize] {
         &self.candidates
+    }
+
+    /// Whether it was made without the counters that replicas share, because they could not be reached.
+    pub fn is_degraded(&self) -> bool {
+        self.degraded
     }
 
     /// How the caller stands after this request, for rate-limit headers.

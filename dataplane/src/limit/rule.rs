@@ -43,6 +43,17 @@ impl Scope {
         }
     }
 
+    /// The namespace whose counters they are: what is counted together by one call to a store.
+    pub fn domain(&self) -> &str {
+        match self {
+            Scope::RelayKey(name) | Scope::HostKey(name) | Scope::Host(name) => &name.namespace,
+            Scope::Policy { sharer, .. } | Scope::Model { sharer, .. } => match sharer {
+                Sharer::Key(key) => &key.namespace,
+                Sharer::Namespace(namespace) => namespace,
+            },
+        }
+    }
+
     /// Whether callers may see the name: those of hosts and host keys may belong to others.
     pub fn faces_the_caller(&self) -> bool {
         match self {

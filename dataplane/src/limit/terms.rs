@@ -98,7 +98,7 @@ fn candidate_claim(candidate: &CandidateTerms<'_>, expected: Expected) -> Candid
     let key = candidate.key.map(|(name, limits)| (Scope::HostKey(name.clone()), limits));
     let host = (Scope::Host(candidate.host.0.clone()), candidate.host.1);
     let scopes = key.into_iter().chain([host]).map(|(name, limits)| scope(name, &caller_like(limits), &[], expected));
-    CandidateClaim { scopes: scopes.filter(limits_something).collect() }
+    CandidateClaim { breaker: None, scopes: scopes.filter(limits_something).collect() }
 }
 
 fn sharer(scope: LimitScope, key: &ObjectRef) -> Sharer {
@@ -147,10 +147,10 @@ fn scope(name: Scope, limits: &Limits, budgets: &[Budget], expected: Expected) -
         Some(RateClaim { counted, span, ceiling, amount: rate_amount(counted, ceiling.capacity(), expected) })
     });
     ScopeClaim {
-        scope: Arc::new(name),
         rates: rates.collect(),
         concurrency: limits.concurrency,
         budgets: budgets.iter().map(|budget| budget_claim(budget, expected.cost)).collect(),
+        ..ScopeClaim::new(Arc::new(name))
     }
 }
 

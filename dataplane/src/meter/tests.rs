@@ -79,13 +79,12 @@ fn claims() -> Claims {
         alert_at_percent: Vec::new(),
     };
     let scope = ScopeClaim {
-        scope: Arc::new(Scope::RelayKey(key())),
         rates: vec![
             RateClaim { counted, span, ceiling, amount: 356 },
             RateClaim { counted: Counted::Requests, span, ceiling, amount: 1 },
         ],
-        concurrency: None,
         budgets: vec![budget],
+        ..ScopeClaim::new(Arc::new(Scope::RelayKey(key())))
     };
     let candidates = vec![CandidateClaim::default()];
     Claims { domain: "team".into(), scopes: vec![scope], candidates, max_candidates: 1 }

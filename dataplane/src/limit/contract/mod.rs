@@ -133,7 +133,7 @@ fn host_key(name: &str) -> ScopeClaim {
 }
 
 fn scope(scope: Scope) -> ScopeClaim {
-    ScopeClaim { scope: Arc::new(scope), rates: Vec::new(), concurrency: None, budgets: Vec::new() }
+    ScopeClaim::new(Arc::new(scope))
 }
 
 fn claims(scopes: impl IntoIterator<Item = ScopeClaim>) -> Claims {
@@ -142,7 +142,10 @@ fn claims(scopes: impl IntoIterator<Item = ScopeClaim>) -> Claims {
 
 impl Claims {
     fn candidates(mut self, candidates: impl IntoIterator<Item = ScopeClaim>) -> Self {
-        self.candidates = candidates.into_iter().map(|scope| CandidateClaim { scopes: vec![scope] }).collect();
+        self.candidates = candidates
+            .into_iter()
+            .map(|scope| CandidateClaim { scopes: vec![scope], ..CandidateClaim::default() })
+            .collect();
         self.max_candidates = self.candidates.len();
         self
     }

@@ -2,8 +2,7 @@
 
 use std::sync::Weak;
 
-use super::counter::Charge;
-use crate::limit::{claims::CandidateClaim, window::Millis};
+use crate::limit::{claims::CandidateClaim, counter::Charge, window::Millis};
 
 /// An open reservation.
 #[derive(Debug)]

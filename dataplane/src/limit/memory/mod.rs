@@ -1,20 +1,20 @@
 //! The limiter of a process that is alone: counters in memory behind one lock, held for microseconds and never across
 //! an await.
 
-mod counter;
 mod hold;
 mod state;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 
-use self::state::{Granted, Now, State};
+use self::state::{Granted, State};
 use super::{
     LimitError, Limiter, RuleUsage,
     claims::{Claims, ScopeClaim},
     clock::{Clock, SystemClock},
+    counter::Now,
     reservation::{Entry, Ledger, Reservation, ReservationId},
 };
 
@@ -71,6 +71,11 @@ impl Limiter for Memory {
 
     fn usage(&self, scopes: Vec<ScopeClaim>) -> BoxFuture<'_, Result<Vec<RuleUsage>, LimitError>> {
         ready(Ok(self.shared.state.lock().usage(&scopes, self.shared.now()))).boxed()
+    }
+
+    fn close(&self, _: Duration) -> BoxFuture<'_, ()> {
+        // What is posted has taken effect when `post` returns.
+        ready(()).boxed()
     }
 }
 

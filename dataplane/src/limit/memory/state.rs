@@ -7,15 +7,11 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-
-use super::{
-    counter::{Charge, Counter, Outcome, Verdict},
-    hold::Hold,
-};
+use super::hold::Hold;
 use crate::limit::{
     LEASE, Refused, RuleUsage,
     claims::{CandidateClaim, Claims, ScopeClaim},
+    counter::{Charge, Counter, Now, Outcome, Verdict},
     reservation::{BudgetAlert, Entry, Pulse, ReservationId, Standing},
     rule::Scope,
     window::Millis,
@@ -30,13 +26,6 @@ const CROWDED_PRUNE_EVERY: Millis = 1_000;
 /// Beyond this many scopes, counters without money or open requests are dropped, whatever they hold: ids that callers
 /// invent must not fill the memory.
 const MOST_COUNTERS: usize = 200_000;
-
-/// Both clocks, read once for each decision.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    pub(super) mono: Millis,
-    pub(super) wall: Timestamp,
-}
 
 /// All counters and all open reservations.
 #[derive(Debug, Default)]
@@ -157,7 +146,7 @@ impl State {
             // Charged when it was reserved.
             return;
         }
-        let Some(CandidateClaim { scopes }) = hold.claim(candidate) else { return };
+        let Some(CandidateClaim { scopes, .. }) = hold.claim(candidate) else { return };
         hold.current = Some(candidate);
         let before = mem::take(&mut hold.attempt);
         self.conclude(&before, if first { Outcome::NeverRan } else { Outcome::Unknown }, now);

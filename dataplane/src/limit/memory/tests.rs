@@ -69,7 +69,7 @@ fn request(key: usize) -> Claims {
     let scope = Arc::new(Scope::RelayKey(table::ObjectRef::new("team", format!("key-{key}"))));
     let (counted, span, ceiling) = (Counted::Requests, Span::Minute, Ceiling::flat(10));
     let rates = vec![RateClaim { counted, span, ceiling, amount: 1 }];
-    let scopes = vec![ScopeClaim { scope, rates, concurrency: None, budgets: Vec::new() }];
+    let scopes = vec![ScopeClaim { rates, ..ScopeClaim::new(scope) }];
     Claims { domain: "team".into(), scopes, ..Claims::default() }
 }
 

@@ -100,7 +100,6 @@ fn every_kind_of_limit_becomes_a_claim_of_its_own_amount() {
         burst_percent: 0,
     };
     let expected = ScopeClaim {
-        scope: Arc::new(Scope::RelayKey(team("a"))),
         rates: vec![
             rate(Counted::Requests, Span::Minute, 1_000, 1),
             rate(Counted::Requests, Span::Day, 2_000, 1),
@@ -110,7 +109,7 @@ fn every_kind_of_limit_becomes_a_claim_of_its_own_amount() {
             rate(Counted::OutputTokens, Span::Minute, 6_000, 60),
         ],
         concurrency: Some(7),
-        budgets: Vec::new(),
+        ..ScopeClaim::new(Arc::new(Scope::RelayKey(team("a"))))
     };
     assert_eq!(of_key(limits, SMALL), [expected]);
 }

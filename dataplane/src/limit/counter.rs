@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use table::Period;
 
-use super::state::Now;
-use crate::limit::{
+use super::{
     CONCURRENCY_RETRY, RuleUsage,
     budget::{Epoch, Spending},
     claims::{BudgetClaim, RateClaim, ScopeClaim},
@@ -13,6 +13,13 @@ use crate::limit::{
     rule::{Counted, Rule, RuleRef, Scope, Span},
     window::{BucketIndex, Millis, Window},
 };
+
+/// Both clocks, read once for each decision.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    pub(super) mono: Millis,
+    pub(super) wall: Timestamp,
+}
 
 /// The counters of one scope. A rate or budget that nobody claimed has none: a new limit starts at zero.
 #[derive(Debug, Default)]

@@ -1,0 +1,7 @@
+//! The limiter of many processes: counters in Redis, decided by one script call for each request.
+//!
+//! Decides nothing of what fits: that is in the scripts and in `limit::counter`. Knows who has to be asked: Redis, the
+//! shares of counters that live elsewhere, or, while Redis is gone, this process alone.
+
+pub mod keys;
+pub mod script;
