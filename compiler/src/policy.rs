@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crds::Kind;
 use table::{
-    Budget, Fallback, Globs, LimitScope, Model, ModelLimits, ObjectRef, PartialTimeouts, Policy, Retries, RetryOn,
-    Routing, Row, Rows, Stickiness, Strategy, Translation, Visibility,
+    Budget, Fallback, Globs, LimitMode, LimitScope, Model, ModelLimits, ObjectRef, PartialTimeouts, Policy,
+    RedisOutage, Retries, RetryOn, Routing, Row, Rows, Stickiness, Strategy, Translation, Visibility,
 };
 
 use crate::{
@@ -40,6 +40,15 @@ fn policy(
         limit_scope: match limits.and_then(|limits| limits.scope) {
             None | Some(crds::LimitScope::PerKey) => LimitScope::PerKey,
             Some(crds::LimitScope::Shared) => LimitScope::Shared,
+        },
+        limit_mode: match limits.and_then(|limits| limits.mode) {
+            None | Some(crds::LimitMode::Exact) => LimitMode::Exact,
+            Some(crds::LimitMode::Leased) => LimitMode::Leased,
+        },
+        redis_outage: match spec.redis_outage.as_ref().and_then(|outage| outage.mode) {
+            None | Some(crds::RedisOutageMode::LocalShare) => RedisOutage::LocalShare,
+            Some(crds::RedisOutageMode::Closed) => RedisOutage::Closed,
+            Some(crds::RedisOutageMode::Open) => RedisOutage::Open,
         },
         per_model: per_model(limits),
         budgets: budgets(spec, found),

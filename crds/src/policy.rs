@@ -50,6 +50,9 @@ pub struct PolicySpec {
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["period".into()]))]
     pub budgets: Option<Vec<Budget>>,
+    /// What limits and budgets do while the data planes cannot reach their Redis. Without Redis it has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_outage: Option<RedisOutage>,
     /// How a request finds its host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routing: Option<Routing>,
@@ -112,6 +115,31 @@ pub struct HostGrant {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub deny: Option<Vec<String>>,
+}
+
+choices! {
+    /// What limits and budgets do without their shared counters.
+    RedisOutageMode {
+        /// Each data plane holds to its part of them.
+        LocalShare = "LocalShare",
+        /// Requests are refused.
+        Closed = "Closed",
+        /// Requests pass.
+        Open = "Open",
+    }
+}
+
+/// What limits and budgets do while the data planes cannot reach their Redis. Without Redis it has no effect.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisOutage {
+    /// `LocalShare`: each data plane counts by itself, and lets in each limit and budget divided by the data planes that
+    /// were alive last. `Closed`: requests that a limit or budget would count are refused with 503 and
+    /// `Retry-After`. `Open`: everything passes, and is counted once Redis is back. A RelayKey's own limits and budget
+    /// follow the strictest of its policies (`Closed` before `LocalShare` before `Open`). Answers carry
+    /// `x-relay-limits: degraded` meanwhile. Absent: `LocalShare`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<RedisOutageMode>,
 }
 
 choices! {

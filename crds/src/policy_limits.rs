@@ -16,6 +16,16 @@ choices! {
     }
 }
 
+choices! {
+    /// How exactly data planes count together.
+    LimitMode {
+        /// Every request is decided by the shared counters.
+        Exact = "Exact",
+        /// Each data plane takes a share of what is left and spends it by itself.
+        Leased = "Leased",
+    }
+}
+
 /// Ceilings on requests, tokens and concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -56,6 +66,13 @@ pub struct PolicyLimits {
     /// namespace for themselves. Holds for budgets too. Absent: `PerKey`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<LimitScope>,
+    /// How exactly several data planes count together, by their Redis; one without Redis counts by itself. `Exact`: every
+    /// request is decided by the shared counters, and a limit is never exceeded by what is admitted. `Leased`: each data
+    /// plane takes shares of what is left and spends them by itself, which spares Redis most calls for very busy
+    /// policies; for a moment a limit may be exceeded, by at most 5 percent of it for each data plane. Holds for
+    /// `perModel` and for budgets too. Absent: `Exact`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<LimitMode>,
     /// Ceilings of single models, charged beside those above. Each model that a pattern matches has counters of its own.
     /// Absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -107,7 +124,7 @@ pub struct ModelLimits {
 }
 
 impl PolicyLimits {
-    /// The ceilings over all models, without scope and `perModel`.
+    /// The ceilings over all models, without scope, mode and `perModel`.
     pub fn dimensions(&self) -> CallerLimits {
         CallerLimits {
             rpm: self.rpm,

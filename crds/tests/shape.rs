@@ -106,7 +106,6 @@ fn fields_that_are_planned_are_not_taken() {
         (Kind::RelayKey, "owner"),
         (Kind::Policy, "cache"),
         (Kind::Policy, "guardrails"),
-        (Kind::Policy, "redisOutage"),
         (Kind::Policy, "shadow"),
     ] {
         let found = found(kind, &with(kind, &format!("{field}: x")));

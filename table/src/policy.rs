@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Budget, LimitScope, Limits, ModelLimits, NamespaceGrant, ObjectRef, host::millis};
+use crate::{Budget, LimitMode, LimitScope, Limits, ModelLimits, NamespaceGrant, ObjectRef, RedisOutage, host::millis};
 
 /// What a relay key may reach and how hard it may push.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,12 @@ pub struct Policy {
     pub limits: Limits,
     /// Who shares their counters.
     pub limit_scope: LimitScope,
+    /// How exactly their counters, and those of the budgets, are shared.
+    #[serde(default)]
+    pub limit_mode: LimitMode,
+    /// What limits and budgets do while shared counters cannot be reached.
+    #[serde(default)]
+    pub redis_outage: RedisOutage,
     /// Limits by model.
     pub per_model: Vec<ModelLimits>,
     /// What may be spent; one a period.
@@ -182,5 +188,36 @@ mod optional_millis {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A row as tables of before the fields `limitMode` and `redisOutage` have it.
+    const OLDER: &str = r#"{
+        "models": {"allow": ["*"], "deny": []}, "modelRefs": [], "hosts": {"allow": [], "deny": []},
+        "limits": {"rpm": 60}, "limitScope": "PerKey", "perModel": [], "budgets": [],
+        "routing": {"strategy": "Priority", "maxAttempts": 3, "fallbacks": [], "stickiness": "None"},
+        "retries": {"on": [], "perTryTimeout": null, "backoffBase": 25, "backoffMax": 1000, "budgetPercent": 20},
+        "timeouts": {"firstByte": null, "streamIdle": null, "request": null},
+        "translation": "Lenient", "allowed": "same"
+    }"#;
+
+    #[test]
+    fn a_row_of_an_older_table_is_exact_and_holds_to_its_share_in_an_outage() {
+        let policy: Policy = serde_json::from_str(OLDER).unwrap();
+        assert_eq!((policy.limit_mode, policy.redis_outage), (LimitMode::Exact, RedisOutage::LocalShare));
+    }
+
+    #[test]
+    fn how_limits_are_counted_and_what_an_outage_does_survive_the_way_and_change_the_digest() {
+        let plain: Policy = serde_json::from_str(OLDER).unwrap();
+        let leased = Policy { limit_mode: LimitMode::Leased, redis_outage: RedisOutage::Closed, ..plain.clone() };
+        let arrived: Policy = serde_json::from_slice(&serde_json::to_vec(&leased).unwrap()).unwrap();
+        assert_eq!(arrived, leased);
+        assert_ne!(crate::Digest::of(&leased), crate::Digest::of(&plain));
+        assert_eq!(crate::Digest::of(&leased), crate::Digest::of(&arrived));
     }
 }

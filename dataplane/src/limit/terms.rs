@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use table::{Budget, BudgetAction, LimitScope, Limits, NanoUsd, ObjectRef, Policy, ProviderLimits, RelayKey};
+use table::{
+    Budget, BudgetAction, LimitMode, LimitScope, Limits, NanoUsd, ObjectRef, Policy, ProviderLimits, RedisOutage,
+    RelayKey,
+};
 
 use super::{
     claims::{BudgetClaim, CandidateClaim, Claims, RateClaim, ScopeClaim},
@@ -78,20 +81,30 @@ pub fn claims(
 
 /// The caller's own scopes: of the key, of each policy, and of the model within each policy.
 pub fn caller_scopes(terms: &Terms<'_>, expected: Expected) -> Vec<ScopeClaim> {
-    let own = terms.relay_key.budget.as_slice();
-    let mut scopes = vec![scope(Scope::RelayKey(terms.key.clone()), &terms.relay_key.limits, own, expected)];
+    let mut scopes = vec![own_scope(terms, expected)];
     for of in terms.policies {
+        let Policy { limits, budgets, limit_mode: mode, redis_outage: outage, .. } = of.policy;
         let sharer = sharer(of.policy.limit_scope, terms.key);
         let name = Scope::Policy { policy: of.name.clone(), sharer: sharer.clone() };
-        scopes.push(scope(name, &of.policy.limits, &of.policy.budgets, expected));
+        let (mode, outage) = (*mode, *outage);
+        scopes.push(ScopeClaim { mode, outage, ..scope(name, limits, budgets, expected) });
         let limited = terms.model.and_then(|model| Some((model, model_limits(of, model)?)));
         if let Some((model, limits)) = limited {
             let name = Scope::Model { policy: of.name.clone(), sharer, model: model.to_owned() };
-            scopes.push(scope(name, &limits, &[], expected));
+            scopes.push(ScopeClaim { mode, outage, ..scope(name, &limits, &[], expected) });
         }
     }
     scopes.retain(limits_something);
     scopes
+}
+
+/// The relay key's own scope. A key says nothing of outages itself: of what its policies say, the strictest holds.
+fn own_scope(terms: &Terms<'_>, expected: Expected) -> ScopeClaim {
+    let RelayKey { limits, budget, .. } = terms.relay_key;
+    let outage = terms.policies.iter().map(|of| of.policy.redis_outage).max();
+    let name = Scope::RelayKey(terms.key.clone());
+    let claim = scope(name, limits, budget.as_slice(), expected);
+    ScopeClaim { mode: LimitMode::Exact, outage: outage.unwrap_or(RedisOutage::LocalShare), ..claim }
 }
 
 fn candidate_claim(candidate: &CandidateTerms<'_>, expected: Expected) -> CandidateClaim {

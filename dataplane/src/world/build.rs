@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use protocol::{Dialect, Traits, WireShape};
 use table::{
     Auth, Binding, Breaker, Capability, Credential, Credentials, Fallback, Globs, HeaderRules, HealthCheck, Http,
-    KeySelection, LimitScope, Limits, NamespaceGrant, ObjectRef, PartialTimeouts, ProviderLimits, Retries, Route,
-    Routing, RoutingTable, Row, Secret, Settings, Target, Timeouts, Tls, Translation, VirtualStrategy, Visibility,
+    KeySelection, LimitMode, LimitScope, Limits, NamespaceGrant, ObjectRef, PartialTimeouts, ProviderLimits,
+    RedisOutage, Retries, Route, Routing, RoutingTable, Row, Secret, Settings, Target, Timeouts, Tls, Translation,
+    VirtualStrategy, Visibility,
 };
 
 use super::World;
@@ -118,6 +119,8 @@ impl Tables {
             hosts: Globs::default(),
             limits: Limits::default(),
             limit_scope: LimitScope::PerKey,
+            limit_mode: LimitMode::Exact,
+            redis_outage: RedisOutage::LocalShare,
             per_model: Vec::new(),
             budgets: Vec::new(),
             routing: Routing::default(),

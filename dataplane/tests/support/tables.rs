@@ -176,6 +176,8 @@ fn policy() -> Policy {
         hosts: Globs::default(),
         limits: Limits::default(),
         limit_scope: table::LimitScope::PerKey,
+        limit_mode: table::LimitMode::Exact,
+        redis_outage: table::RedisOutage::LocalShare,
         per_model: Vec::new(),
         budgets: Vec::new(),
         routing: Routing::default(),

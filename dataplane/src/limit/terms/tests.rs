@@ -33,6 +33,8 @@ fn policy(limits: Limits, limit_scope: LimitScope, per_model: &[(&str, Limits)])
         hosts: Globs::default(),
         limits,
         limit_scope,
+        limit_mode: LimitMode::Exact,
+        redis_outage: RedisOutage::LocalShare,
         per_model: per_model.iter().map(row).collect(),
         budgets: Vec::new(),
         routing: Routing::default(),
@@ -147,6 +149,36 @@ fn a_model_has_counters_of_its_own_within_the_policy() {
 }
 
 #[test]
+fn every_scope_of_a_policy_is_counted_as_the_policy_says_and_outlives_redis_as_it_says() {
+    let plain = policy(rpm(9), LimitScope::Shared, &[("gpt-*", rpm(5))]);
+    let leased = Policy { limit_mode: LimitMode::Leased, redis_outage: RedisOutage::Open, ..plain.clone() };
+    let ways = |policy| under(policy, SMALL).iter().map(|claim| (claim.mode, claim.outage)).collect::<Vec<_>>();
+    assert_eq!(ways(&plain), [(LimitMode::Exact, RedisOutage::LocalShare); 2]);
+    assert_eq!(ways(&leased), [(LimitMode::Leased, RedisOutage::Open); 2]);
+}
+
+#[test]
+fn the_keys_own_counters_are_exact_and_follow_the_strictest_of_its_policies_in_an_outage() {
+    let own = |outages: &[RedisOutage]| {
+        let leased = |outage: &RedisOutage| Policy {
+            limit_mode: LimitMode::Leased,
+            redis_outage: *outage,
+            ..policy(Limits::default(), LimitScope::PerKey, &[])
+        };
+        let rows: Vec<_> = outages.iter().map(leased).collect();
+        let (name, relay_key) = (team("p"), relay_key(rpm(1), None));
+        let terms: Vec<_> = rows.iter().map(|policy| PolicyTerms { name: &name, policy, per_model: &[] }).collect();
+        let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &terms, model: None };
+        let claims = caller_scopes(&terms, SMALL);
+        assert_eq!((claims.len(), claims[0].mode), (1, LimitMode::Exact));
+        claims[0].outage
+    };
+    use RedisOutage::{Closed, LocalShare, Open};
+    let cases = [own(&[]), own(&[Open]), own(&[Open, LocalShare]), own(&[LocalShare, Closed, Open])];
+    assert_eq!(cases, [LocalShare, Open, LocalShare, Closed]);
+}
+
+#[test]
 fn without_a_model_the_limits_of_single_models_are_left_out() {
     let policy = policy(rpm(9), LimitScope::PerKey, &[("*", tpm(500))]);
     let (globs, relay_key) = ([Glob::new("*")], relay_key(Limits::default(), None));
@@ -223,4 +255,6 @@ fn candidates_claim_of_their_key_and_of_their_host_in_the_given_order() {
     let (host, k1, k2) = (Scope::Host(h), Scope::HostKey(k1), Scope::HostKey(k2));
     assert_eq!(claims.candidates.iter().map(names).collect::<Vec<_>>(), [vec![k1, host], vec![k2], vec![]]);
     assert_eq!((claims.domain.as_str(), claims.max_candidates), ("team", 2));
+    let ways = claims.candidates.iter().flat_map(|claim| &claim.scopes).map(|claim| (claim.mode, claim.outage));
+    assert!(ways.into_iter().all(|way| way == (LimitMode::Exact, RedisOutage::LocalShare)), "whoever the caller is");
 }
