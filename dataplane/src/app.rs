@@ -12,7 +12,7 @@ use tracing::info;
 use crate::{
     admin::Admin,
     config::Config,
-    limit::{estimate::Estimator, memory::Memory},
+    limit::{Limiter, estimate::Estimator, memory::Memory},
     listener::Listener,
     meter::{
         Books,
@@ -58,6 +58,16 @@ pub async fn build(config: Config, usage: Target) -> anyhow::Result<App> {
 
 /// As [`build`], with a resolver of one's own.
 pub async fn build_with(config: Config, usage: Target, resolver: Arc<dyn Resolve>) -> anyhow::Result<App> {
+    build_counting(config, usage, resolver, |_| Ok(Arc::new(Memory::new()))).await
+}
+
+/// As [`build_with`], with a limiter of one's own.
+pub async fn build_counting(
+    config: Config,
+    usage: Target,
+    resolver: Arc<dyn Resolve>,
+    limiter: impl FnOnce(&Arc<Metrics>) -> anyhow::Result<Arc<dyn Limiter>>,
+) -> anyhow::Result<App> {
     let tls = tls(&config)?;
     let listener = Listener::bind(config.listen, tls, config.header_read_timeout)
         .await
@@ -67,7 +77,8 @@ pub async fn build_with(config: Config, usage: Target, resolver: Arc<dyn Resolve
     let spans = spans(&config, &resolver, &metrics)?;
     let books = Arc::new(Books { metrics, sinks, spans, estimator: Estimator::new() });
     let admin = config.admin;
-    let relay = Arc::new(Relay::new(config, Arc::new(Memory::new()), books, resolver));
+    let limiter = limiter(&books.metrics)?;
+    let relay = Arc::new(Relay::new(config, limiter, books, resolver));
     let admin_stop = CancellationToken::new();
     let admin_server = Admin::start(admin, relay.clone(), admin_stop.clone())
         .with_context(|| format!("listening on {admin} for the admin port"))?;

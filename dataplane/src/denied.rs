@@ -220,7 +220,19 @@ impl Denied {
         if let Denied::Limited(LimitError::Refused(refused)) = self {
             put_refused(&mut headers, shape, refused, now);
         }
+        if self.is_degraded() {
+            headers::put_degraded(&mut headers);
+        }
         headers
+    }
+
+    /// Whether it was refused without the counters that replicas share.
+    pub fn is_degraded(&self) -> bool {
+        match self {
+            Denied::Limited(LimitError::Unavailable) => true,
+            Denied::Limited(LimitError::Refused(refused)) => refused.degraded,
+            _ => false,
+        }
     }
 
     /// Whether an SDK would retry by itself although the outcome is certain.
@@ -345,7 +357,7 @@ mod tests {
     fn refused(rule: Rule, retry_after: Option<Duration>) -> Denied {
         let scope = std::sync::Arc::new(Scope::RelayKey(table::ObjectRef::new("team", "app")));
         let rule = RuleRef { scope, rule };
-        Denied::Limited(LimitError::Refused(Refused { rule, limit: 60, remaining: 7, retry_after }))
+        Denied::Limited(LimitError::Refused(Refused { rule, limit: 60, remaining: 7, retry_after, degraded: false }))
     }
 
     #[test]
@@ -437,6 +449,29 @@ mod tests {
         assert_eq!(header(&denied, "anthropic-ratelimit-unified-reset").as_deref(), Some("1800000060"));
         let total = refused(Rule::Budget(table::Period::Total), None);
         assert_eq!((header(&total, "retry-after"), header(&total, "anthropic-ratelimit-unified-reset")), (None, None));
+    }
+
+    #[test]
+    fn limits_that_cannot_be_checked_are_worth_a_retry_and_name_the_setting_that_closes() {
+        let denied = Denied::Limited(LimitError::Unavailable);
+        let wire = denied.to_wire();
+        let code = wire.code.as_deref();
+        assert_eq!((wire.status, wire.kind, code), (503, ErrorKind::Overloaded, Some("limits_unavailable")));
+        assert!(wire.message.contains("`redisOutage.mode` is `Closed`"), "{}", wire.message);
+        assert_eq!(header(&denied, "retry-after").as_deref(), Some("1"));
+        assert_eq!(header(&denied, "x-should-retry"), None);
+        assert_eq!(header(&denied, "x-relay-limits").as_deref(), Some("degraded"));
+    }
+
+    #[test]
+    fn a_refusal_without_the_shared_counters_says_so() {
+        let rule = Rule::Rate { counted: Counted::Requests, span: Span::Minute };
+        let shared = refused(rule, Some(Duration::from_secs(2)));
+        assert_eq!(header(&shared, "x-relay-limits"), None);
+        let Denied::Limited(LimitError::Refused(alone)) = shared else { panic!("it is refused by a limit") };
+        let alone = Denied::Limited(LimitError::Refused(Refused { degraded: true, ..alone }));
+        assert_eq!(header(&alone, "x-relay-limits").as_deref(), Some("degraded"));
+        assert!(alone.to_string().ends_with("so each data plane holds to its part)"), "{alone}");
     }
 
     #[test]

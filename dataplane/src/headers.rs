@@ -271,6 +271,11 @@ pub fn put_said(headers: &mut HeaderMap, said: &Said<'_>) {
     }
 }
 
+/// Says that limits were held to without the counters that replicas share.
+pub fn put_degraded(headers: &mut HeaderMap) {
+    headers.insert("x-relay-limits", HeaderValue::from_static("degraded"));
+}
+
 /// Puts how the caller stands against its limits, in the words of its shape.
 pub fn put_rate_limits(headers: &mut HeaderMap, shape: WireShape, standing: &Standing, now: Timestamp) {
     for (what, rule) in [("requests", &standing.requests), ("tokens", &standing.tokens)] {

@@ -104,7 +104,7 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         Err(denied) => {
             let error_code = denied.to_wire().code.or_else(|| Some(denied.label().to_owned()));
             let mut response = refuse(&call, &denied);
-            reply::put_tries(response.headers_mut(), meter.record());
+            reply::put_so_far(response.headers_mut(), meter.record());
             meter.close(End { status: response.status().as_u16(), error_code, ..End::default() });
             response
         }
@@ -235,7 +235,10 @@ async fn reserve(
             meter.refused(&refused);
             Err(Denied::Limited(LimitError::Refused(refused)))
         }
-        Err(LimitError::Unavailable) => Err(Denied::Limited(LimitError::Unavailable)),
+        Err(LimitError::Unavailable) => {
+            meter.unchecked();
+            Err(Denied::Limited(LimitError::Unavailable))
+        }
     }
 }
 

@@ -64,6 +64,9 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     headers::put_request_id(&mut ours, call.shape, &call.id);
     if let Some(reservation) = meter.reservation() {
         headers::put_rate_limits(&mut ours, call.shape, reservation.standing(), Timestamp::now());
+        if reservation.is_degraded() {
+            headers::put_degraded(&mut ours);
+        }
     }
     if let Some(upstream_id) = flow.facts().upstream_id.and_then(|id| HeaderValue::try_from(id).ok()) {
         ours.insert("x-relay-upstream-id", upstream_id);
@@ -134,8 +137,11 @@ pub(crate) fn denied(denied: &Denied, shape: WireShape, request_id: &str) -> Res
     with_headers(status, ours, whole(vec![codec::encode_error(shape, &error, request_id).into()]))
 }
 
-/// Says who was tried, where somebody was before the request was refused.
-pub(crate) fn put_tries(headers: &mut HeaderMap, record: &Record) {
+/// Says what had become of a request before it was refused: who was tried, and how its limits were held to.
+pub(crate) fn put_so_far(headers: &mut HeaderMap, record: &Record) {
+    if record.limits_degraded {
+        headers::put_degraded(headers);
+    }
     let Some(last) = record.attempts.last() else { return };
     let said = Said {
         model: record.model.as_deref(),

@@ -57,8 +57,11 @@ pub enum LimitError {
     /// A rule refuses.
     #[error(transparent)]
     Refused(Refused),
-    /// The counters cannot be reached, and the policy says that nothing passes then.
-    #[error("limits cannot be checked at the moment")]
+    /// The counters cannot be reached, and a policy says that nothing passes then.
+    #[error(
+        "limits cannot be checked at the moment, and a policy of this relay key lets nothing pass then \
+         (`redisOutage.mode` is `Closed`): try again in a moment"
+    )]
     Unavailable,
 }
 
@@ -74,6 +77,8 @@ pub struct Refused {
     /// After this the same request passes if nothing else comes; just before, it does not. Absent: it never will.
     /// For concurrency a guess, [`CONCURRENCY_RETRY`].
     pub retry_after: Option<Duration>,
+    /// Whether it was decided without the counters that replicas share, by this process' part of the limit.
+    pub degraded: bool,
 }
 
 impl std::error::Error for Refused {}
@@ -90,12 +95,16 @@ impl fmt::Display for Refused {
         match rule {
             Rule::Budget(_) => {
                 let (limit, left) = (table::NanoUsd(*limit), table::NanoUsd(*remaining));
-                write!(f, "the {rule} of {of} is spent: {left} of {limit} USD left")
+                write!(f, "the {rule} of {of} is spent: {left} of {limit} USD left")?;
             }
             Rule::Rate { .. } | Rule::Concurrency => {
-                write!(f, "the limit of {limit} {rule} of {of} is reached: {remaining} left")
+                write!(f, "the limit of {limit} {rule} of {of} is reached: {remaining} left")?;
             }
         }
+        if self.degraded {
+            f.write_str(" (the shared counters cannot be reached, so each data plane holds to its part)")?;
+        }
+        Ok(())
     }
 }
 

@@ -156,6 +156,14 @@ impl Meter {
         open.books.metrics.refused(&refused.rule);
         let (scope, rule) = (refused.rule.scope.kind(), refused.rule.rule.as_str());
         open.record.refused_by = Some(RefusedBy { scope, rule });
+        open.record.limits_degraded = refused.degraded;
+    }
+
+    /// Limits could not be checked, and nothing passes then.
+    pub fn unchecked(&mut self) {
+        let open = self.open_mut();
+        open.answered = Some(open.started.elapsed());
+        open.record.limits_degraded = true;
     }
 
     /// Takes over the reservation: settled when the meter is closed, released when no attempt was begun.
@@ -164,6 +172,7 @@ impl Meter {
         open.answered = Some(open.started.elapsed());
         let Expected { input, output, cost } = basis.expected;
         open.record.reserved = Some(Reserved { input, output, cost_nano_usd: cost });
+        open.record.limits_degraded = reservation.is_degraded();
         for alert in reservation.alerts() {
             open.books.metrics.budget_alert(&alert.rule);
             let (scope, rule) = (alert.rule.scope.kind(), alert.rule.rule.as_str());

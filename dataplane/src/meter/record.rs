@@ -65,6 +65,8 @@ pub struct Record {
     pub price_source: Option<String>,
     /// What was reserved; absent: it did not come so far.
     pub reserved: Option<Reserved>,
+    /// Whether limits were held to, or not checked, without the counters that replicas share.
+    pub limits_degraded: bool,
     /// Budgets of which much is spent.
     pub budget_alerts: Vec<BudgetAlert>,
     /// The rule that refused it.
@@ -118,6 +120,7 @@ impl Record {
             cost_nano_usd: None,
             price_source: None,
             reserved: None,
+            limits_degraded: false,
             budget_alerts: Vec::new(),
             refused_by: None,
             first_content_ms: None,

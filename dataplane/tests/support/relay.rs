@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use dataplane::{
     app::{self, Installer},
     config::Config,
+    limit::{Limiter, memory::Memory},
     meter::sinks::Target,
     upstream::resolver::{Resolve, Resolved},
 };
@@ -69,9 +70,20 @@ impl TestRelay {
 
     /// Serves `tables` with settings and a resolver of one's own.
     pub(crate) async fn start_with(tables: Tables, config: Config, resolver: Arc<dyn Resolve>) -> Self {
+        Self::start_counting(tables, config, resolver, Arc::new(Memory::new())).await
+    }
+
+    /// Serves `tables` with settings, a resolver and a limiter of one's own.
+    pub(crate) async fn start_counting(
+        tables: Tables,
+        config: Config,
+        resolver: Arc<dyn Resolve>,
+        limiter: Arc<dyn Limiter>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let usage = directory.path().join("usage.jsonl");
-        let app = app::build_with(config, Target::File(usage.clone()), resolver).await.expect("free ports");
+        let target = Target::File(usage.clone());
+        let app = app::build_counting(config, target, resolver, |_| Ok(limiter)).await.expect("free ports");
         let (address, admin, installer) = (app.listen, app.admin, app.installer());
         installer.install(tables.table, tables.credentials);
         let (stop, stopped) = oneshot::channel();

@@ -103,7 +103,7 @@ impl State {
         match caller.into_iter().chain(closed).reduce(Verdict::longer) {
             None => Ok(open),
             Some(Verdict { rule, limit, remaining, wait }) => {
-                Err(Refused { rule, limit, remaining, retry_after: wait.map(Duration::from_millis) })
+                Err(Refused { rule, limit, remaining, retry_after: wait.map(Duration::from_millis), degraded: false })
             }
         }
     }
