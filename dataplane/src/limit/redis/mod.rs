@@ -3,5 +3,6 @@
 //! Decides nothing of what fits: that is in the scripts and in `limit::counter`. Knows who has to be asked: Redis, the
 //! shares of counters that live elsewhere, or, while Redis is gone, this process alone.
 
+pub mod clock;
 pub mod keys;
 pub mod script;

@@ -2,6 +2,12 @@
 
 use sha1_smol::Sha1;
 
+/// What all scripts share, before the text of each.
+const COMMON: &str = include_str!("lua/common.lua");
+
+/// How the scripts read the time.
+const CLOCK: &str = "local now = clock()\n";
+
 /// A script.
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -18,5 +24,65 @@ impl Script {
     pub fn new(name: &'static str, text: String) -> Self {
         let sha = Sha1::from(&text).digest().to_string();
         Self { name, text, sha }
+    }
+}
+
+/// Where scripts have their time from.
+#[derive(Clone, Debug, Default)]
+pub enum Time {
+    /// From Redis' own clock.
+    #[default]
+    Redis,
+    /// From a key of the domain, in milliseconds since 1970: a test can move it.
+    Key {
+        /// What stands before the domain's tag.
+        prefix: String,
+    },
+}
+
+impl Time {
+    /// A script of `name` that begins with what all share.
+    pub fn script(&self, name: &'static str, text: &str) -> Script {
+        let common = match self {
+            Time::Redis => COMMON.to_owned(),
+            Time::Key { prefix } => {
+                let read =
+                    format!("local now = tonumber(redis.call('GET', '{prefix}' .. string.match(KEYS[1], '{{.-}}')))\n");
+                COMMON.replace(CLOCK, &read)
+            }
+        };
+        Script::new(name, format!("{common}\n{text}"))
+    }
+}
+
+/// The scripts of reservations.
+#[derive(Clone, Debug)]
+pub struct Scripts {
+    /// Decides what a request claims.
+    pub reserve: Script,
+    /// Applies what became of reservations.
+    pub settle: Script,
+}
+
+impl Scripts {
+    /// Scripts on a clock.
+    pub fn new(time: &Time) -> Self {
+        Self {
+            reserve: time.script("reserve", include_str!("lua/reserve.lua")),
+            settle: time.script("settle", include_str!("lua/settle.lua")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_of_a_test_replaces_the_one_of_redis() {
+        let time = Time::Key { prefix: "clock:".into() };
+        let (real, test) = (Scripts::new(&Time::Redis), Scripts::new(&time));
+        assert!(real.reserve.text.contains(CLOCK) && !test.reserve.text.contains(CLOCK));
+        assert_ne!(real.reserve.sha, test.reserve.sha);
     }
 }

@@ -1,0 +1,201 @@
+-- What every script shares: the time, the counters of scopes, and what ends a charge. Counters are read once, changed in
+-- memory and written once, at the end: a script that fails half way has written nothing.
+--
+-- A scope's counters are one string, a MessagePack map:
+--   <rate name>   -> {bucket, current, previous, held}
+--   <budget name> -> {start, end (0: never), spent, held, epoch}
+--   x             -> when the last of them ends
+-- `held` is the part that open reservations may still give back. Times are milliseconds since 1970, money is nano-USD.
+-- Numbers are exact to 2^53.
+
+local NEVER = 9007199254740991
+local SLACK = 60000
+
+local function clock()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local now = clock()
+local states, changed = {}, {}
+
+local function decoded(raw)
+  return raw and cmsgpack.unpack(raw) or {}
+end
+
+-- The counters of a scope.
+local function state(key)
+  local known = states[key]
+  if not known then
+    known = decoded(redis.call('GET', key))
+    states[key] = known
+  end
+  return known
+end
+
+-- Writes what was changed.
+local function save()
+  for key in pairs(changed) do
+    local counters = states[key]
+    local ends = counters.x or 0
+    if ends >= NEVER then
+      redis.call('SET', key, cmsgpack.pack(counters))
+    elseif ends > now then
+      redis.call('SET', key, cmsgpack.pack(counters), 'PX', ends - now + SLACK)
+    else
+      redis.call('DEL', key)
+    end
+  end
+  changed = {}
+end
+
+local function touch(key, counters, ends)
+  changed[key] = true
+  if ends > (counters.x or 0) then
+    counters.x = ends
+  end
+end
+
+-- The window of a rate, moved on to now.
+local function window(counters, name, span)
+  local bucket, found = math.floor(now / span), counters[name]
+  if not found then
+    found = {bucket, 0, 0, 0}
+    counters[name] = found
+  elseif bucket > found[1] then
+    found[3] = bucket == found[1] + 1 and found[2] or 0
+    found[2] = 0
+    found[1] = bucket
+  end
+  return found
+end
+
+-- The part of `amount` that is still covered, rounded up. In two steps, so that no product exceeds 2^53.
+local function share(amount, covered, span)
+  local rest = amount % span
+  return (amount - rest) / span * covered + math.ceil(rest * covered / span)
+end
+
+-- Whether `amount` fits. `pair` is the most that two buckets in a row may hold; 0: whatever.
+local function fits(found, span, capacity, pair, amount)
+  if found[2] + share(found[3], span - now % span, span) + amount > capacity then
+    return false
+  end
+  return pair == 0 or found[2] + found[3] + amount <= pair
+end
+
+-- Where the period that holds `at` begins and ends. `bounds` is where periods in a row begin, the last one's end last.
+local function period(bounds, at)
+  local start = bounds[1]
+  if at < start then
+    return nil
+  end
+  for next = 2, #bounds do
+    if bounds[next] == 0 or at < bounds[next] then
+      return start, bounds[next]
+    end
+    start = bounds[next]
+  end
+  return nil
+end
+
+-- The spending of a budget in its current period; nil: `bounds` does not reach to now. A clock that steps back and
+-- another time zone do not make a budget new: only the end of the period does.
+local function spending(counters, name, bounds)
+  local found = counters[name]
+  local start, ends = period(bounds, now)
+  if not found or (found[2] > 0 and now >= found[2]) then
+    if not start then
+      return nil
+    end
+    found = {start, ends, 0, 0, start}
+    counters[name] = found
+  elseif start and start >= found[1] then
+    found[1], found[2] = start, ends
+  end
+  return found
+end
+
+local function lasting(ends)
+  return ends == 0 and NEVER or ends
+end
+
+-- What really counts against a rate.
+local function counted(name, used)
+  local first = string.sub(name, 1, 1)
+  if first == 'r' then
+    return 1
+  elseif first == 't' then
+    return used[1] + used[2]
+  elseif first == 'i' then
+    return used[1]
+  end
+  return used[2]
+end
+
+-- Charges a scope: `rates` of {name, span, .., amount}, `budgets` of {name, .., amount, .., bounds}. Returns the charge,
+-- to be ended by `conclude`; nil: the bounds of a budget do not reach to now.
+local function charge(key, slots, rates, budgets)
+  local counters, taken, spent = state(key), {}, {}
+  for at, rate in ipairs(rates) do
+    local name, span, amount = rate[1], rate[2], rate[5]
+    local found = window(counters, name, span)
+    found[2] = found[2] + amount
+    found[4] = found[4] + amount
+    taken[at] = {name, span, found[1], amount}
+    touch(key, counters, (found[1] + 2) * span)
+  end
+  for at, budget in ipairs(budgets) do
+    local name, amount = budget[1], budget[3]
+    local found = spending(counters, name, budget[5])
+    if not found then
+      return nil
+    end
+    found[3] = found[3] + amount
+    found[4] = found[4] + amount
+    spent[at] = {name, found[5], amount}
+    touch(key, counters, lasting(found[2]))
+  end
+  return {key, slots, taken, spent}
+end
+
+-- Ends a charge: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it ran: request
+-- and money stay), 'expired' (its holder died: the money stays).
+local function conclude(id, done, outcome, used)
+  local key, slots, taken, spent = done[1], done[2], done[3], done[4]
+  local counters = state(key)
+  for _, rate in ipairs(taken) do
+    local name, span, bucket, amount = rate[1], rate[2], rate[3], rate[4]
+    local real = 0
+    if outcome == 'used' then
+      real = counted(name, used)
+    elseif outcome == 'unknown' and string.sub(name, 1, 1) == 'r' then
+      real = amount
+    end
+    local found = window(counters, name, span)
+    local at = found[1] == bucket and 2 or (found[1] == bucket + 1 and 3 or nil)
+    if at then
+      found[at] = math.max(0, found[at] - amount) + real
+    end
+    found[4] = math.max(0, found[4] - amount)
+    touch(key, counters, (found[1] + 2) * span)
+  end
+  for _, budget in ipairs(spent) do
+    local name, epoch, amount = budget[1], budget[2], budget[3]
+    local found = counters[name]
+    if found and found[5] == epoch then
+      local real = amount
+      if outcome == 'used' then
+        real = used[3]
+      elseif outcome == 'never' then
+        real = 0
+      end
+      found[3] = math.max(0, found[3] - amount) + real
+      found[4] = math.max(0, found[4] - amount)
+      touch(key, counters, lasting(found[2]))
+    end
+  end
+  if slots ~= '' then
+    redis.call('ZREM', slots, id)
+  end
+end
