@@ -7,7 +7,7 @@ mod labels;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -17,11 +17,11 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry, Unit},
 };
-use table::{ObjectRef, RoutingTable, WireShape};
+use table::{ObjectRef, RedisOutage, RoutingTable, WireShape};
 
 use self::labels::{
-    AttemptLabels, BreakerLabels, CostLabels, DurationLabels, ErrorLabels, LossLabels, Name, ObjectLabels,
-    RefusalLabels, RequestLabels, TableLabels, TokenLabels,
+    AttemptLabels, BreakerLabels, CallLabels, CostLabels, DurationLabels, ErrorLabels, LossLabels, ModeLabels, Name,
+    ObjectLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels, TokenLabels,
 };
 use crate::{
     limit::rule::{Rule, RuleRef},
@@ -57,6 +57,15 @@ pub struct Metrics {
     table_info: Family<TableLabels, Gauge>,
     table_objects: Family<ObjectLabels, Gauge>,
     table_loaded: Gauge<f64, AtomicU64>,
+    redis_up: Arc<OnceLock<Gauge>>,
+    redis_calls: Counters<CallLabels>,
+    redis_scripts: Family<ScriptLabels, Histogram, fn() -> Histogram>,
+    redis_degraded: Counter<f64, AtomicU64>,
+    degraded_requests: Counters<ModeLabels>,
+    /// Reservations whose end Redis was told.
+    pub redis_settlements: Counter,
+    /// Calls by which it was told.
+    pub redis_batches: Counter,
     /// Requests that were begun and are not over.
     pub requests_in_flight: Gauge,
     /// Reservations that are neither settled nor given back.
@@ -113,6 +122,7 @@ impl Metrics {
         let mut metrics = Self::unregistered();
         metrics.register_requests();
         metrics.register_limits();
+        metrics.register_redis();
         metrics.register_rest();
         metrics.show_closed_sets();
         metrics
@@ -204,6 +214,27 @@ impl Metrics {
             let kind = kind.as_str();
             self.estimate_error.get_or_create(&ErrorLabels { kind }).observe(used as f64 / thought as f64);
         }
+    }
+
+    /// Whether Redis is used; shown from the first call on, so that a process without Redis shows nothing.
+    pub fn redis_up(&self, up: bool) {
+        self.redis_up.get_or_init(Gauge::default).set(i64::from(up));
+    }
+
+    /// A script was called at Redis; `outcome` is a word of a closed set.
+    pub fn redis_call(&self, script: &'static str, outcome: &'static str, took: Duration) {
+        self.redis_calls.get_or_create(&CallLabels { script, outcome }).inc();
+        self.redis_scripts.get_or_create(&ScriptLabels { script }).observe(took.as_secs_f64());
+    }
+
+    /// So much more time went by in which Redis, or a part of its cluster, was not used.
+    pub fn redis_degraded(&self, time: Duration) {
+        self.redis_degraded.inc_by(time.as_secs_f64());
+    }
+
+    /// A request was decided without Redis, in this way.
+    pub fn degraded_request(&self, mode: RedisOutage) {
+        self.degraded_requests.get_or_create(&ModeLabels { mode: labels::mode(mode) }).inc();
     }
 
     /// A field was lost in translation.
@@ -305,6 +336,20 @@ impl<M: EncodeMetric> EncodeMetric for Shown<M> {
     }
 }
 
+/// A gauge that has no series until it is set.
+#[derive(Debug)]
+struct UntilSet(Arc<OnceLock<Gauge>>);
+
+impl EncodeMetric for UntilSet {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.get().map_or(Ok(()), |gauge| gauge.encode(encoder))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 /// Seconds, from a cached answer to a long chain of thought.
 fn seconds() -> Histogram {
     Histogram::new([0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0])
@@ -313,6 +358,11 @@ fn seconds() -> Histogram {
 /// Seconds that Relay itself takes.
 fn own_seconds() -> Histogram {
     Histogram::new([0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.25, 1.0])
+}
+
+/// Seconds of a round trip within a data centre.
+fn script_seconds() -> Histogram {
+    Histogram::new([0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1])
 }
 
 /// What was used, divided by what was thought.
@@ -343,6 +393,13 @@ impl Metrics {
             table_info: Family::default(),
             table_objects: Family::default(),
             table_loaded: Gauge::default(),
+            redis_up: Arc::default(),
+            redis_calls: Family::default(),
+            redis_scripts: Family::new_with_constructor(script_seconds),
+            redis_degraded: Counter::default(),
+            degraded_requests: Family::default(),
+            redis_settlements: Counter::default(),
+            redis_batches: Counter::default(),
             requests_in_flight: Gauge::default(),
             reservations_live: Gauge::default(),
             connections_open: Gauge::default(),
@@ -387,6 +444,20 @@ impl Metrics {
         self.show("limit_estimate_error_ratio", help, self.estimate_error.clone());
     }
 
+    fn register_redis(&mut self) {
+        let help = "1 when Redis is used, 0 when it or a part of its cluster is not; absent without Redis";
+        self.show("redis_up", help, UntilSet(self.redis_up.clone()));
+        self.show("redis_calls", "Calls of scripts at Redis, by outcome", self.redis_calls.clone());
+        self.show_seconds("redis_script_duration", "Calls of scripts at Redis", self.redis_scripts.clone());
+        let help = "Time in which Redis, or a part of its cluster, was not used";
+        self.show_seconds("redis_degraded", help, self.redis_degraded.clone());
+        let help = "Requests decided without Redis, by the mode of their limits";
+        self.show("limit_degraded_requests", help, self.degraded_requests.clone());
+        let help = "Reservations whose end Redis was told";
+        self.show("redis_settlements", help, self.redis_settlements.clone());
+        self.show("redis_batches", "Calls by which Redis was told", self.redis_batches.clone());
+    }
+
     fn register_rest(&mut self) {
         self.show("usage_records_written", "Usage records that were written", self.usage_records_written.clone());
         self.show("usage_records_dropped", "Usage records that were lost", self.usage_records_dropped.clone());
@@ -408,6 +479,9 @@ impl Metrics {
         }
         for kind in [EstimateKind::Input, EstimateKind::Output] {
             self.estimate_error.get_or_create_owned(&ErrorLabels { kind: kind.as_str() });
+        }
+        for mode in [RedisOutage::LocalShare, RedisOutage::Closed, RedisOutage::Open] {
+            self.degraded_requests.get_or_create_owned(&ModeLabels { mode: labels::mode(mode) });
         }
         for kind in ["Host", "Model", "HostKey", "RelayKey", "Policy"] {
             self.table_objects.get_or_create(&ObjectLabels { kind }).set(0);

@@ -74,6 +74,11 @@ impl ScopeClaim {
             outage: RedisOutage::default(),
         }
     }
+
+    /// Whether it has any rule.
+    pub fn limits_something(&self) -> bool {
+        !self.rates.is_empty() || self.concurrency.is_some() || !self.budgets.is_empty()
+    }
 }
 
 /// What is claimed of a rate.

@@ -1,7 +1,7 @@
 //! Where the limiter has its time from: one clock that only goes forward for windows and leases, one that knows the
 //! calendar for budgets.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -12,6 +12,16 @@ pub trait Clock: Send + Sync + 'static {
     fn monotonic(&self) -> Duration;
     /// The calendar's time; may step.
     fn wall(&self) -> Timestamp;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn monotonic(&self) -> Duration {
+        (**self).monotonic()
+    }
+
+    fn wall(&self) -> Timestamp {
+        (**self).wall()
+    }
 }
 
 /// The machine's clocks.

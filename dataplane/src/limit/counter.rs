@@ -76,6 +76,26 @@ pub(super) enum Outcome {
     Expired,
 }
 
+impl Outcome {
+    /// What stays of a rate's charge.
+    pub(super) fn counts(self, rate: &RateClaim) -> u64 {
+        match self {
+            Outcome::Used(used) => rate.used(&used),
+            Outcome::Unknown if rate.counted == Counted::Requests => rate.amount,
+            Outcome::Unknown | Outcome::NeverRan | Outcome::Expired => 0,
+        }
+    }
+
+    /// What stays of the money that was reserved.
+    pub(super) fn spends(self, reserved: u64) -> u64 {
+        match self {
+            Outcome::Used(used) => used.cost.0,
+            Outcome::NeverRan => 0,
+            Outcome::Unknown | Outcome::Expired => reserved,
+        }
+    }
+}
+
 impl Counter {
     /// The rule that refuses the claim longest; none: it fits.
     pub(super) fn refusal(&mut self, claim: &ScopeClaim, now: Now) -> Option<Verdict> {
@@ -138,21 +158,11 @@ impl Counter {
     pub(super) fn conclude(&mut self, charge: &Charge, outcome: Outcome, now: Now) {
         self.in_flight = self.in_flight.saturating_sub(1);
         for (rate, bucket) in &charge.rates {
-            let used = match outcome {
-                Outcome::Used(used) => rate.used(&used),
-                Outcome::Unknown if rate.counted == Counted::Requests => rate.amount,
-                Outcome::Unknown | Outcome::NeverRan | Outcome::Expired => 0,
-            };
-            self.window(rate.counted, rate.span, now).correct(*bucket, rate.amount, used);
+            self.window(rate.counted, rate.span, now).correct(*bucket, rate.amount, outcome.counts(rate));
         }
         for (period, epoch, reserved) in &charge.budgets {
-            let spent = match outcome {
-                Outcome::Used(used) => used.cost.0,
-                Outcome::NeverRan => 0,
-                Outcome::Unknown | Outcome::Expired => *reserved,
-            };
             if let Some((_, spending)) = self.budgets.iter_mut().find(|(known, _)| known == period) {
-                spending.correct(*epoch, *reserved, spent);
+                spending.correct(*epoch, *reserved, outcome.spends(*reserved));
             }
         }
     }

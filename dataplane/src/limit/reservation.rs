@@ -94,6 +94,11 @@ impl Reservation {
         self.id
     }
 
+    /// For limiters: what shows that its holder lives.
+    pub(super) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
     /// The limiter's side of it.
     pub fn ledger(&self) -> Arc<dyn Ledger> {
         self.ledger.clone()

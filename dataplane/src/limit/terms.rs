@@ -94,7 +94,7 @@ pub fn caller_scopes(terms: &Terms<'_>, expected: Expected) -> Vec<ScopeClaim> {
             scopes.push(ScopeClaim { mode, outage, ..scope(name, &limits, &[], expected) });
         }
     }
-    scopes.retain(limits_something);
+    scopes.retain(ScopeClaim::limits_something);
     scopes
 }
 
@@ -111,7 +111,7 @@ fn candidate_claim(candidate: &CandidateTerms<'_>, expected: Expected) -> Candid
     let key = candidate.key.map(|(name, limits)| (Scope::HostKey(name.clone()), limits));
     let host = (Scope::Host(candidate.host.0.clone()), candidate.host.1);
     let scopes = key.into_iter().chain([host]).map(|(name, limits)| scope(name, &caller_like(limits), &[], expected));
-    CandidateClaim { breaker: None, scopes: scopes.filter(limits_something).collect() }
+    CandidateClaim { breaker: None, scopes: scopes.filter(ScopeClaim::limits_something).collect() }
 }
 
 fn sharer(scope: LimitScope, key: &ObjectRef) -> Sharer {
@@ -198,10 +198,6 @@ fn budget_claim(budget: &Budget, cost: NanoUsd) -> BudgetClaim {
         blocks: budget.on_exceeded == BudgetAction::Block,
         alert_at_percent: budget.alert_at_percent.clone(),
     }
-}
-
-fn limits_something(claim: &ScopeClaim) -> bool {
-    !claim.rates.is_empty() || claim.concurrency.is_some() || !claim.budgets.is_empty()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{fmt::Write, sync::Arc};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use table::WireShape;
+use table::{RedisOutage, WireShape};
 
 /// A name of the table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +88,30 @@ pub(super) struct TableLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ObjectLabels {
     pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CallLabels {
+    pub(super) script: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ScriptLabels {
+    pub(super) script: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ModeLabels {
+    pub(super) mode: &'static str,
+}
+
+pub(super) fn mode(mode: RedisOutage) -> &'static str {
+    match mode {
+        RedisOutage::LocalShare => "local_share",
+        RedisOutage::Closed => "closed",
+        RedisOutage::Open => "open",
+    }
 }
 
 pub(super) fn shape(shape: Option<WireShape>) -> &'static str {

@@ -29,6 +29,13 @@ fn every_family_is_shown_before_the_first_request() {
         "budget_alerts",
         "limit_reservations_live",
         "limit_estimate_error_ratio",
+        "redis_up",
+        "redis_calls",
+        "redis_script_duration_seconds",
+        "redis_degraded_seconds",
+        "redis_settlements",
+        "redis_batches",
+        "limit_degraded_requests",
         "usage_records_written",
         "usage_records_dropped",
         "usage_sink_errors",
@@ -137,4 +144,40 @@ fn an_estimate_of_nothing_has_no_error() {
     let sums = samples(&metrics, "relay_limit_estimate_error_ratio_sum");
     assert!(sums.contains(&r#"relay_limit_estimate_error_ratio_sum{kind="output"} 0.5"#.to_owned()), "{sums:?}");
     assert!(sums.contains(&r#"relay_limit_estimate_error_ratio_sum{kind="input"} 0.0"#.to_owned()), "{sums:?}");
+}
+
+#[test]
+fn a_process_without_redis_does_not_say_that_redis_is_down() {
+    let metrics = Metrics::new();
+    assert_eq!(samples(&metrics, "relay_redis_up"), Vec::<String>::new());
+    metrics.redis_up(true);
+    assert_eq!(samples(&metrics, "relay_redis_up"), ["relay_redis_up 1"]);
+    metrics.redis_up(false);
+    assert_eq!(samples(&metrics, "relay_redis_up"), ["relay_redis_up 0"]);
+}
+
+#[test]
+fn time_without_redis_and_the_requests_in_it_are_counted() {
+    let metrics = Metrics::new();
+    metrics.redis_degraded(Duration::from_millis(1_500));
+    metrics.redis_degraded(Duration::from_millis(250));
+    assert_eq!(samples(&metrics, "relay_redis_degraded_seconds_total"), ["relay_redis_degraded_seconds_total 1.75"]);
+    metrics.degraded_request(RedisOutage::Closed);
+    let mut modes = samples(&metrics, "relay_limit_degraded_requests_total");
+    modes.sort();
+    let count = |mode, count| format!(r#"relay_limit_degraded_requests_total{{mode="{mode}"}} {count}"#);
+    assert_eq!(modes, [count("closed", 1), count("local_share", 0), count("open", 0)]);
+}
+
+#[test]
+fn a_call_at_redis_counts_by_script_and_outcome() {
+    let metrics = Metrics::new();
+    metrics.redis_call("reserve", "ok", Duration::from_micros(150));
+    metrics.redis_call("reserve", "timeout", Duration::from_millis(50));
+    let mut calls = samples(&metrics, "relay_redis_calls_total");
+    calls.sort();
+    let call = |outcome| format!(r#"relay_redis_calls_total{{script="reserve",outcome="{outcome}"}} 1"#);
+    assert_eq!(calls, [call("ok"), call("timeout")]);
+    let bucket = r#"relay_redis_script_duration_seconds_bucket{le="0.0002",script="reserve"}"#;
+    assert_eq!(samples(&metrics, bucket), [format!("{bucket} 1")]);
 }

@@ -4,5 +4,7 @@
 //! shares of counters that live elsewhere, or, while Redis is gone, this process alone.
 
 pub mod clock;
+pub mod degraded;
 pub mod keys;
 pub mod script;
+pub mod spends;
