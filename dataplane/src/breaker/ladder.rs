@@ -15,9 +15,14 @@ impl Ladder {
     /// The cooldown of the next rung: `first` doubled at each, `most` at the end, never below `first`.
     pub(super) fn climb(&mut self, first: Duration, most: Duration) -> Duration {
         let cooldown = first.saturating_mul(2_u32.saturating_pow(self.rung)).min(most.max(first));
+        self.step();
+        cooldown
+    }
+
+    /// The next rung.
+    pub(super) fn step(&mut self) {
         self.rung = self.rung.saturating_add(1);
         self.strikes = 0;
-        cooldown
     }
 }
 

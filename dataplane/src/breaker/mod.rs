@@ -6,6 +6,7 @@ pub mod classify;
 pub mod hints;
 pub mod outcome;
 
+mod adopt;
 mod ladder;
 
 use std::time::{Duration, Instant};
@@ -151,14 +152,8 @@ impl State {
 
     fn succeeded(&mut self, now: Instant, settings: &Breaker) -> Transition {
         self.window.count(false, now, settings.server_error.window);
-        for class in Class::ALL {
-            self.ladder(class).strikes = 0;
-        }
-        if let Some(opening) = self.opening.take() {
-            let length = opening.cooldown.clamp(Duration::from_secs(1), RAMP_MOST);
-            self.ramp = Some(Ramp { class: opening.class, from: now, length });
-            self.window = Window::default();
-            self.turned = Some(now);
+        self.forgive();
+        if self.close(now, now) {
             return Transition::Closed;
         }
         if self.ramp.is_some_and(|ramp| ramp.share(now) >= 1.0) {

@@ -260,3 +260,59 @@ fn a_shorter_cooldown_of_another_class_does_not_cut_a_longer_one() {
     assert_eq!(story.see(limited(5, Horizon::Short)), Transition::None);
     assert_eq!(story.out(), Some((299, Class::Auth)));
 }
+
+#[test]
+fn what_another_process_found_takes_a_key_out_and_brings_it_back_by_the_same_ramp() {
+    let mut story = Story::new();
+    let (now, until) = (story.now, story.now + Duration::from_secs(20));
+    story.state.adopt_opening(Class::RateLimit, now, until, now);
+    assert_eq!(story.out(), Some((20, Class::RateLimit)));
+    story.pass(20);
+    assert!(matches!(story.state.phase(story.now), Phase::HalfOpen { class: Class::RateLimit, probes: 0, .. }));
+    story.state.adopt_closing(story.now, story.now + Duration::from_millis(250));
+    assert!(
+        (story.share() - 0.1).abs() < 1e-9,
+        "as long as the cooldown was, from when it was found: {}",
+        story.share()
+    );
+    story.pass(10);
+    assert!((story.share() - 0.55).abs() < 1e-9, "{}", story.share());
+    story.pass(10);
+    assert!((story.share() - 1.0).abs() < 1e-9, "{}", story.share());
+}
+
+#[test]
+fn a_closing_changes_nothing_where_nothing_is_open() {
+    let mut story = Story::new();
+    let before = story.state.clone();
+    story.state.adopt_closing(story.now, story.now);
+    assert_eq!(story.state, before);
+}
+
+#[test]
+fn requests_that_were_on_their_way_when_an_opening_was_taken_over_do_not_lengthen_it() {
+    let mut story = Story::new();
+    let started = story.now;
+    story.pass(1);
+    let until = story.now + Duration::from_secs(300);
+    story.state.adopt_opening(Class::Auth, started, until, story.now);
+    assert_eq!(story.state.on(Outcome::Auth, started, story.now, &story.settings), Transition::None);
+    assert_eq!(story.state.on(OK, started, story.now, &story.settings), Transition::None);
+    assert_eq!(story.out(), Some((300, Class::Auth)));
+}
+
+#[test]
+fn the_ladder_goes_on_where_processes_take_turns_at_probing() {
+    let mut story = Story::new();
+    // Given: two openings were found elsewhere, the second by a probe.
+    for secs in [300, 600] {
+        let (now, until) = (story.now, story.now + Duration::from_secs(secs));
+        story.state.adopt_opening(Class::Auth, now, until, now);
+        // The same once more, a little longer: others had found it too.
+        story.state.adopt_opening(Class::Auth, now, until + Duration::from_secs(1), now);
+        story.pass(secs + 1);
+    }
+    // Then: the third, found by this one's probe, is longer than both.
+    story.probe(Outcome::Auth);
+    assert_eq!(story.out(), Some((1200, Class::Auth)));
+}

@@ -2,6 +2,7 @@
 //! connections, prices or policies.
 
 pub mod budget;
+pub mod news;
 pub mod order;
 pub mod quota;
 pub mod signals;

@@ -19,7 +19,12 @@ use parking_lot::{Mutex, RwLock};
 use protocol::{WireShape, error::WireError};
 use table::{Breaker, ObjectRef};
 
-use super::{budget::RetryBudget, order::Standing, quota::Quota};
+use super::{
+    budget::RetryBudget,
+    news::{Bell, Told, Turn},
+    order::Standing,
+    quota::Quota,
+};
 use crate::{
     breaker::{
         Phase, State, Transition,
@@ -36,12 +41,14 @@ const NEWEST: f64 = 0.2;
 pub struct Signals {
     keys: RwLock<HashMap<KeyHash, Arc<KeySignals>>>,
     hosts: RwLock<HashMap<ObjectRef, Arc<HostSignals>>>,
+    bell: Bell,
 }
 
 /// What is known of one host key.
 #[derive(Debug, Default)]
 pub struct KeySignals {
-    state: Mutex<State>,
+    state: Mutex<Told>,
+    bell: Bell,
     quota: Mutex<Quota>,
     latency: Latency,
     in_flight: AtomicU32,
@@ -77,12 +84,12 @@ impl Signals {
 
     /// What is known of a key. A key that was never seen is healthy.
     pub fn key(&self, key: KeyHash) -> Arc<KeySignals> {
-        entry(&self.keys, &key)
+        entry(&self.keys, &key, || KeySignals { bell: self.bell.clone(), ..KeySignals::default() })
     }
 
     /// What is known of a host. A host that was never seen is healthy.
     pub fn host(&self, host: &ObjectRef) -> Arc<HostSignals> {
-        entry(&self.hosts, host)
+        entry(&self.hosts, host, HostSignals::default)
     }
 
     /// Begins an attempt: both count as loaded until the flight is dropped.
@@ -99,17 +106,23 @@ impl Signals {
         self.hosts.write().retain(|host, _| has_host(host));
     }
 
+    /// Waits until a key's breaker has turned by what this process found. For one listener: a turn that nobody waits for
+    /// is kept for the next to wait, many as one.
+    pub async fn news(&self) {
+        self.bell.heard().await;
+    }
+
     /// How many keys and hosts are known.
     pub fn known(&self) -> (usize, usize) {
         (self.keys.read().len(), self.hosts.read().len())
     }
 }
 
-fn entry<K: Hash + Eq + Clone, V: Default>(map: &RwLock<HashMap<K, Arc<V>>>, key: &K) -> Arc<V> {
+fn entry<K: Hash + Eq + Clone, V>(map: &RwLock<HashMap<K, Arc<V>>>, key: &K, new: impl FnOnce() -> V) -> Arc<V> {
     if let Some(known) = map.read().get(key) {
         return known.clone();
     }
-    map.write().entry(key.clone()).or_default().clone()
+    map.write().entry(key.clone()).or_insert_with(|| Arc::new(new())).clone()
 }
 
 impl KeySignals {
@@ -129,10 +142,25 @@ impl KeySignals {
 
     /// Takes in how an attempt ended that began at `began`. What is the host's fault changes nothing here.
     pub fn report(&self, outcome: Outcome, began: Instant, now: Instant, settings: &Breaker) -> Transition {
-        match outcome {
+        let transition = match outcome {
             Outcome::Unreachable(Side::Host) => Transition::None,
             _ => self.state.lock().on(outcome, began, now, settings),
+        };
+        if transition != Transition::None {
+            self.bell.ring();
         }
+        transition
+    }
+
+    /// The last turn of its breaker that was found by this process, by a request or a probe; each is given once.
+    pub fn take_news(&self) -> Option<Turn> {
+        self.state.lock().take_news()
+    }
+
+    /// Takes over what another process found; that is no news of this one. False: nothing was changed, because there is
+    /// news that was not taken yet, and the two have to be compared first.
+    pub fn adopt(&self, turn: Turn, now: Instant) -> bool {
+        self.state.lock().adopt(turn, now)
     }
 
     /// Takes in what its provider says is left.
