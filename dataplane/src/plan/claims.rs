@@ -5,7 +5,7 @@ use crate::{
     admit::Grant,
     auth::Caller,
     limit::{
-        claims::{Claims, ScopeClaim},
+        claims::{BreakerClaim, Claims, ScopeClaim},
         terms::{self, CandidateTerms, Expected, PolicyTerms, Terms},
     },
 };
@@ -32,7 +32,12 @@ impl Plan {
         let steps = self.steps();
         let candidates: Vec<_> = steps.iter().map(candidate_terms).collect();
         let policies = policy_terms(grant.caller());
-        terms::claims(&of(grant.caller(), &policies, Some(grant.public_model())), &candidates, expected, at_most)
+        let terms = of(grant.caller(), &policies, Some(grant.public_model()));
+        let mut claims = terms::claims(&terms, &candidates, expected, at_most);
+        for (claim, step) in claims.candidates.iter_mut().zip(&steps) {
+            claim.breaker = breaker(step);
+        }
+        claims
     }
 }
 
@@ -46,6 +51,12 @@ fn candidate_terms<'a>(step: &Step<'a>) -> CandidateTerms<'a> {
     let host = &step.candidate.host;
     let key = step.draw.key.as_ref().map(|key| (&key.id, &key.row.limits));
     CandidateTerms { host: (&host.id, &host.row.limits), key }
+}
+
+/// Whose breaker has to be closed for other replicas too; none for a key that is tried although it is out.
+fn breaker(step: &Step<'_>) -> Option<BreakerClaim> {
+    let name = step.draw.key.as_ref().map_or(&step.candidate.host.id, |key| &key.id);
+    (!step.draw.is_out).then(|| BreakerClaim { domain: name.namespace.clone(), key: step.draw.hash })
 }
 
 fn policy_terms(caller: &Caller) -> Vec<PolicyTerms<'_>> {

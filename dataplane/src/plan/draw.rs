@@ -41,6 +41,8 @@ pub struct Draw {
     pub secret: Option<HostSecret>,
     /// Under which its health is kept.
     pub hash: KeyHash,
+    /// Whether its breaker is not closed: it is tried because nothing else is left.
+    pub is_out: bool,
 }
 
 /// The keys of a place.
@@ -90,21 +92,24 @@ pub(super) fn draws(
         skipped.push(Skipped { place, why: Why::Out { class, wait } });
         out.push(Out { until, error: weather.signals.key(draw.hash).last_error() });
     }
-    let at = |positions: Vec<usize>| positions.into_iter().map(|position| drawable[position].clone()).collect();
-    Draws { ready: at(ordered.ready), last_resort: at(ordered.last_resort) }
+    let at = |positions: Vec<usize>, is_out| {
+        positions.into_iter().map(|position| Draw { is_out, ..drawable[position].clone() }).collect()
+    };
+    Draws { ready: at(ordered.ready, false), last_resort: at(ordered.last_resort, true) }
 }
 
 /// Keys whose secret can be sent; for a host that needs none, the one draw without a key.
 fn drawable(leaf: &Leaf, keys: Vec<Arc<HostKey>>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
     let keyless = KeyHash::keyless(&leaf.host.id);
     if !super::needs_key(&leaf.host) {
-        return vec![Draw { key: None, secret: None, hash: keyless }];
+        return vec![Draw { key: None, secret: None, hash: keyless, is_out: false }];
     }
     let mut draws = Vec::with_capacity(keys.len());
     for key in keys {
         let why = match weather.keyring.secret(&key.id) {
             Some(Ok(secret)) => {
-                draws.push(Draw { hash: secret.hash().at(keyless), secret: Some(secret), key: Some(key) });
+                let hash = secret.hash().at(keyless);
+                draws.push(Draw { key: Some(key), secret: Some(secret), hash, is_out: false });
                 continue;
             }
             Some(Err(error)) => error.to_string(),

@@ -9,7 +9,10 @@ use super::*;
 use crate::{
     admit,
     breaker::outcome::{Horizon, Outcome, Side},
-    limit::{claims::ScopeClaim, terms::Expected},
+    limit::{
+        claims::{BreakerClaim, ScopeClaim},
+        terms::Expected,
+    },
     pool::signals::Signals,
     upstream::credentials::{HostSecret, KeyHash, Keyring},
     world::build::{Tables, ask, caller, fallback, id, plain_ask, texts},
@@ -462,4 +465,37 @@ fn a_plan_claims_the_callers_scopes_and_every_key_in_order() {
     let steps: Vec<_> = plan.steps().iter().map(|step| step.draw.key.as_ref().unwrap().id.name.clone()).collect();
     assert_eq!(steps, ["a", "a2", "b"]);
     assert_eq!(kinds(&caller_scopes(&caller)), ["relay_key"]);
+}
+
+fn breakers(case: &Case, tables: &Tables) -> Vec<Option<BreakerClaim>> {
+    let world = tables.clone().world();
+    let grant = admit::admit(&world, caller(&world, "app"), case.model).unwrap();
+    let claims = case.plan(tables).unwrap().claims(&grant, Expected::default(), 3);
+    claims.candidates.into_iter().map(|claim| claim.breaker).collect()
+}
+
+#[test]
+fn a_plan_names_the_breaker_of_each_key_in_the_namespace_of_the_key_or_of_a_host_that_needs_none() {
+    let tables = Tables::new()
+        .open()
+        .bare_host("catalog/a", OpenaiChat)
+        .host_key("own", "catalog/a", |_| ())
+        .bare_host("catalog/local", OpenaiChat)
+        .edit_host("catalog/local", |host| host.auth = Auth::None)
+        .model("m", &["catalog/a", "catalog/local"]);
+    let own = HostSecret::new("secret-of-own").unwrap().hash();
+    let keyless = |name: &str| KeyHash::keyless(&id(name));
+    let claim = |domain: &str, key| Some(BreakerClaim { domain: domain.to_owned(), key });
+    let expected = [claim("team", own.at(keyless("catalog/a"))), claim("catalog", keyless("catalog/local"))];
+    assert_eq!(breakers(&Case::of("m"), &tables), expected);
+}
+
+#[test]
+fn a_key_that_is_tried_although_it_is_out_is_claimed_whatever_others_say_of_it() {
+    let tables = Tables::new().open().host("a", OpenaiChat).model("m", &["a"]);
+    let mut case = Case::of("m");
+    for _ in 0..3 {
+        case = case.ended("a", Outcome::ServerError);
+    }
+    assert_eq!(breakers(&case, &tables), [None]);
 }
