@@ -1,6 +1,8 @@
 //! Brings keys and hosts back: probes those whose cooldown has ended, out of band, so that no caller's request is the
 //! one that finds out; and probes healthy ones where a Host asks for it. What a probe's answer means is the breaker's
-//! business.
+//! business. Where several processes share their keys, one of them probes and the others hear of it.
+
+pub mod peers;
 
 mod probe;
 
@@ -16,6 +18,7 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use self::peers::{Peers, Probe, Purpose};
 use crate::{
     breaker::{Phase, Transition, outcome::Outcome},
     pool::signals::{HostSignals, KeySignals, Signals},
@@ -30,6 +33,8 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Healthy keys are never probed more often than this.
 const CHECK_LEAST: Duration = Duration::from_secs(5);
+/// What a probe found is known to all processes within this time.
+const NEWS_MOST: Duration = Duration::from_secs(2);
 
 /// A key to look after.
 #[derive(Clone, Debug)]
@@ -40,10 +45,12 @@ pub struct Ward {
     pub host: Arc<Host>,
     /// Its secret; absent: the host needs none.
     pub secret: Option<HostSecret>,
+    /// The namespaces of all host keys with that secret at that host, in order; never empty.
+    pub domains: Vec<String>,
 }
 
 /// Looks after all keys of the current table until `stop`. `current` gives that table and its secrets.
-pub async fn run<C>(current: C, clients: Arc<Clients>, signals: Arc<Signals>, stop: CancellationToken)
+pub async fn run<C>(current: C, clients: Arc<Clients>, signals: Arc<Signals>, peers: Peers, stop: CancellationToken)
 where
     C: Fn() -> (Arc<World>, Arc<Keyring>),
 {
@@ -62,22 +69,27 @@ where
             }
         }
     };
-    look_after(wards, probe, signals, stop).await;
+    look_after(wards, probe, signals, peers, stop).await;
 }
 
 /// Every key of a table that can be used, one for each secret of a host.
 pub fn wards(world: &World, keyring: &Keyring) -> Vec<Ward> {
-    let mut wards = HashMap::new();
+    let mut wards = HashMap::<_, Ward>::new();
+    let mut add = |name: &ObjectRef, host: &Arc<Host>, secret| {
+        let ward = Ward { name: name.clone(), host: host.clone(), secret, domains: Vec::new() };
+        let domains = &mut wards.entry(ward.hash()).or_insert(ward).domains;
+        if let Err(at) = domains.binary_search(&name.namespace) {
+            domains.insert(at, name.namespace.clone());
+        }
+    };
     for host in world.hosts().filter(|host| !host.row.suspended) {
         if host.row.auth == table::Auth::None {
-            let ward = Ward { name: host.id.clone(), host: host.clone(), secret: None };
-            wards.insert(ward.hash(), ward);
+            add(&host.id, host, None);
             continue;
         }
         for key in host.pool.iter().filter(|key| !key.row.suspended) {
             let Some(Ok(secret)) = keyring.secret(&key.id) else { continue };
-            let ward = Ward { name: key.id.clone(), host: host.clone(), secret: Some(secret) };
-            wards.insert(ward.hash(), ward);
+            add(&key.id, host, Some(secret));
         }
     }
     wards.into_values().collect()
@@ -89,41 +101,56 @@ impl Ward {
         let keyless = KeyHash::keyless(&self.host.id);
         self.secret.as_ref().map_or(keyless, |secret| secret.hash().at(keyless))
     }
+
+    /// Where processes agree on who probes it.
+    fn domain(&self) -> &str {
+        self.domains.first().unwrap_or(&self.name.namespace)
+    }
 }
 
 /// Probes what is due among `wards` until `stop`. A probe that comes to nothing (`None`) is tried again.
-async fn look_after<L, P, F>(wards: L, probe: P, signals: Arc<Signals>, stop: CancellationToken)
+async fn look_after<L, P, F>(wards: L, probe: P, signals: Arc<Signals>, peers: Peers, stop: CancellationToken)
 where
     L: Fn() -> Vec<Ward>,
     P: Fn(Ward) -> F,
     F: Future<Output = Option<Outcome>> + Send + 'static,
 {
-    let mut probes = JoinSet::new();
+    let mut tasks = JoinSet::<Option<(Turn, Ward)>>::new();
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            Some(_) = probes.join_next(), if !probes.is_empty() => {}
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                if let Ok(Some((turn, ward))) = ended {
+                    let (outcome, name) = (probe(ward.clone()), ward.name);
+                    tasks.spawn(async move {
+                        turn.end(outcome.await, &name);
+                        None
+                    });
+                }
+            }
             _ = ticks.tick() => {
-                for ward in wards() {
-                    if let Some(turn) = Turn::take(&ward, &signals, now()) {
-                        let (ended, name) = (probe(ward.clone()), ward.name);
-                        probes.spawn(async move { turn.end(ended.await, &name) });
-                    }
+                let wards = wards();
+                peers.know(&wards);
+                for ward in wards {
+                    let Some(turn) = Turn::take(&ward, &signals, now()) else { continue };
+                    let peers = peers.clone();
+                    tasks.spawn(async move { turn.granted(&peers, &ward).await.map(|turn| (turn, ward)) });
                 }
             }
         }
     }
 }
 
-/// The right to probe, given back when dropped.
+/// The right of this process to probe, given back when dropped.
 struct Turn {
     key: Arc<KeySignals>,
     host: Arc<HostSignals>,
     ward: Arc<Host>,
-    holds_key: bool,
+    /// What is to be found out of the key; absent: only whether the host can be reached.
+    purpose: Option<Purpose>,
     holds_host: bool,
     /// Whether the outcome says something of the key: not while it is out for a reason that a probe of its host would
     /// only meet again.
@@ -140,18 +167,35 @@ impl Turn {
         let holds_host = host.lease_probe(now, breaker);
         // Where the host cannot be reached, one probe finds that out for all of its keys.
         let may_ask = is_host_well || holds_host;
-        let holds_key = may_ask && key.lease_probe(now, breaker);
-        let is_due = may_ask && check.active && is_well && key.is_check_due(now, check.interval.max(CHECK_LEAST));
-        let turn = Self {
-            key,
-            host,
-            ward: ward.host.clone(),
-            holds_key,
-            holds_host,
-            tells_of_key: holds_key || is_well,
-            began: now,
+        let purpose = if may_ask && key.lease_probe(now, breaker) {
+            Some(Purpose::Heal)
+        } else if may_ask && check.active && is_well && key.is_check_due(now, interval(ward)) {
+            Some(Purpose::Check)
+        } else {
+            None
         };
-        (holds_key || holds_host || is_due).then_some(turn)
+        let tells_of_key = is_well || purpose == Some(Purpose::Heal);
+        let turn = Self { key, host, ward: ward.host.clone(), purpose, holds_host, tells_of_key, began: now };
+        (purpose.is_some() || holds_host).then_some(turn)
+    }
+
+    /// What is left of it when the other processes have been asked: nothing where one of them probes the key. Whether the
+    /// host can be reached from here is for this process to find out.
+    async fn granted(mut self, peers: &Peers, ward: &Ward) -> Option<Self> {
+        let Some(purpose) = self.purpose else { return Some(self) };
+        let lease = match purpose {
+            Purpose::Heal => probe::longest(&ward.host.row) + NEWS_MOST,
+            // A little early, so that whoever checked last may do so again.
+            Purpose::Check => interval(ward).saturating_sub(LOOK_EVERY),
+        };
+        let probe = Probe { domain: ward.domain().to_owned(), key: ward.hash(), purpose, lease };
+        if peers.lease(probe).await {
+            self.began = now();
+            return Some(self);
+        }
+        self.release_key();
+        self.tells_of_key = false;
+        self.holds_host.then_some(self)
     }
 
     fn end(self, outcome: Option<Outcome>, name: &ObjectRef) {
@@ -165,17 +209,26 @@ impl Turn {
             info!(host = %self.ward.id, "host `{}` can be reached again", self.ward.id);
         }
     }
+
+    fn release_key(&mut self) {
+        if self.purpose.take() == Some(Purpose::Heal) {
+            self.key.release_probe();
+        }
+    }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if self.holds_key {
-            self.key.release_probe();
-        }
+        self.release_key();
         if self.holds_host {
             self.host.release_probe();
         }
     }
+}
+
+/// How often a healthy key is probed.
+fn interval(ward: &Ward) -> Duration {
+    ward.host.row.health_check.interval.max(CHECK_LEAST)
 }
 
 fn now() -> Instant {

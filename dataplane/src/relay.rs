@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     denied::Denied,
     drain::Drain,
-    heal,
+    heal::{self, peers::Peers},
     limit::Limiter,
     meter::Books,
     metrics::BreakerState,
@@ -46,6 +46,7 @@ pub struct Relay {
     /// A task for each connection of a client.
     pub(crate) connections: TaskTracker,
     clients: Arc<Clients>,
+    peers: Peers,
     installed: ArcSwapOption<Installed>,
 }
 
@@ -82,8 +83,15 @@ impl Relay {
             drain: Drain::new(),
             connections: TaskTracker::new(),
             clients: Arc::new(Clients::new(resolver)),
+            peers: Peers::none(),
             installed: ArcSwapOption::empty(),
         }
+    }
+
+    /// With health that other processes hear of, through whoever was given the same `signals`, and with probes that they
+    /// share.
+    pub fn among(self, signals: Arc<Signals>, peers: Peers) -> Self {
+        Self { signals, peers, ..self }
     }
 
     /// Puts a table into effect for every request that begins from now on.
@@ -143,7 +151,8 @@ impl Relay {
             move || current().1
         };
         self.drain.tasks.spawn(Keyring::follow(keyring, stop.clone()));
-        self.drain.tasks.spawn(heal::run(current, self.clients.clone(), self.signals.clone(), stop));
+        let (clients, signals, peers) = (self.clients.clone(), self.signals.clone(), self.peers.clone());
+        self.drain.tasks.spawn(heal::run(current, clients, signals, peers, stop));
     }
 }
 

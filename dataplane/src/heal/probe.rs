@@ -24,8 +24,7 @@ const BODY_MOST: usize = 64 * 1024;
 pub(super) async fn probe(client: &Client, ward: &Ward) -> Outcome {
     let row = &ward.host.row;
     let Ok(request) = request(client, ward) else { return Outcome::Auth };
-    let timeout = row.timeouts.first_byte.min(TIMEOUT_MOST).max(row.timeouts.connect);
-    let answered = tokio::time::timeout(timeout, async {
+    let answered = tokio::time::timeout(longest(row), async {
         let answer = client.send(request).await?;
         Ok::<_, SendError>(outcome(row.shape, answer).await)
     });
@@ -34,6 +33,11 @@ pub(super) async fn probe(client: &Client, ward: &Ward) -> Outcome {
         Ok(Err(error)) => classify::failed(&error),
         Err(_) => classify::silent(),
     }
+}
+
+/// How long a probe of the host may take.
+pub(super) fn longest(row: &table::Host) -> Duration {
+    row.timeouts.first_byte.min(TIMEOUT_MOST).max(row.timeouts.connect)
 }
 
 fn request(client: &Client, ward: &Ward) -> Result<Request<Full<Bytes>>, ()> {

@@ -71,7 +71,8 @@ async fn no_request_goes_to_a_bad_key_until_a_probe_has_succeeded() {
         std::future::ready(Some(outcome))
     };
     let looked_after = wards.clone();
-    let healer = tokio::spawn(look_after(move || looked_after.clone(), probe, signals.clone(), stop.clone()));
+    let healer =
+        tokio::spawn(look_after(move || looked_after.clone(), probe, signals.clone(), Peers::none(), stop.clone()));
     // Given: the bad key was met once, and its probes fail until it is put right.
     let mut visits = Vec::new();
     let began = now();
@@ -123,7 +124,7 @@ async fn a_key_has_one_probe_in_flight_and_no_probe_while_it_is_well() {
     };
     let bad = wards[0].clone();
     signals.begin(bad.hash(), &bad.host.id, now()).report(Outcome::Auth, now(), &bad.host.row.breaker);
-    let healer = tokio::spawn(look_after(move || wards.clone(), slow, signals.clone(), stop.clone()));
+    let healer = tokio::spawn(look_after(move || wards.clone(), slow, signals.clone(), Peers::none(), stop.clone()));
     tokio::time::sleep(Duration::from_secs(900)).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     stop.cancel();
@@ -148,13 +149,125 @@ async fn healthy_keys_are_probed_at_intervals_where_the_host_asks_for_it() {
     };
     let wards_of = wards(&world, &keyring);
     let ward = wards_of[0].clone();
-    let healer = tokio::spawn(look_after(move || wards_of.clone(), probe, signals.clone(), stop.clone()));
+    let healer =
+        tokio::spawn(look_after(move || wards_of.clone(), probe, signals.clone(), Peers::none(), stop.clone()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     let phase = signals.key(ward.hash()).phase(now());
     assert!(matches!(phase, Phase::Open { class: Class::Auth, .. }), "found out before any request: {phase:?}");
     stop.cancel();
     healer.await.expect("the healer does not panic");
+}
+
+/// What processes that share leases agree on: each name is granted once in its time.
+#[derive(Default)]
+struct Granted(Mutex<HashMap<(KeyHash, Purpose), Instant>>);
+
+impl Granted {
+    fn peers(self: &Arc<Self>) -> Peers {
+        let granted = self.clone();
+        Peers::new(|_| (), move |probe| Box::pin(std::future::ready(granted.grant(&probe))))
+    }
+
+    fn grant(&self, probe: &Probe) -> bool {
+        let mut granted = self.0.lock();
+        let ends = granted.entry((probe.key, probe.purpose)).or_insert_with(now);
+        let is_free = now() >= *ends;
+        if is_free {
+            *ends = now() + probe.lease;
+        }
+        is_free
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_another_process_probes_is_not_probed_until_that_one_must_have_died() {
+    let (wards, signals, stop) = (two_keys(), Arc::new(Signals::new()), CancellationToken::new());
+    let bad = wards[0].clone();
+    signals.begin(bad.hash(), &bad.host.id, now()).report(Outcome::Auth, now(), &bad.host.row.breaker);
+    let granted = Arc::new(Granted::default());
+    // Given: it may be probed after 300 s, and another process has just begun to.
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let lease = Duration::from_secs(12);
+    let domain = bad.domain().to_owned();
+    let other = Probe { domain, key: bad.hash(), purpose: Purpose::Heal, lease };
+    assert!(granted.grant(&other));
+    let (began, probes) = (now(), Arc::new(Mutex::new(Vec::new())));
+    let seen = probes.clone();
+    let probe = move |ward: Ward| {
+        seen.lock().push((ward.name, now().saturating_duration_since(began)));
+        std::future::ready(Some(Outcome::Ok))
+    };
+    let healer = tokio::spawn(look_after(move || wards.clone(), probe, signals.clone(), granted.peers(), stop.clone()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    stop.cancel();
+    healer.await.expect("the healer does not panic");
+    let probes = probes.lock().clone();
+    let [(name, after)] = probes.as_slice() else { panic!("one probe: {probes:?}") };
+    assert_eq!(*name, bad.name);
+    assert!((lease..lease + Duration::from_secs(1)).contains(after), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_processes_one_checks_a_healthy_key_in_each_interval() {
+    let active = |host: &mut table::Host| {
+        host.health_check.active = true;
+        host.health_check.interval = Duration::from_secs(30);
+    };
+    let (world, keyring) = world(Tables::new().host("h", WireShape::OpenaiChat).edit_host("h", active));
+    let (wards, granted) = (wards(&world, &keyring), Arc::new(Granted::default()));
+    let (stop, asked) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+    let mut healers = JoinSet::new();
+    for _ in 0..4 {
+        let (wards, counter) = (wards.clone(), asked.clone());
+        let probe = move |_: Ward| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Some(Outcome::Ok))
+        };
+        let signals = Arc::new(Signals::new());
+        healers.spawn(look_after(move || wards.clone(), probe, signals, granted.peers(), stop.clone()));
+        tokio::time::sleep(Duration::from_secs(7)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(300 - 28)).await;
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((10..=11).contains(&asked), "{asked} in 300 s");
+    stop.cancel();
+    healers.join_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_process_finds_out_for_itself_whether_it_can_reach_a_host() {
+    let (wards, signals, stop) = (two_keys(), Arc::new(Signals::new()), CancellationToken::new());
+    let (host, settings) = (&wards[0].host.id, &wards[0].host.row.breaker);
+    signals.begin(wards[0].hash(), host, now()).report(Outcome::Auth, now(), settings);
+    for _ in 0..settings.unreachable.consecutive {
+        signals.begin(wards[0].hash(), host, now()).report(Outcome::Unreachable(Side::Host), now(), settings);
+    }
+    let nobodys_turn = Peers::new(|_| (), |_| Box::pin(std::future::ready(false)));
+    let probe = |_: Ward| std::future::ready(Some(Outcome::Ok));
+    let looked_after = wards.clone();
+    let healer =
+        tokio::spawn(look_after(move || looked_after.clone(), probe, signals.clone(), nobodys_turn, stop.clone()));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    stop.cancel();
+    healer.await.expect("the healer does not panic");
+    assert!(matches!(signals.host(host).phase(now()), Phase::Closed { .. }));
+    let key = signals.key(wards[0].hash());
+    assert!(matches!(key.phase(now()), Phase::HalfOpen { probes: 0, .. }), "{:?}", key.phase(now()));
+}
+
+#[test]
+fn a_secret_in_two_namespaces_is_one_ward_known_in_both() {
+    let mut tables = Tables::new()
+        .bare_host("catalog/h", WireShape::OpenaiChat)
+        .host_key("catalog/k", "catalog/h", |_| {})
+        .host_key("a/k", "catalog/h", |_| {});
+    let same = tables.credentials.host_keys[&id("a/k")].clone();
+    tables.credentials.host_keys.insert(id("catalog/k"), same);
+    let (world, keyring) = world(tables);
+    let wards = wards(&world, &keyring);
+    let domains: Vec<_> = wards.iter().map(|ward| ward.domains.clone()).collect();
+    assert_eq!(domains, [["a", "catalog"]]);
 }
 
 /// Answers every request with `answer`; gives the requests' heads.
@@ -249,7 +362,8 @@ async fn a_host_that_cannot_be_reached_is_asked_once_for_all_of_its_keys() {
         std::future::ready(Some(Outcome::Unreachable(Side::Host)))
     };
     let looked_after = wards.clone();
-    let healer = tokio::spawn(look_after(move || looked_after.clone(), probe, signals.clone(), stop.clone()));
+    let healer =
+        tokio::spawn(look_after(move || looked_after.clone(), probe, signals.clone(), Peers::none(), stop.clone()));
     tokio::time::sleep(Duration::from_secs(600)).await;
     stop.cancel();
     healer.await.expect("the healer does not panic");
