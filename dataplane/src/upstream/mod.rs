@@ -12,7 +12,7 @@ pub mod resolver;
 mod connections;
 mod dial;
 mod race;
-mod tls;
+pub(crate) mod tls;
 
 #[cfg(test)]
 mod tests;

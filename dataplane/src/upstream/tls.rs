@@ -52,7 +52,7 @@ pub(super) fn config(
 }
 
 /// The roots of the system, or the built-in ones where the system has none. Read once.
-fn system_roots() -> Arc<RootCertStore> {
+pub(crate) fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let read = || {
         let found = rustls_native_certs::load_native_certs();
@@ -67,7 +67,8 @@ fn system_roots() -> Arc<RootCertStore> {
     ROOTS.get_or_init(read).clone()
 }
 
-fn custom_roots(pem: &str) -> Result<Arc<RootCertStore>, String> {
+/// The roots of a bundle. Errs, in words for its owner, when it holds no usable certificate.
+pub(crate) fn custom_roots(pem: &str) -> Result<Arc<RootCertStore>, String> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
         let certificate = certificate.map_err(|error| format!("the CA bundle is not valid PEM: {error}"))?;

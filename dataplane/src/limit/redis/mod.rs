@@ -8,3 +8,4 @@ pub mod degraded;
 pub mod keys;
 pub mod script;
 pub mod spends;
+pub mod store;
