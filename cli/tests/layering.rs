@@ -11,7 +11,12 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("relay-table", &["relay-protocol"], &["kube", "tokio"]),
     ("relay-crds", &[], &["kube-client", "kube-runtime", "tokio"]),
     ("relay-compiler", &["relay-crds", "relay-table"], &["kube-client", "kube-runtime", "tokio", "hyper"]),
-    ("relay-dataplane", &["relay-protocol", "relay-table"], &["kube", "kube-core", "k8s-openapi"]),
+    (
+        "relay-dataplane",
+        // The servers are for tests only: what the crate links must not hold them.
+        &["relay-protocol", "relay-table", "relay-test-servers"],
+        &["kube", "kube-core", "k8s-openapi", "servers"],
+    ),
     (
         "relay-cli",
         &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],

@@ -7,13 +7,7 @@ use redis_client::{Value, pipe};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    error::StoreError,
-    greeting::Credentials,
-    line::Line,
-    opener::Opener,
-    reply,
-    slots::Chart,
-    target::Address,
+    error::StoreError, greeting::Credentials, line::Line, opener::Opener, reply, slots::Chart, target::Address,
 };
 
 /// How much longer than the first answer the others are waited for. They may know more, or be gone without a trace.
@@ -92,7 +86,9 @@ fn read_chart(heard: &[Value], from: &Address) -> Result<Chart, StoreError> {
 }
 
 /// The good answers, or the first error where there is none.
-async fn answers<T>(asked: impl Iterator<Item = impl Future<Output = Result<T, StoreError>>>) -> Result<Vec<T>, StoreError> {
+async fn answers<T>(
+    asked: impl Iterator<Item = impl Future<Output = Result<T, StoreError>>>,
+) -> Result<Vec<T>, StoreError> {
     let mut asked: FuturesUnordered<_> = asked.collect();
     let (mut good, mut bad, mut until) = (Vec::new(), None, None);
     loop {

@@ -104,7 +104,8 @@ impl Password {
             Self::Fixed(password) => Ok(password.clone()),
             Self::File(path) => {
                 let text = tokio::fs::read_to_string(path).await;
-                let text = text.map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
+                let text =
+                    text.map_err(|error| format!("cannot read the password file {}: {error}", path.display()))?;
                 Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
             }
         }
