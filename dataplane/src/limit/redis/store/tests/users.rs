@@ -4,8 +4,14 @@ use table::Secret;
 use super::*;
 use crate::limit::redis::store::target::Password;
 
-const RULES: &str = "~relay:* resetchannels +@read +@write +@connection +evalsha +eval +script|load +time +role";
+const DOCUMENT: &str = include_str!("../../../../../../docs/limits.md");
 const KEY: &str = "relay:{team}:words";
+
+/// The documented rights, and those that the scripts of these tests need.
+fn rules() -> String {
+    let (_, rest) = DOCUMENT.split_once("user relay on >PASSWORD ").expect("the page has the rule");
+    format!("{} +rpush +lrange", rest.lines().next().expect("the rule is one line"))
+}
 
 pub(super) fn as_user(redis: &Redis, name: &str, password: &str) -> Target {
     Target {
@@ -17,7 +23,7 @@ pub(super) fn as_user(redis: &Redis, name: &str, password: &str) -> Target {
 
 #[tokio::test]
 async fn a_user_of_the_acl_needs_no_more_than_the_documented_rights() {
-    let redis = Redis::start_with(Options::new().user("relay", "secret-canary", RULES));
+    let redis = Redis::start_with(Options::new().user("relay", "secret-canary", &rules()));
     let store = revived(as_user(&redis, "relay", "secret-canary")).await;
     assert_eq!(say(&store, KEY, "a").await, Ok("a".to_owned()));
     redis.flush_scripts();
@@ -36,7 +42,7 @@ async fn a_password_alone_is_that_of_the_default_user() {
 
 #[tokio::test]
 async fn a_wrong_password_is_refused_without_being_named() {
-    let redis = Redis::start_with(Options::new().user("relay", "right", RULES));
+    let redis = Redis::start_with(Options::new().user("relay", "right", &rules()));
     let store = store(as_user(&redis, "relay", "wrong-canary"));
     let refused = store.revive().await.expect_err("the password is wrong");
     assert!(matches!(&refused, StoreError::Refused(words) if words.starts_with("AUTH: WRONGPASS")), "{refused:?}");
@@ -54,7 +60,7 @@ async fn a_missing_password_is_refused_in_the_servers_words() {
 
 #[tokio::test]
 async fn a_password_file_is_read_anew_for_each_connection() {
-    let redis = Redis::start_with(Options::new().user("relay", "first", RULES));
+    let redis = Redis::start_with(Options::new().user("relay", "first", &rules()));
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("password");
     std::fs::write(&path, "first\n").expect("the file is written");
