@@ -6,12 +6,21 @@
 //! passwords and the proxies that a test puts before its port.
 
 mod certificates;
+mod cluster;
 mod options;
 mod ports;
 mod process;
+mod proxy;
 mod redis;
 mod resp;
+mod sentinels;
+mod slots;
+mod wait;
 
+pub use cluster::{Cluster, Layout, Move};
 pub use options::Options;
+pub use proxy::{CountingProxy, Sent};
 pub use redis::Redis;
 pub use resp::Reply;
+pub use sentinels::Sentinels;
+pub use slots::slot_of;

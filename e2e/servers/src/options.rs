@@ -54,6 +54,15 @@ impl Options {
         self.authority.as_deref().map(Authority::pem)
     }
 
+    /// TLS or not, as here, and nothing else of these options.
+    pub(crate) fn transport(&self) -> Self {
+        Self { authority: self.authority.clone(), ..Self::default() }
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        self.authority.is_some()
+    }
+
     /// The URL of a server with these options that listens at `address`, credentials included.
     pub(crate) fn url(&self, address: impl std::fmt::Display) -> String {
         let scheme = if self.authority.is_some() { "rediss" } else { "redis" };

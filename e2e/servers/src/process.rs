@@ -18,8 +18,8 @@ use crate::resp::{Connection, Reply};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The user through which the tests themselves ask a server, whatever else may connect.
-const CONTROL: [&str; 3] = ["AUTH", "test-control", "test-control"];
-const CONTROL_CONF: &str = "user test-control on >test-control ~* &* +@all\n";
+/// Servers of a set use it among themselves.
+pub(crate) const CONTROL: &str = "test-control";
 
 /// Why a server is not there.
 pub(crate) enum Failure {
@@ -34,6 +34,7 @@ pub(crate) struct Process {
     /// Kills the server when this process ends without dropping: it waits for the end of its input.
     guard: Child,
     socket: PathBuf,
+    paused: bool,
 }
 
 impl Process {
@@ -46,7 +47,7 @@ impl Process {
         command.stdin(Stdio::null()).stderr(log.try_clone().expect("an open file is cloned")).stdout(log);
         let child = command.spawn().map_err(|error| missing(&error))?;
         let guard = guard(child.id());
-        let mut process = Self { child, guard, socket: directory.join("socket") };
+        let mut process = Self { child, guard, socket: directory.join("socket"), paused: false };
         process.wait_until_it_answers(directory)?;
         Ok(process)
     }
@@ -54,19 +55,25 @@ impl Process {
     /// Sends one command and waits for its reply.
     pub(crate) fn call(&self, words: &[&str]) -> std::io::Result<Reply> {
         let mut connection = Connection::open(&self.socket)?;
-        connection.call(&CONTROL)?;
+        connection.call(&["AUTH", CONTROL, CONTROL])?;
         connection.call(words)
     }
 
     /// Stops the server where it stands; it keeps its connections and answers none.
-    pub(crate) fn pause(&self) {
+    pub(crate) fn pause(&mut self) {
+        self.paused = true;
         self.signal(Signal::STOP);
         // A signal is on its way when `kill` returns; this waits until it has arrived.
         waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).expect("a child is waited for");
     }
 
-    pub(crate) fn resume(&self) {
+    pub(crate) fn resume(&mut self) {
+        self.paused = false;
         self.signal(Signal::CONT);
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
     }
 
     fn signal(&self, signal: Signal) {
@@ -104,8 +111,8 @@ impl Drop for Process {
 /// `conf` with what every server has.
 fn full(directory: &Path, conf: &str) -> String {
     let directory = directory.display();
-    let common = "bind 127.0.0.1\nunixsocket socket\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n";
-    format!("dir {directory}\n{common}{CONTROL_CONF}{conf}")
+    let control = format!("user {CONTROL} on >{CONTROL} ~* &* +@all");
+    format!("dir {directory}\nbind 127.0.0.1\nunixsocket socket\nsave \"\"\nappendonly no\n{control}\n{conf}")
 }
 
 /// Starts what kills the server once this process is gone, however it went.

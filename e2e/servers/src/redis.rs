@@ -1,6 +1,7 @@
 //! One Redis server, and what tests do to it.
 
 use std::{
+    io,
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -25,10 +26,12 @@ pub struct Redis {
     directory: TempDir,
 }
 
-/// What a server is, beside its options: lines of `redis.conf` that may depend on its port.
+/// What a server is in its set, beside its options.
+#[derive(Clone, Default)]
 pub(crate) struct Role {
     pub(crate) sentinel: bool,
-    pub(crate) conf: Box<dyn Fn(u16) -> String + Send + Sync>,
+    /// Lines of `redis.conf`.
+    pub(crate) conf: String,
 }
 
 impl Redis {
@@ -39,7 +42,7 @@ impl Redis {
 
     /// Starts a standalone server.
     pub fn start_with(options: Options) -> Self {
-        Self::launch(options, Role { sentinel: false, conf: Box::new(|_| String::new()) })
+        Self::launch(options, Role::default())
     }
 
     /// Starts a server of this role on a free port.
@@ -84,9 +87,17 @@ impl Redis {
     /// Runs a command, past TLS, passwords and proxies, and gives its reply, which may be an error.
     #[track_caller]
     pub fn call(&self, words: &[&str]) -> Reply {
-        let process = self.process();
-        let process = process.as_ref().expect("the server was not killed");
-        process.call(words).unwrap_or_else(|error| panic!("`{}` has no reply: {error}", words.join(" ")))
+        self.try_call(words).unwrap_or_else(|error| panic!("`{}` has no reply: {error}", words.join(" ")))
+    }
+
+    /// Runs a command that may lose its connection: a server that changes its role cuts all of them.
+    pub(crate) fn try_call(&self, words: &[&str]) -> io::Result<Reply> {
+        self.process().as_ref().expect("the server was not killed").call(words)
+    }
+
+    /// Whether the server can answer: it was neither killed nor stopped.
+    pub fn is_running(&self) -> bool {
+        self.process().as_ref().is_some_and(|process| !process.is_paused())
     }
 
     /// Makes the server forget its scripts.
@@ -96,12 +107,12 @@ impl Redis {
 
     /// Stops the process where it stands (SIGSTOP): connections stay open, and nothing is answered.
     pub fn stop(&self) {
-        self.process().as_ref().expect("the server was not killed").pause();
+        self.process().as_mut().expect("the server was not killed").pause();
     }
 
     /// Lets a stopped process go on (SIGCONT).
     pub fn cont(&self) {
-        self.process().as_ref().expect("the server was not killed").resume();
+        self.process().as_mut().expect("the server was not killed").resume();
     }
 
     /// Kills the process (SIGKILL), stopped or not.
@@ -132,5 +143,5 @@ impl Redis {
 }
 
 fn conf(options: &Options, role: &Role, port: u16, directory: &Path) -> String {
-    options.conf(port, directory) + &(role.conf)(port)
+    options.conf(port, directory) + &role.conf
 }
