@@ -14,12 +14,31 @@ install() {
     echo "$* must be installed: use your system's package manager" >&2
     exit 1
   fi
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive without_services apt-get install -qq -y --no-install-recommends "$@"
 }
+
+# without_services COMMAND...: packages that the command installs do not start the services that they bring along.
+without_services() (
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
+  "$@"
+)
 
 # need COMMAND PACKAGE...: installs the packages when the command is missing.
 need() {
   command -v "$1" >/dev/null || install "${@:2}"
+}
+
+# need_redis: tests start servers of their own; the service of Debian's package stays off, after a reboot too.
+need_redis() {
+  command -v redis-server >/dev/null && return
+  install redis-server
+  update-rc.d redis-server disable
 }
 
 need_rust() {

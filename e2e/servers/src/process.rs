@@ -31,7 +31,7 @@ pub(crate) enum Failure {
 
 pub(crate) struct Process {
     child: Child,
-    /// Kills the server when this process ends without dropping: it waits for the end of its input.
+    /// Cleans up when this process ends without dropping: it waits for the end of its input.
     guard: Child,
     socket: PathBuf,
     paused: bool,
@@ -46,7 +46,7 @@ impl Process {
         command.arg("redis.conf").args(sentinel.then_some("--sentinel")).current_dir(directory).process_group(0);
         command.stdin(Stdio::null()).stderr(log.try_clone().expect("an open file is cloned")).stdout(log);
         let child = command.spawn().map_err(|error| missing(&error))?;
-        let guard = guard(child.id());
+        let guard = guard(child.id(), directory);
         let mut process = Self { child, guard, socket: directory.join("socket"), paused: false };
         process.wait_until_it_answers(directory)?;
         Ok(process)
@@ -115,12 +115,12 @@ fn full(directory: &Path, conf: &str) -> String {
     format!("dir {directory}\nbind 127.0.0.1\nunixsocket socket\nsave \"\"\nappendonly no\n{control}\n{conf}")
 }
 
-/// Starts what kills the server once this process is gone, however it went.
-fn guard(server: u32) -> Child {
-    let script = format!("read -r _; kill -9 {server}");
+/// Starts what kills the server and deletes its files once this process is gone, however it went.
+fn guard(server: u32, directory: &Path) -> Child {
     let mut command = Command::new("sh");
+    command.args(["-c", "read -r _; kill -9 \"$1\"; rm -rf \"$2\"", "guard", &server.to_string()]).arg(directory);
     // A group of its own: an interrupt from the keyboard must reach this process, not the guard.
-    command.args(["-c", &script]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("`sh` is on every machine that runs these tests")
 }
 

@@ -4,8 +4,9 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
     net::{SocketAddr, TcpStream},
     panic::{AssertUnwindSafe, catch_unwind},
-    process::Command,
-    time::Duration,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 use servers::{Options, Redis, Reply};
@@ -99,6 +100,33 @@ fn a_test_that_panics_leaves_no_server() {
     }));
     assert!(panicked.is_err());
     assert_eq!(ask(address.unwrap(), "PING").unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_test_that_is_killed_leaves_no_server() {
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    test.args(["--exact", "serves_until_it_is_killed", "--ignored", "--nocapture"]);
+    let mut test = test.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(test.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines.find_map(|line| line.strip_prefix("serving at ")?.parse().ok()).unwrap();
+    assert_eq!(ask(address, "PING").unwrap(), "+PONG");
+
+    test.kill().unwrap();
+    test.wait().unwrap();
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ask(address, "PING").is_ok() {
+        assert!(Instant::now() < deadline, "the server outlives its test");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+#[ignore = "a part of `a_test_that_is_killed_leaves_no_server`, which runs it in a process of its own"]
+fn serves_until_it_is_killed() {
+    let redis = Redis::start();
+    println!("\nserving at {}", redis.address());
+    std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
 #[test]
