@@ -62,6 +62,11 @@ impl Keys {
         self.of(domain, "breakers")
     }
 
+    /// What a process writes to find out whether it can.
+    pub fn trial(&self, domain: &str) -> String {
+        self.of(domain, "trial")
+    }
+
     /// Who probes a host key.
     pub fn probe(&self, domain: &str, key: &str) -> String {
         self.of(domain, &format!("probe:{key}"))

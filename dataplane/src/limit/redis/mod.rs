@@ -5,7 +5,9 @@
 
 pub mod clock;
 pub mod degraded;
+pub mod health;
 pub mod keys;
+pub mod link;
 pub mod script;
 pub mod spends;
 pub mod store;

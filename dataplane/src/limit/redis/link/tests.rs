@@ -1,0 +1,261 @@
+use std::net::SocketAddr;
+
+use servers::{Cluster, Redis, Sentinels};
+use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
+
+use super::*;
+use crate::limit::redis::store::target::{Address, TIMEOUT, Target};
+
+/// Within which a return is seen at most.
+const RETURN: Duration = Duration::from_secs(1);
+
+/// A link that is watched until this is dropped.
+struct Watched {
+    link: Arc<Link>,
+    metrics: Arc<Metrics>,
+    _stop: DropGuard,
+}
+
+/// Counts calls, and writes.
+fn count() -> Script {
+    Script::new("count", "return tostring(redis.call('INCR', KEYS[1]))".to_owned())
+}
+
+impl Watched {
+    async fn to(server: &Redis) -> Self {
+        Self::start(Target::standalone(address(server.address()))).await
+    }
+
+    async fn to_cluster(cluster: &Cluster) -> Self {
+        let nodes = cluster.addresses().into_iter().map(address).collect();
+        Self::start(Target { nodes, mode: Mode::Cluster, ..Target::standalone(Address::new("", 0)) }).await
+    }
+
+    async fn to_sentinels(sentinels: &Sentinels) -> Self {
+        let nodes = sentinels.addresses().into_iter().map(address).collect();
+        let mode = Mode::Sentinel { master: sentinels.name().to_owned() };
+        Self::start(Target { nodes, mode, ..Target::standalone(Address::new("", 0)) }).await
+    }
+
+    async fn start(target: Target) -> Self {
+        let (units, metrics) = (Units::of(&target.mode), Arc::new(Metrics::new()));
+        let store = Store::new(target, vec![count(), trial()]).expect("the target is whole");
+        let link = Arc::new(Link::new(store, units, Keys::new("relay"), metrics.clone()));
+        link.connect().await;
+        let stop = CancellationToken::new();
+        tokio::spawn({
+            let (link, stop) = (link.clone(), stop.clone());
+            async move { link.watch(stop).await }
+        });
+        Self { link, metrics, _stop: stop.drop_guard() }
+    }
+
+    async fn count(&self, domain: &str) -> Result<String, Missed> {
+        let answer = self.link.call(domain, &count(), &[format!("relay:{{{domain}}}:count")], b"").await?;
+        Ok(String::from_utf8(answer).expect("a number is text"))
+    }
+
+    /// Waits for the link to be up again; says how long that took.
+    async fn back(&self, domain: &str) -> Duration {
+        let started = Instant::now();
+        timeout(10 * RETURN, self.link.up(domain)).await.expect("it returns");
+        started.elapsed()
+    }
+
+    /// A sample of the metrics.
+    fn metric(&self, name: &str) -> f64 {
+        let page = self.metrics.encode();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_default().parse().unwrap_or_default()
+    }
+
+    /// Waits for so much time without Redis to have been counted.
+    async fn degraded_for(&self, time: Duration) {
+        let counted = async {
+            while self.metric("relay_redis_degraded_seconds_total") < time.as_secs_f64() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(5 * time, counted).await.expect("the time is counted while it lasts");
+    }
+}
+
+fn address(address: SocketAddr) -> Address {
+    Address::new(address.ip().to_string(), address.port())
+}
+
+fn failed(result: &Result<String, Missed>) -> Option<&StoreError> {
+    match result {
+        Err(Missed::Failed(error)) => Some(error),
+        Err(Missed::Down | Missed::Unreadable) | Ok(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn calls_are_answered_and_counted() {
+    let server = Redis::start();
+    let watched = Watched::to(&server).await;
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+    assert_eq!(watched.count("team").await, Ok("2".to_owned()));
+    assert_eq!(watched.metric(r#"relay_redis_calls_total{script="count",outcome="ok"}"#), 2.0);
+    assert_eq!(watched.metric(r#"relay_redis_script_duration_seconds_count{script="count"}"#), 2.0);
+    assert_eq!(watched.metric("relay_redis_up"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stall_costs_one_timeout_once_and_its_end_is_seen_within_a_second() {
+    let server = Redis::start();
+    let watched = Watched::to(&server).await;
+    watched.count("team").await.expect("Redis is there");
+    server.stop();
+    let started = Instant::now();
+    let at_once = join_all((0..50).map(|_| watched.count("team"))).await;
+    let waited = started.elapsed();
+    assert!(at_once.iter().all(|result| failed(result) == Some(&StoreError::Timeout)), "{at_once:?}");
+    assert!(TIMEOUT <= waited && waited < 3 * TIMEOUT, "{waited:?}");
+
+    let started = Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(watched.count("team").await, Err(Missed::Down));
+    }
+    assert!(started.elapsed() < TIMEOUT, "{:?} for a thousand", started.elapsed());
+    assert_eq!(watched.metric("relay_redis_up"), 0.0);
+    watched.degraded_for(Duration::from_secs(2)).await;
+
+    server.cont();
+    let back = watched.back("team").await;
+    println!("waited {waited:?}, back after {back:?}");
+    assert!(back < RETURN, "{back:?}");
+    watched.count("team").await.expect("Redis is there again");
+    assert_eq!(watched.metric("relay_redis_up"), 1.0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_costs_nothing_and_its_return_is_seen_within_a_second() {
+    let server = Redis::start();
+    let watched = Watched::to(&server).await;
+    watched.count("team").await.expect("Redis is there");
+    server.kill();
+    let started = Instant::now();
+    assert!(watched.count("team").await.is_err());
+    assert!(started.elapsed() <= TIMEOUT + TIMEOUT / 2, "{:?}", started.elapsed());
+    assert_eq!(watched.count("team").await, Err(Missed::Down));
+
+    server.restart_empty();
+    let back = watched.back("team").await;
+    println!("back after {back:?}");
+    assert!(back < RETURN, "{back:?}");
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_at_the_start_is_found_later() {
+    let server = Redis::start();
+    server.kill();
+    let watched = Watched::to(&server).await;
+    assert_eq!(watched.count("team").await, Err(Missed::Down));
+    assert_eq!(watched.metric("relay_redis_up"), 0.0);
+    server.restart_empty();
+    assert!(watched.back("team").await < RETURN);
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_that_answers_but_takes_no_writes_is_down_until_it_does() {
+    let server = Redis::start();
+    let watched = Watched::to(&server).await;
+    for (bad, good) in [
+        (["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]),
+        (["REPLICAOF", "127.0.0.1", "1", ""], ["REPLICAOF", "NO", "ONE", ""]),
+    ] {
+        let words = |words: [&'static str; 4]| words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>();
+        server.cli(&words(bad));
+        let error = watched.count("team").await.expect_err("it takes no writes");
+        assert!(!error.is_doubtful(), "{error}");
+        let before = watched.metric("relay_redis_degraded_seconds_total");
+        watched.degraded_for(Duration::from_secs_f64(before) + 3 * TRY_EVERY).await;
+        assert_eq!(watched.count("team").await, Err(Missed::Down), "{error}");
+        server.cli(&words(good));
+        assert!(watched.back("team").await < RETURN, "{error}");
+        watched.count("team").await.expect("it takes writes again");
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_fails_takes_nothing_down() {
+    let server = Redis::start();
+    let watched = Watched::to(&server).await;
+    let wrong = Script::new("wrong", "return redis.call('INCR', KEYS[1], 'x')".to_owned());
+    let answer = watched.link.call("team", &wrong, &["relay:{team}:x".to_owned()], b"").await;
+    assert!(matches!(answer, Err(Missed::Failed(StoreError::Refused(_)))), "{answer:?}");
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+    assert_eq!(watched.metric(r#"relay_redis_calls_total{script="wrong",outcome="refused"}"#), 1.0);
+}
+
+#[tokio::test]
+async fn a_server_that_forgot_its_scripts_is_not_down() {
+    let server = Redis::start();
+    let watched = Watched::to(&server).await;
+    server.flush_scripts();
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+    assert_eq!(watched.metric("relay_redis_degraded_seconds_total"), 0.0);
+}
+
+/// Two domains of a cluster that different masters serve.
+fn apart(cluster: &Cluster) -> (String, String) {
+    let domain = |number: usize| format!("team-{number}");
+    let owner = |domain: &str| cluster.owner_of(&format!("{{{domain}}}")).address();
+    let other = (1..).map(domain).find(|other| owner(other) != owner("team-0")).expect("three masters share the slots");
+    ("team-0".to_owned(), other)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_a_stalled_master_degrades_its_own_domains_alone() {
+    let cluster = Cluster::start();
+    let watched = Watched::to_cluster(&cluster).await;
+    let (lost, well) = apart(&cluster);
+    for domain in [&lost, &well] {
+        assert_eq!(watched.count(domain).await, Ok("1".to_owned()));
+    }
+    cluster.owner_of(&format!("{{{lost}}}")).stop();
+    assert_eq!(failed(&watched.count(&lost).await), Some(&StoreError::Timeout));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        assert_eq!(watched.count(&lost).await, Err(Missed::Down));
+        let started = Instant::now();
+        watched.count(&well).await.expect("another master serves it");
+        slowest = slowest.max(started.elapsed());
+    }
+    assert_eq!(watched.metric("relay_redis_up"), 0.0);
+    cluster.owner_of(&format!("{{{lost}}}")).cont();
+    let back = watched.back(&lost).await;
+    println!("slowest elsewhere {slowest:?}, back after {back:?}");
+    assert!(back < RETURN, "{back:?}");
+    assert_eq!(watched.metric("relay_redis_up"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moves_takes_nothing_down() {
+    let cluster = Cluster::start();
+    let watched = Watched::to_cluster(&cluster).await;
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+    cluster.move_slot_of("{team}");
+    assert_eq!(watched.count("team").await, Ok("2".to_owned()));
+    assert_eq!(watched.metric("relay_redis_degraded_seconds_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_sentinel_failover_the_promoted_server_is_used_within_a_second() {
+    let sentinels = Sentinels::start();
+    let watched = Watched::to_sentinels(&sentinels).await;
+    assert_eq!(watched.count("team").await, Ok("1".to_owned()));
+    let replica = sentinels.replica();
+    sentinels.kill_master();
+    assert!(watched.count("team").await.is_err());
+    sentinels.wait_until_promoted(replica);
+    let back = watched.back("team").await;
+    println!("back {back:?} after the promotion");
+    assert!(back < RETURN, "{back:?}");
+    watched.count("team").await.expect("the promoted server takes writes");
+}
