@@ -1,8 +1,12 @@
 //! The settings of one data plane process: each has a flag, an environment variable, a default and a unit in one place.
 
+pub mod redis;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
+
+use self::redis::RedisConfig;
 
 /// How the data plane listens, bounds what it takes, and stops.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,6 +62,10 @@ pub struct Config {
     /// Where spans are sent (OTLP over HTTP, as http://127.0.0.1:4318); absent: nowhere
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+
+    /// Where limits are counted together with other data planes.
+    #[command(flatten)]
+    pub redis: RedisConfig,
 }
 
 /// Reads a duration of one or more parts, as `10s`, `1m30s` or `250ms`.

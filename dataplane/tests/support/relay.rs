@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
     app::{self, Installer},
-    config::Config,
+    config::{Config, redis::RedisConfig},
     limit::{Limiter, memory::Memory},
     meter::sinks::Target,
     upstream::resolver::{Resolve, Resolved},
@@ -45,6 +45,7 @@ pub(crate) fn config() -> Config {
         deregister_delay: Duration::ZERO,
         drain_grace: Duration::from_secs(5),
         otlp_endpoint: None,
+        redis: RedisConfig::default(),
     }
 }
 
