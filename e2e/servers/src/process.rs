@@ -61,7 +61,9 @@ impl Process {
 
     /// Stops the server where it stands; it keeps its connections and answers none.
     pub(crate) fn pause(&mut self) {
-        self.paused = true;
+        if std::mem::replace(&mut self.paused, true) {
+            return;
+        }
         self.signal(Signal::STOP);
         // A signal is on its way when `kill` returns; this waits until it has arrived.
         waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).expect("a child is waited for");

@@ -16,10 +16,10 @@ const NAME: &str = "relay";
 /// How fast sentinels get to know one another at the start; by themselves they look around every few seconds only.
 const EAGER: &str = "info-period 200 ping-period 100 ask-period 100 publish-period 100";
 
-/// How fast they work afterwards. A sentinel makes a replica again of a master that it was not told of for four publish
-/// periods; whoever leads a failover sees the new master once a second, so these four must take longer. They do nothing
-/// for a tilt period after a pause of two seconds.
-const STEADY: &str = "publish-period 1000 tilt-period 500";
+/// How fast they work afterwards. Both periods measure how old an answer may be, and in a failover servers are asked once
+/// a second: a replica that was silent for five ping periods is not promoted, and a master that a sentinel was not told
+/// of for four publish periods is made a replica again. After a pause of two seconds they do nothing for a tilt period.
+const STEADY: &str = "ping-period 1000 publish-period 1000 tilt-period 500";
 
 impl Sentinels {
     /// Starts the set with neither TLS nor password.

@@ -64,6 +64,8 @@ fn a_server_that_does_not_start_shows_its_log() {
 fn a_server_that_is_stopped_answers_once_it_goes_on() {
     let redis = Redis::start();
     redis.stop();
+    redis.stop();
+    assert!(!redis.is_running());
     let silent = ask(redis.address(), "PING").unwrap_err();
     assert!(matches!(silent.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{silent}");
     redis.cont();
