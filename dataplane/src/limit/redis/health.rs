@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    mem,
     ops::Bound,
     time::Duration,
 };
@@ -137,7 +138,7 @@ impl Health {
             *since = now;
             time
         });
-        std::mem::take(&mut self.degraded) + open.unwrap_or_default()
+        mem::take(&mut self.degraded) + open.unwrap_or_default()
     }
 
     /// Returns for how long the unit was down.
@@ -153,7 +154,8 @@ impl Health {
         now.duration_since(since)
     }
 
-    fn unit<'a>(&self, domain: &'a str) -> &'a str {
+    /// What fails together with a domain; empty where that is everything.
+    pub fn unit<'a>(&self, domain: &'a str) -> &'a str {
         match self.units {
             Units::One => "",
             Units::EachDomain => domain,

@@ -96,7 +96,7 @@ impl Link {
     pub async fn connect(&self) {
         let sent = Instant::now();
         match self.store.revive().await {
-            Ok(()) => self.show(),
+            Ok(()) => self.show(&mut self.health.write()),
             Err(error) => self.miss(FLEET, &error, sent),
         }
     }
@@ -164,11 +164,14 @@ impl Link {
         }));
         for (unit, outcome) in trials.await {
             let reason = outcome.map_err(|error| error.to_string());
-            let change =
-                self.health.write().tried(&unit, reason.as_ref().map_err(String::as_str).copied(), Instant::now());
+            let change = {
+                let mut health = self.health.write();
+                let change = health.tried(&unit, reason.as_ref().map_err(String::as_str).copied(), Instant::now());
+                self.show(&mut health);
+                change
+            };
             self.tell(&unit, change);
         }
-        self.show();
     }
 
     /// Whether a unit can be used, after an attempt to connect.
@@ -196,17 +199,18 @@ impl Link {
 
     fn miss(&self, domain: &str, error: &StoreError, sent: Instant) {
         let reason = error.to_string();
-        let (fell, down) = {
+        let (fell, down, unit) = {
             let mut health = self.health.write();
-            (health.missed(domain, &reason, sent, Instant::now()), health.down())
+            let fell = health.missed(domain, &reason, sent, Instant::now());
+            self.show(&mut health);
+            (fell, health.down(), health.unit(domain))
         };
         if !fell {
             return;
         }
-        self.metrics.redis_up(false);
         self.fell.notify_one();
         if down <= MOST_TOLD {
-            tracing::warn!(domain, reason, "Redis is not used until it is back: {reason}");
+            tracing::warn!(domain = shown(unit), reason, "Redis is not used until it is back: {reason}");
         }
     }
 
@@ -214,24 +218,28 @@ impl Link {
         match change {
             None => {}
             Some(Change::StillDown(reason)) => {
-                tracing::warn!(domain = unit, reason, "Redis is still not used: {reason}")
+                tracing::warn!(domain = shown(unit), reason, "Redis is still not used: {reason}")
             }
             Some(Change::Returned(after)) => {
                 self.returns.send_modify(|returns| *returns += 1);
                 if self.health.read().down() < MOST_TOLD {
                     let degraded_s = after.as_secs_f64();
-                    tracing::info!(domain = unit, degraded_s, "Redis is used again after {degraded_s:.3} s");
+                    tracing::info!(domain = shown(unit), degraded_s, "Redis is used again after {degraded_s:.3} s");
                 }
             }
         }
     }
 
-    /// Brings the metrics up to date.
-    fn show(&self) {
-        let mut health = self.health.write();
+    /// Brings the metrics up to date, before anybody sees what they show.
+    fn show(&self, health: &mut Health) {
         self.metrics.redis_degraded(health.degraded(Instant::now()));
         self.metrics.redis_up(health.down() == 0);
     }
+}
+
+/// A unit as logs name it.
+fn shown(unit: &str) -> &str {
+    if unit.is_empty() { "all" } else { unit }
 }
 
 /// The script by which it is found out whether Redis is back.
