@@ -278,13 +278,13 @@ fn part_of_budget(budget: &BudgetClaim, pods: u64) -> BudgetClaim {
     BudgetClaim { limit, amount: if fits { budget.amount.min(limit) } else { budget.amount }, ..budget.clone() }
 }
 
-/// A refusal that names the limit that was set, not this process' part of it.
+/// A refusal that names the limit that was set, not this process' part of it, and says that only the part holds.
 fn as_allowed(error: LimitError, claims: &Claims) -> LimitError {
     match error {
         LimitError::Refused(refused) => {
             let candidates = claims.candidates.iter().flat_map(|candidate| &candidate.scopes);
             let limit = allowed(claims.scopes.iter().chain(candidates), &refused.rule).unwrap_or(refused.limit);
-            LimitError::Refused(Refused { limit, ..refused })
+            LimitError::Refused(Refused { limit, degraded: true, ..refused })
         }
         LimitError::Unavailable => LimitError::Unavailable,
     }

@@ -218,6 +218,8 @@ async fn the_caller_is_told_the_limit_that_was_set_and_that_it_is_degraded() {
     assert_eq!((standing.limit, standing.remaining, reservation.is_degraded()), (10, 2, true));
     let usage = bench.degraded.usage(vec![requests("a", 10, 0)]).await.expect("memory is there");
     assert_eq!((usage[0].limit, usage[0].used, usage[0].remaining), (10, 1, 2));
+    let (_, refused) = bench.admits(&requests("a", 10, 0)).await;
+    assert_eq!((refused.limit, refused.remaining, refused.degraded), (10, 0, true));
 }
 
 #[tokio::test(start_paused = true)]
