@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod degraded;
+pub mod fleet;
 pub mod health;
 pub mod keys;
 pub mod link;
