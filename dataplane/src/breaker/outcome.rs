@@ -47,7 +47,7 @@ pub enum Side {
 }
 
 /// A class of failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// The provider refuses the key.
     Auth,

@@ -6,6 +6,7 @@
 //! knows tells again. Whether a host can be reached at all is not shared: what one process cannot reach another may.
 
 mod board;
+pub mod probes;
 mod record;
 
 use std::{
@@ -104,7 +105,7 @@ impl Fleet {
     }
 
     /// A call that decided a request met the key out; `class` as it stands in the record.
-    pub fn heard(&self, breaker: &BreakerClaim, until: Millis, class: &str) {
+    pub fn heard(&self, breaker: &BreakerClaim, class: &str, until: Millis) {
         let record = format!("o {until} {class}");
         self.hear(&mut self.board.lock(), &breaker.domain, breaker.key, &record);
     }

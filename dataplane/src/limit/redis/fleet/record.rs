@@ -68,8 +68,8 @@ impl Record {
     /// are right. Of an opening and a closing the later.
     pub(super) fn join(self, heard: Self) -> Self {
         match (self, heard) {
-            (Record::Opened { until: own, .. }, Record::Opened { until, .. }) => {
-                let longer = if own > until { self } else { heard };
+            (Record::Opened { until: own, class: why, .. }, Record::Opened { until, class, .. }) => {
+                let longer = if (own, why) > (until, class) { self } else { heard };
                 longer.found_at(self.at().max(heard.at()))
             }
             (Record::Opened { .. }, Record::Closed { .. }) => {

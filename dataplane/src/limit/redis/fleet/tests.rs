@@ -1,3 +1,5 @@
+mod script;
+
 use proptest::{prelude::*, sample::select};
 use protocol::WireShape;
 use table::Breaker;
@@ -140,7 +142,7 @@ async fn a_call_that_decides_a_request_tells_of_an_opening_before_any_exchange()
     let record = register.records[&field(wards[0].hash())].clone();
     let (until, class) = record.strip_prefix("o ").unwrap().split_once(' ').unwrap();
     let breaker = BreakerClaim { domain: "catalog".into(), key: wards[0].hash() };
-    other.fleet.heard(&breaker, until.parse().unwrap(), class);
+    other.fleet.heard(&breaker, class, until.parse().unwrap());
     assert_eq!(other.out(&wards[0]), Some((Class::RateLimit, 20_000)));
     assert_eq!(other.fleet.outgoing("catalog").records, []);
 }

@@ -20,7 +20,7 @@ local function standing(known, told)
   local known_at, known_ends, known_class = breaker(known)
   local at, ends, class = breaker(told)
   if known_ends > 0 and ends > 0 then
-    if known_ends >= ends then
+    if known_ends > ends or (known_ends == ends and known_class > class) then
       ends, class = known_ends, known_class
     end
     return string.format('o %.0f %s@%.0f', ends, class, math.max(known_at, at))
