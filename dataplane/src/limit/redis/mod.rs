@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod health;
 pub mod keys;
 pub mod link;
+pub mod pods;
 pub mod script;
 pub mod spends;
 pub mod store;

@@ -73,3 +73,100 @@ impl Pods {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use servers::Redis;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        limit::redis::{
+            health::Units,
+            store::{
+                Store,
+                target::{Address, Target},
+            },
+        },
+        metrics::Metrics,
+    };
+
+    const PATIENT: Duration = Duration::from_secs(10);
+    const CLOCK: &str = "clock:";
+
+    /// Data planes of one server, at a time that the test sets.
+    struct Fleet {
+        server: Redis,
+        link: Arc<Link>,
+        time: Time,
+    }
+
+    impl Fleet {
+        async fn new() -> Self {
+            let server = Redis::start();
+            let time = Time::Key { prefix: CLOCK.to_owned() };
+            let address = Address::new(server.address().ip().to_string(), server.address().port());
+            let target = Target { timeout: PATIENT, ..Target::standalone(address) };
+            let store = Store::new(target, vec![script(&time)]).unwrap();
+            let link = Arc::new(Link::new(store, Units::One, Keys::new("relay"), Arc::new(Metrics::new())));
+            let fleet = Self { server, link, time };
+            fleet.set_clock(1_800_000_000_000);
+            fleet.link.connect().await;
+            fleet
+        }
+
+        fn set_clock(&self, now: Millis) {
+            self.server.cli(&["SET", &format!("{CLOCK}{{{FLEET}}}"), &now.to_string()]);
+        }
+
+        fn pods(&self, process: &str) -> Arc<Pods> {
+            Arc::new(Pods::new(self.link.clone(), &Keys::new("relay"), &self.time, Arc::from(process)))
+        }
+
+        fn named(&self) -> String {
+            self.server.cli(&["ZRANGE", &Keys::new("relay").pods(), "0", "-1"])
+        }
+    }
+
+    #[tokio::test]
+    async fn each_hears_how_many_live_and_whoever_died_is_not_counted_for_long() {
+        let fleet = Fleet::new().await;
+        let pods = ["a", "b", "c"].map(|process| fleet.pods(process));
+        assert_eq!(pods[0].live(), 1, "never counted");
+        for (before, pod) in pods.iter().enumerate() {
+            pod.say(false).await.unwrap();
+            assert_eq!(usize::try_from(pod.live()), Ok(before + 1));
+        }
+        // When: 9 s later two are heard of again, and one is not.
+        fleet.set_clock(1_800_000_009_000);
+        pods[1].say(false).await.unwrap();
+        pods[0].say(false).await.unwrap();
+        assert_eq!(pods[0].live(), 3);
+        fleet.set_clock(1_800_000_010_001);
+        pods[0].say(false).await.unwrap();
+        assert_eq!((pods[0].live(), fleet.named().split_whitespace().collect::<Vec<_>>()), (2, vec!["b", "a"]));
+        // Then: what was counted last holds while Redis is away.
+        fleet.server.kill();
+        pods[0].say(false).await.unwrap_err();
+        assert_eq!(pods[0].live(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stops_takes_itself_off() {
+        let fleet = Fleet::new().await;
+        let (pod, stop) = (fleet.pods("a"), CancellationToken::new());
+        let running = tokio::spawn({
+            let (pod, stop) = (pod.clone(), stop.clone());
+            async move { pod.run(stop).await }
+        });
+        let named = async {
+            while fleet.named().trim() != "a" {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENT, named).await.expect("it says that it lives");
+        stop.cancel();
+        timeout(PATIENT, running).await.expect("it ends").unwrap();
+        assert_eq!(fleet.named().trim(), "");
+    }
+}
