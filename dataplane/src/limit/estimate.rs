@@ -3,7 +3,10 @@
 //! Input: bytes of text times a rate of the model, and a fixed part for what is not text. Output: what this key had of
 //! this model lately, near the upper end. Decides nothing about limits; what a small bucket does with it is in `terms`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use table::ObjectRef;
@@ -88,13 +91,40 @@ struct Learned {
     rates: HashMap<Arc<str>, f64>,
     outputs: HashMap<ObjectRef, HashMap<Arc<str>, Spread>>,
     pairs: usize,
+    /// Absent until somebody asks: an estimator whose lessons nobody shares keeps no list of them.
+    changes: Option<Changes>,
+}
+
+/// What was learned since it was last told.
+#[derive(Debug, Default)]
+struct Changes {
+    rates: HashSet<Arc<str>>,
+    outputs: HashMap<ObjectRef, HashSet<Arc<str>>>,
 }
 
 /// Mean and variance of a stream of values, the newest weighing most.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    mean: f64,
-    variance: f64,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The mean; never negative.
+    pub mean: f64,
+    /// The variance; never negative.
+    pub variance: f64,
+}
+
+/// What an estimator learned, to be told to others.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Lessons {
+    /// Tokens a byte of text, by model.
+    pub rates: Vec<(Arc<str>, f64)>,
+    /// Output tokens, by relay key and model.
+    pub outputs: Vec<(ObjectRef, Arc<str>, Spread)>,
+}
+
+impl Lessons {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.rates.is_empty() && self.outputs.is_empty()
+    }
 }
 
 impl Estimator {
@@ -126,9 +156,90 @@ impl Estimator {
         }
         learned.learn_output(key, model, output);
     }
+
+    /// What it learned since it was last asked; everything it knows where it is asked for the first time.
+    pub fn drain(&self) -> Lessons {
+        let mut learned = self.learned.lock();
+        match learned.changes.replace(Changes::default()) {
+            Some(changes) => learned.changed(&changes),
+            None => learned.everything(),
+        }
+    }
+
+    /// These lessons reached nobody: they are told once more, as they are known by then.
+    pub fn put_back(&self, lessons: &Lessons) {
+        let mut learned = self.learned.lock();
+        let Some(changes) = &mut learned.changes else { return };
+        for (model, _) in &lessons.rates {
+            changes.rate(model);
+        }
+        for (key, model, _) in &lessons.outputs {
+            changes.output(key, model);
+        }
+    }
+
+    /// Adopts what another process learned, where this one knows nothing yet. What cannot have been learned (a negative
+    /// variance, a rate out of all bounds) is passed over.
+    pub fn take_in(&self, lessons: Lessons) {
+        let mut learned = self.learned.lock();
+        for (model, rate) in lessons.rates {
+            if learned.rates.len() < MOST_REMEMBERED && (RATES.0..=RATES.1).contains(&rate) {
+                learned.rates.entry(model).or_insert(rate);
+            }
+        }
+        for (key, model, spread) in lessons.outputs {
+            if learned.pairs < MOST_REMEMBERED && spread.is_possible() {
+                learned.adopt_output(key, model, spread);
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn rate(&mut self, model: &str) {
+        if !self.rates.contains(model) {
+            self.rates.insert(model.into());
+        }
+    }
+
+    fn output(&mut self, key: &ObjectRef, model: &str) {
+        if !self.outputs.contains_key(key) {
+            self.outputs.insert(key.clone(), HashSet::new());
+        }
+        let models = self.outputs.get_mut(key).expect("it was inserted above");
+        if !models.contains(model) {
+            models.insert(model.into());
+        }
+    }
 }
 
 impl Learned {
+    fn everything(&self) -> Lessons {
+        let rates = self.rates.iter().map(|(model, rate)| (model.clone(), *rate));
+        let of_key = |(key, models): (&ObjectRef, &HashMap<Arc<str>, Spread>)| {
+            models.iter().map(|(model, spread)| (key.clone(), model.clone(), *spread)).collect::<Vec<_>>()
+        };
+        Lessons { rates: rates.collect(), outputs: self.outputs.iter().flat_map(of_key).collect() }
+    }
+
+    fn changed(&self, changes: &Changes) -> Lessons {
+        let rate = |model: &Arc<str>| Some((model.clone(), *self.rates.get(model)?));
+        let mut outputs = Vec::new();
+        for (key, models) in &changes.outputs {
+            let Some(known) = self.outputs.get(key) else { continue };
+            let spread = |model: &Arc<str>| Some((key.clone(), model.clone(), *known.get(model)?));
+            outputs.extend(models.iter().filter_map(spread));
+        }
+        Lessons { rates: changes.rates.iter().filter_map(rate).collect(), outputs }
+    }
+
+    fn adopt_output(&mut self, key: ObjectRef, model: Arc<str>, spread: Spread) {
+        if let Entry::Vacant(place) = self.outputs.entry(key).or_default().entry(model) {
+            place.insert(spread);
+            self.pairs += 1;
+        }
+    }
+
     fn rate(&self, model: &str) -> f64 {
         self.rates.get(model).copied().unwrap_or_else(|| family(model))
     }
@@ -138,9 +249,15 @@ impl Learned {
         let seen = (text as f64 / sizes.text_bytes as f64).clamp(RATES.0, RATES.1);
         let known = self.rate(model);
         self.rates.insert(model.into(), known + WEIGHT * (seen - known));
+        if let Some(changes) = &mut self.changes {
+            changes.rate(model);
+        }
     }
 
     fn learn_output(&mut self, key: &ObjectRef, model: &str, output: u64) {
+        if let Some(changes) = &mut self.changes {
+            changes.output(key, model);
+        }
         if !self.outputs.contains_key(key) {
             self.outputs.insert(key.clone(), HashMap::new());
         }
@@ -159,15 +276,22 @@ impl Learned {
     fn make_room(&mut self) {
         if self.rates.len() >= MOST_REMEMBERED {
             self.rates.clear();
+            self.changes.iter_mut().for_each(|changes| changes.rates.clear());
         }
         if self.pairs >= MOST_REMEMBERED {
             self.outputs.clear();
             self.pairs = 0;
+            self.changes.iter_mut().for_each(|changes| changes.outputs.clear());
         }
     }
 }
 
 impl Spread {
+    fn is_possible(&self) -> bool {
+        let natural = |value: f64| value.is_finite() && value >= 0.0;
+        natural(self.mean) && natural(self.variance)
+    }
+
     fn take(&mut self, value: f64) {
         let away = value - self.mean;
         self.mean += WEIGHT * away;
@@ -264,13 +388,82 @@ mod tests {
         assert_eq!(estimator.estimate(&key("a"), "gpt-5", &text(1_000)).input, 257);
     }
 
+    fn lessons(key_name: &str, model: &str, mean: f64) -> Lessons {
+        let spread = Spread { mean, variance: 0.0 };
+        Lessons { rates: vec![(model.into(), 0.5)], outputs: vec![(key(key_name), model.into(), spread)] }
+    }
+
+    #[test]
+    fn the_first_question_gets_all_lessons_and_later_ones_what_is_new() {
+        let estimator = Estimator::new();
+        estimator.learn(&key("a"), "m", &text(10_000), 5_007, 256);
+        let spread = Spread { mean: 256.0, variance: 0.0 };
+        let rate = OTHER_FAMILY + WEIGHT * (0.5 - OTHER_FAMILY);
+        let all = Lessons { rates: vec![("m".into(), rate)], outputs: vec![(key("a"), "m".into(), spread)] };
+        assert_eq!(estimator.drain(), all);
+        assert!(estimator.drain().is_empty());
+        estimator.learn(&key("b"), "m", &text(10), 5, 256);
+        estimator.learn(&key("b"), "m", &text(10), 5, 256);
+        let new = Lessons { rates: vec![], outputs: vec![(key("b"), "m".into(), spread)] };
+        assert_eq!(estimator.drain(), new);
+    }
+
+    #[test]
+    fn lessons_that_reached_nobody_are_told_again_as_they_are_by_then() {
+        let estimator = Estimator::new();
+        estimator.learn(&key("a"), "m", &text(10_000), 5_007, 256);
+        let lost = estimator.drain();
+        estimator.put_back(&lost);
+        assert_eq!(estimator.drain(), lost);
+        estimator.put_back(&lost);
+        estimator.learn(&key("a"), "m", &text(10_000), 5_007, 2_560);
+        let newer = estimator.drain();
+        assert!(newer.rates[0].1 > lost.rates[0].1 && newer.outputs[0].2.mean > 256.0, "{newer:?}");
+    }
+
+    #[test]
+    fn a_lesson_of_others_helps_where_nothing_is_known() {
+        let estimator = Estimator::new();
+        estimator.take_in(lessons("a", "m", 1_000.0));
+        let estimate = estimator.estimate(&key("a"), "m", &text(1_000));
+        assert_eq!(estimate, Estimate { input: 507, output: 1_000 });
+        assert_eq!(estimator.estimate(&key("b"), "m", &text(1_000)).output, 256);
+    }
+
+    #[test]
+    fn a_lesson_of_others_never_replaces_ones_own_and_is_not_told_back() {
+        let estimator = Estimator::new();
+        estimator.learn(&key("a"), "m", &text(10_000), 3_007, 256);
+        let own = estimator.drain();
+        estimator.take_in(lessons("a", "m", 9_000.0));
+        estimator.take_in(lessons("a", "other", 9_000.0));
+        let estimate = estimator.estimate(&key("a"), "m", &text(10_000));
+        assert_eq!((estimate.output, own.outputs[0].2.mean), (256, 256.0));
+        assert!((2_800..3_100).contains(&estimate.input), "{estimate:?}");
+        assert!(estimator.drain().is_empty());
+    }
+
+    #[test]
+    fn lessons_that_nobody_can_have_learned_are_passed_over() {
+        let estimator = Estimator::new();
+        for (rate, mean, variance) in [(f64::NAN, -1.0, 0.0), (50.0, f64::INFINITY, 0.0), (-1.0, 1.0, f64::NAN)] {
+            let spread = Spread { mean, variance };
+            let outputs = vec![(key("a"), "m".into(), spread)];
+            estimator.take_in(Lessons { rates: vec![("m".into(), rate)], outputs });
+        }
+        assert_eq!(estimator.estimate(&key("a"), "m", &text(1_000)), Estimate { input: 287, output: 256 });
+    }
+
     #[test]
     fn what_is_remembered_is_bounded() {
         let estimator = Estimator::new();
+        assert!(estimator.drain().is_empty());
         for turn in 0..(2 * MOST_REMEMBERED + 10) {
             estimator.learn(&key("a"), &format!("m-{turn}"), &text(1_000), 300, 10);
         }
         let learned = estimator.learned.lock();
         assert!(learned.rates.len() <= MOST_REMEMBERED && learned.pairs <= MOST_REMEMBERED);
+        let changes = learned.changes.as_ref().expect("it was asked");
+        assert!(changes.rates.len() <= MOST_REMEMBERED && changes.outputs[&key("a")].len() <= MOST_REMEMBERED);
     }
 }

@@ -12,4 +12,5 @@ pub mod link;
 pub mod pods;
 pub mod script;
 pub mod spends;
+pub mod spent;
 pub mod store;
