@@ -64,6 +64,21 @@ impl Spending {
         Self { timezone: timezone.to_owned(), bounds: Bounds::holding(now, period, timezone), epoch: 0, spent: 0 }
     }
 
+    /// A budget as it was kept elsewhere.
+    pub(super) fn restored(bounds: Bounds, spent: u64, timezone: &str) -> Self {
+        Self { timezone: timezone.to_owned(), bounds, epoch: 0, spent }
+    }
+
+    /// Takes over what was counted elsewhere in the period that is there; `None`: nothing.
+    pub(super) fn adopt(&mut self, counted: Option<&Spending>, now: Timestamp) {
+        let counted = counted.filter(|counted| !counted.ended(now));
+        self.spent = counted.map_or(0, |counted| counted.spent);
+        if let Some(counted) = counted {
+            self.epoch += Epoch::from(self.ended(now));
+            self.bounds = counted.bounds;
+        }
+    }
+
     /// Moves on to the period of `now`. A clock that steps back, and a time zone that was changed, do not make a budget
     /// new: only the end of the period does.
     pub fn roll(&mut self, now: Timestamp, period: Period, timezone: &str) {
@@ -93,6 +108,11 @@ impl Spending {
         self.epoch
     }
 
+    /// Where the period begins and ends.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
     /// The period's last instant plus one; absent: it never ends.
     pub fn end(&self) -> Option<Timestamp> {
         self.bounds.end
@@ -107,6 +127,13 @@ impl Spending {
     pub fn correct(&mut self, epoch: Epoch, reserved: u64, spent: u64) {
         if epoch == self.epoch {
             self.spent = self.spent.saturating_sub(reserved).saturating_add(spent);
+        }
+    }
+
+    /// Adds to what was spent in a period, or takes from it. Nothing happens when that period is over.
+    pub fn shift(&mut self, epoch: Epoch, by: i64) {
+        if epoch == self.epoch {
+            self.spent = self.spent.saturating_add_signed(by);
         }
     }
 }

@@ -7,7 +7,7 @@ use table::Period;
 
 use super::{
     CONCURRENCY_RETRY, RuleUsage,
-    budget::{Epoch, Spending},
+    budget::{Bounds, Epoch, Spending},
     claims::{BudgetClaim, RateClaim, ScopeClaim},
     reservation::{BudgetAlert, RuleStanding, Standing, Used},
     rule::{Counted, Rule, RuleRef, Scope, Span},
@@ -63,6 +63,18 @@ pub(super) struct Charge {
     budgets: Vec<(Period, Epoch, u64)>,
 }
 
+impl Charge {
+    /// Each rate that was charged: its claim, and the bucket.
+    pub(super) fn rates(&self) -> impl Iterator<Item = (&RateClaim, BucketIndex)> {
+        self.rates.iter().map(|(rate, bucket)| (rate, *bucket))
+    }
+
+    /// Each budget that was charged: its period, which of them, and how much.
+    pub(super) fn budgets(&self) -> impl Iterator<Item = (Period, Epoch, u64)> {
+        self.budgets.iter().copied()
+    }
+}
+
 /// What is to become of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -97,6 +109,15 @@ impl Outcome {
 }
 
 impl Counter {
+    /// Counters as they were kept elsewhere.
+    pub(super) fn restored(
+        rates: Vec<(Counted, Span, Window)>,
+        budgets: Vec<(Period, Spending)>,
+        in_flight: u64,
+    ) -> Self {
+        Self { rates, budgets, in_flight }
+    }
+
     /// The rule that refuses the claim longest; none: it fits.
     pub(super) fn refusal(&mut self, claim: &ScopeClaim, now: Now) -> Option<Verdict> {
         let rates = claim.rates.iter().filter_map(|rate| self.refuse_rate(claim, rate, now));
@@ -242,6 +263,58 @@ impl Counter {
     /// Whether it holds money or open requests, which must not be forgotten.
     pub(super) fn must_stay(&self, now: Now) -> bool {
         self.in_flight > 0 || self.budgets.iter().any(|(_, spending)| spending.spent(now.wall) > 0)
+    }
+
+    /// Takes over what was counted elsewhere, in place of all that it held. Charges of a budget's period that goes on
+    /// can still be ended.
+    pub(super) fn adopt(&mut self, total: Counter, in_flight: u64, now: Now) {
+        self.in_flight = in_flight;
+        self.rates = total.rates;
+        for (_, span, window) in &mut self.rates {
+            window.roll(*span, now.mono);
+        }
+        for (period, spending) in &mut self.budgets {
+            let found = total.budgets.iter().find(|(known, _)| known == period);
+            spending.adopt(found.map(|(_, spending)| spending), now.wall);
+        }
+        for (period, spending) in total.budgets {
+            if self.budgets.iter().all(|(known, _)| *known != period) {
+                self.budgets.push((period, spending));
+            }
+        }
+    }
+
+    /// Adds to a bucket, or takes from it. Nothing happens when that bucket is gone.
+    pub(super) fn shift_rate(&mut self, counted: Counted, span: Span, bucket: BucketIndex, by: i64, now: Now) {
+        self.window(counted, span, now).shift(bucket, by);
+    }
+
+    /// Adds to a period's spending, or takes from it. Nothing happens when that period is over.
+    pub(super) fn shift_budget(&mut self, period: Period, epoch: Epoch, by: i64) {
+        if let Some((_, spending)) = self.budgets.iter_mut().find(|(known, _)| *known == period) {
+            spending.shift(epoch, by);
+        }
+    }
+
+    /// Where the period with that number begins and ends, as long as it is the present one.
+    pub(super) fn bounds(&self, period: Period, epoch: Epoch, now: Now) -> Option<Bounds> {
+        let (_, spending) = self.budgets.iter().find(|(known, _)| *known == period)?;
+        (spending.epoch() == epoch && !spending.ended(now.wall)).then(|| spending.bounds())
+    }
+
+    /// Requests in flight.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// What still fits of a rate.
+    pub(super) fn room_of_rate(&mut self, rate: &RateClaim, now: Now) -> u64 {
+        self.window(rate.counted, rate.span, now).room(rate.span, now.mono, rate.ceiling)
+    }
+
+    /// What is left of a budget.
+    pub(super) fn room_of_budget(&mut self, budget: &BudgetClaim, now: Now) -> u64 {
+        budget.limit.0.saturating_sub(self.spending(budget, now).spent(now.wall))
     }
 
     fn window(&mut self, counted: Counted, span: Span, now: Now) -> &mut Window {

@@ -51,6 +51,11 @@ pub struct Window {
 }
 
 impl Window {
+    /// A counter as it was kept elsewhere.
+    pub(super) fn restored(index: BucketIndex, current: u64, previous: u64) -> Self {
+        Self { index, current, previous }
+    }
+
     /// Moves on to `now`. Returns the index of the bucket that is current then.
     pub fn roll(&mut self, span: Span, now: Millis) -> BucketIndex {
         let index = now / millis(span);
@@ -95,12 +100,24 @@ impl Window {
 
     /// Replaces what was reserved in a bucket by what was used. Nothing happens when that bucket is gone.
     pub fn correct(&mut self, bucket: BucketIndex, reserved: u64, used: u64) {
-        let bucket = match self.index.checked_sub(bucket) {
-            Some(0) => &mut self.current,
-            Some(1) => &mut self.previous,
-            _ => return,
-        };
-        *bucket = bucket.saturating_sub(reserved).saturating_add(used);
+        if let Some(bucket) = self.bucket(bucket) {
+            *bucket = bucket.saturating_sub(reserved).saturating_add(used);
+        }
+    }
+
+    /// Adds to a bucket, or takes from it. Nothing happens when that bucket is gone.
+    pub fn shift(&mut self, bucket: BucketIndex, by: i64) {
+        if let Some(bucket) = self.bucket(bucket) {
+            *bucket = bucket.saturating_add_signed(by);
+        }
+    }
+
+    fn bucket(&mut self, index: BucketIndex) -> Option<&mut u64> {
+        match self.index.checked_sub(index)? {
+            0 => Some(&mut self.current),
+            1 => Some(&mut self.previous),
+            _ => None,
+        }
     }
 
     /// After how long at most `room` counts.

@@ -72,9 +72,9 @@ impl Keys {
         self.of(domain, &format!("probe:{key}"))
     }
 
-    /// The requests in flight of a scope that processes count for themselves, by process.
-    pub fn shares(&self, scope: &Scope) -> String {
-        self.of(scope.domain(), &format!("{}:shares", name(scope)))
+    /// The last exchange of counters with a process that changed any.
+    pub fn exchanged(&self, domain: &str, process: &str) -> String {
+        self.of(domain, &format!("exchanged:{process}"))
     }
 
     /// What was learned of the answers to the domain's relay keys.

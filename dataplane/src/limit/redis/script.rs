@@ -55,13 +55,15 @@ impl Time {
     }
 }
 
-/// The scripts of reservations.
+/// The scripts of the limiter.
 #[derive(Clone, Debug)]
 pub struct Scripts {
     /// Decides what a request claims.
     pub reserve: Script,
     /// Applies what became of reservations.
     pub settle: Script,
+    /// Brings together what processes counted for themselves.
+    pub exchange: Script,
 }
 
 impl Scripts {
@@ -70,6 +72,8 @@ impl Scripts {
         Self {
             reserve: time.script("reserve", include_str!("lua/reserve.lua")),
             settle: time.script("settle", include_str!("lua/settle.lua")),
+            exchange: time
+                .script("exchange", concat!(include_str!("lua/breakers.lua"), "\n", include_str!("lua/exchange.lua"))),
         }
     }
 }
