@@ -16,10 +16,12 @@ const NAME: &str = "relay";
 /// How fast sentinels get to know one another at the start; by themselves they look around every few seconds only.
 const EAGER: &str = "info-period 200 ping-period 100 ask-period 100 publish-period 100";
 
-/// How fast they work afterwards. Both periods measure how old an answer may be, and in a failover servers are asked once
-/// a second: a replica that was silent for five ping periods is not promoted, and a master that a sentinel was not told
-/// of for four publish periods is made a replica again. After a pause of two seconds they do nothing for a tilt period.
-const STEADY: &str = "ping-period 1000 publish-period 1000 tilt-period 500";
+/// How fast they work afterwards. After a failover the first ping goes out a ping period later: servers that are silent
+/// for longer than that count as down, so it has to be well below `down-after-milliseconds`. In a failover servers are
+/// asked once a second, and one that was not heard of for five ping periods is not promoted: so it must not be too short.
+/// A master that a sentinel was not told of for four publish periods is made a replica again: these too take longer than
+/// a failover. After a pause of two seconds they do nothing for a tilt period.
+const STEADY: &str = "ping-period 300 publish-period 1000 tilt-period 500";
 
 impl Sentinels {
     /// Starts the set with neither TLS nor password.
@@ -63,14 +65,22 @@ impl Sentinels {
 
     /// The server that the sentinels hold for the master.
     pub fn master(&self) -> &Redis {
-        let sentinel = self.running().next().expect("a sentinel runs");
-        self.servers.iter().find(|server| is_master(sentinel, server)).expect("the master is one of the two")
+        self.in_order()[0]
     }
 
     /// The server that the sentinels do not hold for the master.
     pub fn replica(&self) -> &Redis {
-        let master = self.master().address();
-        self.servers.iter().find(|server| server.address() != master).expect("one of two is not the master")
+        self.in_order()[1]
+    }
+
+    /// The master, then the replica.
+    fn in_order(&self) -> [&Redis; 2] {
+        let named = named_by(self.running().next().expect("a sentinel runs"));
+        let [first, second] = &self.servers;
+        match named == first.address() {
+            true => [first, second],
+            false => [second, first],
+        }
     }
 
     /// Lets the sentinels exchange master and replica, waits until they have, and returns the new master.
@@ -134,8 +144,13 @@ fn role(server: &Redis) -> String {
 }
 
 fn is_master(sentinel: &Redis, server: &Redis) -> bool {
-    let told = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]);
-    told == format!("127.0.0.1\n{}", server.address().port())
+    named_by(sentinel) == server.address()
+}
+
+/// The address of the master as a sentinel names it.
+fn named_by(sentinel: &Redis) -> SocketAddr {
+    let named = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).replace('\n', ":");
+    named.parse().expect("a sentinel names an address and a port")
 }
 
 fn sentinel(options: &Options, master: &str) -> Redis {
@@ -143,7 +158,7 @@ fn sentinel(options: &Options, master: &str) -> Redis {
         "sentinel monitor {NAME} 127.0.0.1 {master} 2
 sentinel auth-user {NAME} {CONTROL}
 sentinel auth-pass {NAME} {CONTROL}
-sentinel down-after-milliseconds {NAME} 500
+sentinel down-after-milliseconds {NAME} 700
 sentinel failover-timeout {NAME} 2000
 sentinel parallel-syncs {NAME} 1
 "
