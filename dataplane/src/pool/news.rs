@@ -93,3 +93,36 @@ impl Told {
         self.state.release_probe();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_turn_is_news_once_and_what_was_taken_over_is_none() {
+        let (now, settings, mut told) = (Instant::now(), Breaker::default(), Told::default());
+        told.on(Outcome::Auth, now, now, &settings);
+        let later = now + Duration::from_secs(1);
+        told.on(Outcome::Ok, later, later, &settings);
+        assert_eq!(told.take_news(), Some(Turn::Closed { at: later }), "the last");
+        assert_eq!(told.take_news(), None);
+        let until = later + Duration::from_secs(60);
+        assert!(told.adopt(Turn::Opened { class: Class::Auth, at: later, until }, later));
+        assert_eq!(told.phase(later), Phase::Open { class: Class::Auth, until });
+        assert_eq!(told.take_news(), None);
+    }
+
+    #[test]
+    fn nothing_is_taken_over_while_there_is_news_to_compare_it_with() {
+        let (now, settings, mut told) = (Instant::now(), Breaker::default(), Told::default());
+        told.on(Outcome::Auth, now, now, &settings);
+        let before = told.phase(now);
+        assert!(!told.adopt(Turn::Closed { at: now }, now));
+        assert_eq!(told.phase(now), before);
+        assert!(told.take_news().is_some());
+        assert!(told.adopt(Turn::Closed { at: now }, now));
+        assert!(matches!(told.phase(now), Phase::Closed { .. }));
+    }
+}

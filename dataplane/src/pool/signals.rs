@@ -382,4 +382,17 @@ mod tests {
         flight.first_content(now + Duration::from_secs(2));
         assert_eq!(flight.key().latency(), Some(Duration::from_millis(1200)));
     }
+
+    #[tokio::test]
+    async fn a_turn_rings_until_somebody_listens_and_no_turn_does_not() {
+        let (signals, now, settings) = (Signals::new(), Instant::now(), Breaker::default());
+        let is_quiet = async || tokio::time::timeout(Duration::ZERO, signals.news()).await.is_err();
+        let key = signals.key(hash("k"));
+        key.report(Outcome::Ok, now, now, &settings);
+        assert!(is_quiet().await);
+        key.report(Outcome::Auth, now, now, &settings);
+        signals.key(hash("other")).report(Outcome::Auth, now, now, &settings);
+        assert!(!is_quiet().await);
+        assert!(is_quiet().await, "many as one");
+    }
 }

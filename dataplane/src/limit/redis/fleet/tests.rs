@@ -70,6 +70,17 @@ impl Replica {
         self.fleet.incoming(domain, &register.exchange(&self.fleet.outgoing(domain)));
     }
 
+    /// Reads the record the way `reserve.lua` does.
+    fn reads(&self, ward: &Ward, register: &Register) {
+        let Some(opened) = register.records.get(&field(ward.hash())).and_then(|record| record.strip_prefix("o "))
+        else {
+            return;
+        };
+        let (until, class) = opened.split_once(' ').unwrap();
+        let breaker = BreakerClaim { domain: "catalog".into(), key: ward.hash() };
+        self.fleet.heard(&breaker, class, until.parse().unwrap());
+    }
+
     fn phase(&self, ward: &Ward) -> Phase {
         self.signals.key(ward.hash()).phase(now())
     }
@@ -138,11 +149,7 @@ async fn a_call_that_decides_a_request_tells_of_an_opening_before_any_exchange()
     let [one, other] = [0, 0].map(|ahead| Replica::new(&wards, ahead));
     one.meets(&wards[0], limited(20));
     one.exchange("catalog", &mut register);
-    // When: the script reads the record the way `reserve.lua` does.
-    let record = register.records[&field(wards[0].hash())].clone();
-    let (until, class) = record.strip_prefix("o ").unwrap().split_once(' ').unwrap();
-    let breaker = BreakerClaim { domain: "catalog".into(), key: wards[0].hash() };
-    other.fleet.heard(&breaker, class, until.parse().unwrap());
+    other.reads(&wards[0], &register);
     assert_eq!(other.out(&wards[0]), Some((Class::RateLimit, 20_000)));
     assert_eq!(other.fleet.outgoing("catalog").records, []);
 }
@@ -233,6 +240,10 @@ enum Event {
     Meets(usize, usize, Outcome),
     /// A process exchanges; its request or the answer may get lost.
     Exchanges(usize, Delivery),
+    /// A process exchanges, and meets an outcome with a key meanwhile.
+    ExchangesAndMeets(usize, usize, Outcome),
+    /// A request of a process reads a key's record.
+    Reads(usize, usize),
     /// Milliseconds pass.
     Passes(u64),
     /// Redis starts again, empty.
@@ -250,8 +261,11 @@ fn event() -> impl Strategy<Value = Event> {
     let failing = Outcome::Unreachable(Side::Key);
     let outcomes = vec![Outcome::Ok, Outcome::Auth, Outcome::ServerError, failing, limited(3), limited(40)];
     let deliveries = vec![Delivery::Whole, Delivery::Whole, Delivery::NoAnswer, Delivery::Nothing];
+    let meeting = (0..3_usize, 0..2_usize, select(outcomes));
     prop_oneof![
-        6 => (0..3_usize, 0..2_usize, select(outcomes)).prop_map(|(who, key, how)| Event::Meets(who, key, how)),
+        6 => meeting.clone().prop_map(|(who, key, how)| Event::Meets(who, key, how)),
+        2 => meeting.prop_map(|(who, key, how)| Event::ExchangesAndMeets(who, key, how)),
+        2 => (0..3_usize, 0..2_usize).prop_map(|(who, key)| Event::Reads(who, key)),
         4 => (0..3_usize, select(deliveries)).prop_map(|(who, how)| Event::Exchanges(who, how)),
         3 => select(vec![1_u64, 30, 250, 2_000, 40_000]).prop_map(Event::Passes),
         1 => Just(Event::Lost),
@@ -274,6 +288,12 @@ async fn agree(events: Vec<Event>) {
             Event::Exchanges(who, Delivery::Nothing) => {
                 replicas[who].fleet.outgoing("catalog");
             }
+            Event::ExchangesAndMeets(who, key, outcome) => {
+                let news = register.exchange(&replicas[who].fleet.outgoing("catalog"));
+                replicas[who].meets(&wards[key], outcome);
+                replicas[who].fleet.incoming("catalog", &news);
+            }
+            Event::Reads(who, key) => replicas[who].reads(&wards[key], &register),
             Event::Passes(millis) => pass(millis).await,
             Event::Lost => {
                 lives += 1000;
