@@ -1,7 +1,9 @@
 //! Against real servers: what a call does, and what is left of it when the server stops, dies, or is another one.
 
 mod boundary;
+mod cluster;
 mod path;
+mod sentinel;
 mod standalone;
 mod tls;
 mod users;
