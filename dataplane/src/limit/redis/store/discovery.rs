@@ -13,25 +13,37 @@ use super::{
 /// How much longer than the first answer the others are waited for. They may know more, or be gone without a trace.
 const OTHERS: Duration = Duration::from_millis(50);
 
-/// The master that the sentinels watch under a name.
-pub(super) async fn master(opener: &Opener, name: &str) -> Result<Address, StoreError> {
+/// Where the master that the sentinels watch under a name may be, the likeliest place first.
+pub(super) async fn masters(opener: &Opener, name: &str) -> Result<Vec<Address>, StoreError> {
     let asked = opener.target.nodes.iter().map(|sentinel| ask_sentinel(opener, sentinel, name));
-    let answers = answers(asked).await?;
-    let newest = answers.into_iter().max_by_key(|(epoch, _)| *epoch);
-    newest.map(|(_, address)| address).ok_or_else(|| StoreError::Lost("no sentinel answered".to_owned()))
+    let mut answers = answers(asked).await?;
+    answers.sort_by_key(|answer| std::cmp::Reverse(answer.epoch));
+    let promoted: Vec<_> = answers.iter().filter_map(|answer| answer.promoted.clone()).collect();
+    let master = answers.into_iter().next().map(|answer| answer.master);
+    Ok(promoted.into_iter().chain(master).collect())
 }
 
-async fn ask_sentinel(opener: &Opener, sentinel: &Address, name: &str) -> Result<(u64, Address), StoreError> {
+/// What a sentinel knows.
+struct Watched {
+    epoch: u64,
+    master: Address,
+    /// The replica that is becoming the master. The sentinel that leads a failover knows it long before the others, and
+    /// long before it calls it the master.
+    promoted: Option<Address>,
+}
+
+async fn ask_sentinel(opener: &Opener, sentinel: &Address, name: &str) -> Result<Watched, StoreError> {
     let mut commands = pipe();
     commands.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     commands.cmd("SENTINEL").arg("MASTER").arg(name);
+    commands.cmd("SENTINEL").arg("REPLICAS").arg(name);
     let mut heard = opener.ask(sentinel, &Credentials::default(), &commands).await?;
     if heard.iter().any(wants_credentials) {
         // Sentinels have users of their own; that theirs are ours is the best guess there is.
         let credentials = Credentials { database: 0, ..opener.credentials().await? };
         heard = opener.ask(sentinel, &credentials, &commands).await?;
     }
-    let [address, details] = heard.as_slice() else {
+    let [address, details, replicas] = heard.as_slice() else {
         return Err(StoreError::Refused(format!("sentinel {sentinel} gave {} answers", heard.len())));
     };
     if let Value::ServerError(error) = address {
@@ -39,7 +51,11 @@ async fn ask_sentinel(opener: &Opener, sentinel: &Address, name: &str) -> Result
     }
     let unknown = || StoreError::Refused(format!("sentinel {sentinel} watches no master `{name}`"));
     let epoch = reply::named(details, "config-epoch").and_then(|epoch| epoch.parse().ok());
-    Ok((epoch.ok_or_else(unknown)?, reply::address(address).ok_or_else(unknown)?))
+    Ok(Watched {
+        master: reply::address(address).ok_or_else(unknown)?,
+        epoch: epoch.ok_or_else(unknown)?,
+        promoted: reply::promoted(replicas),
+    })
 }
 
 fn wants_credentials(value: &Value) -> bool {

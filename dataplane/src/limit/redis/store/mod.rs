@@ -128,8 +128,8 @@ impl Inner {
     async fn reopen(&self) -> Result<(), StoreError> {
         match &self.opener.target.mode {
             Mode::Standalone => self.reopen_at(&self.opener.target.nodes[0]).await,
-            Mode::Sentinel { master } => match discovery::master(&self.opener, master).await {
-                Ok(address) => self.reopen_at(&address).await,
+            Mode::Sentinel { master } => match discovery::masters(&self.opener, master).await {
+                Ok(addresses) => self.reopen_at_one_of(&addresses).await,
                 Err(error) => self.keep_without_sentinels(error).await,
             },
             Mode::Cluster => self.reopen_cluster().await,
@@ -141,6 +141,17 @@ impl Inner {
         let line = self.opener.keep(address, old).await?;
         self.layout.store(Arc::new(Layout::single(line)));
         Ok(())
+    }
+
+    async fn reopen_at_one_of(&self, addresses: &[target::Address]) -> Result<(), StoreError> {
+        let mut outcome = Err(StoreError::Lost("no sentinel knows a master".to_owned()));
+        for address in addresses {
+            outcome = self.reopen_at(address).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        outcome
     }
 
     /// A server that still answers is as good without sentinels.

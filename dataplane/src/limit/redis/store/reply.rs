@@ -132,6 +132,14 @@ pub(super) fn address(value: &Value) -> Option<Address> {
     Some(Address::new(text(host)?, text(port)?.parse().ok()?))
 }
 
+/// The replica that a sentinel is making the master, of those that `SENTINEL REPLICAS` lists.
+pub(super) fn promoted(replicas: &Value) -> Option<Address> {
+    let Value::Array(replicas) = replicas else { return None };
+    let is_promoted = |flags: &str| flags.split(',').any(|flag| flag == "promoted");
+    let promoted = replicas.iter().find(|replica| named(replica, "flags").is_some_and(is_promoted))?;
+    Some(Address::new(named(promoted, "ip")?, named(promoted, "port")?.parse().ok()?))
+}
+
 /// The first word of `ROLE`.
 pub(super) fn role(value: &Value) -> Option<&str> {
     let Value::Array(items) = value else { return None };
