@@ -68,7 +68,6 @@ async fn a_slot_that_moved_is_followed_at_once_and_found_directly_from_then_on()
     cluster.proxies().iter().for_each(|proxy| proxy.forget());
     let begun = Instant::now();
     assert_eq!(say(&store, &key, "after").await, Ok("before after".to_owned()));
-    println!("followed a moved slot in {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(say(&store, &key, "later").await, Ok("before after later".to_owned()));
     assert_eq!(new.cli(&["LLEN", &key]), "3");
@@ -125,7 +124,6 @@ async fn a_dead_master_takes_only_its_own_slots_along_and_its_replica_takes_over
 
     let promoted = cluster.fail_over(&lost);
     let (_, took) = until_ok(|| store.revive()).await;
-    println!("back {took:?} after the takeover");
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert!(knows_scripts(promoted));
     assert_eq!(say(&store, &lost, "c").await, Ok("c".to_owned()));
