@@ -41,12 +41,17 @@ use std::{
     },
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::{domain::Domain, mirror::Mirror, rounds::Line};
-use super::{fleet::Fleet, keys::Keys, link::Missed};
+use super::{
+    fleet::Fleet,
+    keys::Keys,
+    link::{Link, Missed},
+    script::Script,
+};
 use crate::limit::{
     RuleUsage,
     claims::ScopeClaim,
@@ -67,6 +72,15 @@ pub(super) enum Short {
 /// Calls the exchange script, for a domain, on these keys, with this argument.
 pub(super) type Call =
     Box<dyn Fn(&str, Vec<String>, Vec<u8>) -> BoxFuture<'static, Result<Vec<u8>, Missed>> + Send + Sync>;
+
+/// Calls the exchange script by a link.
+pub(super) fn by(link: Arc<Link>, script: Script) -> Call {
+    let script = Arc::new(script);
+    Box::new(move |domain, keys, argument| {
+        let (link, script, domain) = (link.clone(), script.clone(), domain.to_owned());
+        async move { link.call(&domain, &script, &keys, &argument).await }.boxed()
+    })
+}
 
 /// What shares need of the world.
 pub(super) struct World {

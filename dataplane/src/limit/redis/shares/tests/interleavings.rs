@@ -1,8 +1,11 @@
 //! Random interleavings of processes, calls that get lost, and time, against a plain sum of all that happened.
 
-use proptest::{collection::vec, prelude::*};
+use std::rc::Rc;
 
-use super::{Fate, Fleet, NOON, host_key, used};
+use proptest::{collection::vec, prelude::*};
+use table::Period;
+
+use super::{Fate, Fleet, NOON, host_key, real::Server, used};
 use crate::limit::{
     claims::ScopeClaim,
     counter::{Charge, Outcome},
@@ -24,7 +27,8 @@ enum Step {
     Wait { millis: Millis },
 }
 
-fn steps(processes: usize) -> impl Strategy<Value = Vec<Step>> {
+/// Steps of so many processes; none waits longer than `longest`.
+fn steps(processes: usize, longest: Millis) -> impl Strategy<Value = Vec<Step>> {
     let process = move || 0..processes;
     let amount = || 1..=LARGEST;
     let fate = prop_oneof![8 => Just(Fate::Answered), 1 => Just(Fate::NeverHeard), 1 => Just(Fate::AnswerLost)];
@@ -35,7 +39,7 @@ fn steps(processes: usize) -> impl Strategy<Value = Vec<Step>> {
         5 => process().prop_map(|process| Step::Begin { process }),
         6 => (process(), fate).prop_map(|(process, fate)| Step::Deliver { process, fate }),
         2 => (0..STALE_AFTER).prop_map(|millis| Step::Wait { millis }),
-        1 => (0..3 * MINUTE).prop_map(|millis| Step::Wait { millis }),
+        1 => (0..longest).prop_map(|millis| Step::Wait { millis }),
     ];
     vec(step, 1..200)
 }
@@ -45,8 +49,15 @@ struct Request {
     process: usize,
     bucket: u64,
     counts: u64,
+    costs: u64,
     amount: u64,
     open: Option<Vec<Charge>>,
+}
+
+impl Request {
+    fn new(process: usize, bucket: u64, amount: u64, charges: Vec<Charge>) -> Self {
+        Self { process, bucket, counts: amount, costs: amount, amount, open: Some(charges) }
+    }
 }
 
 /// All that happened.
@@ -63,13 +74,17 @@ impl History {
         of(now / MINUTE) + (of(now / MINUTE - 1) * covered).div_ceil(MINUTE)
     }
 
+    fn costs(&self) -> u64 {
+        self.requests.iter().map(|one| one.costs).sum()
+    }
+
     fn in_flight(&self) -> u64 {
         self.requests.iter().filter(|one| one.open.is_some()).count() as u64
     }
 }
 
 fn claim(limit: u64, slots: u64, amount: u64) -> [ScopeClaim; 1] {
-    [host_key("k").with_tokens(limit, amount).with_slots(slots)]
+    [host_key("k").with_tokens(limit, amount).with_slots(slots).with_budget(Period::Day, UNLIMITED, amount)]
 }
 
 /// Runs the steps. `limits`: tokens and slots.
@@ -81,7 +96,7 @@ fn run(fleet: &mut Fleet, steps: Vec<Step>, limits: (u64, u64)) -> Result<Histor
             Step::Admit { process, amount } => match fleet.shares(process).admit(&claim(limits.0, limits.1, amount)) {
                 Ok(charges) => {
                     let bucket = now / MINUTE;
-                    history.requests.push(Request { process, bucket, counts: amount, amount, open: Some(charges) });
+                    history.requests.push(Request::new(process, bucket, amount, charges));
                     check_bound(fleet, &history, limits, now)?;
                 }
                 Err(Short::Stale(_) | Short::Refused(_)) => {}
@@ -90,7 +105,7 @@ fn run(fleet: &mut Fleet, steps: Vec<Step>, limits: (u64, u64)) -> Result<Histor
             Step::Take { process, amount } if limits.0 == UNLIMITED => {
                 let charges = fleet.shares(process).take(&claim(limits.0, limits.1, amount));
                 let bucket = now / MINUTE;
-                history.requests.push(Request { process, bucket, counts: amount, amount, open: Some(charges) });
+                history.requests.push(Request::new(process, bucket, amount, charges));
             }
             Step::Take { .. } => {}
             Step::Conclude { request, percent } => {
@@ -98,7 +113,8 @@ fn run(fleet: &mut Fleet, steps: Vec<Step>, limits: (u64, u64)) -> Result<Histor
                 let Some(one) = history.requests.get_mut(request % count) else { continue };
                 let Some(charges) = one.open.take() else { continue };
                 let real = one.amount * percent / 100;
-                fleet.shares(one.process).conclude(&charges, Outcome::Used(used(real, 0)));
+                fleet.shares(one.process).conclude(&charges, Outcome::Used(used(real, real)));
+                one.costs = real;
                 if one.bucket + 1 >= now / MINUTE {
                     one.counts = real;
                 }
@@ -126,7 +142,7 @@ fn check_bound(fleet: &Fleet, history: &History, limits: (u64, u64), now: Millis
 proptest! {
     #[test]
     fn more_is_admitted_than_the_limit_by_one_share_of_each_other_process_at_most(
-        steps in steps(4), limit in 40_u64..3_000, slots in 1_u64..60, live in 1_u32..=4,
+        steps in steps(4, 3 * MINUTE), limit in 40_u64..3_000, slots in 1_u64..60, live in 1_u32..=4,
     ) {
         let mut fleet = Fleet::of(4);
         fleet.live.store(live, std::sync::atomic::Ordering::Relaxed);
@@ -134,7 +150,7 @@ proptest! {
     }
 
     #[test]
-    fn what_was_told_and_what_was_not_told_yet_is_all_that_happened(steps in steps(3)) {
+    fn what_was_told_and_what_was_not_told_yet_is_all_that_happened(steps in steps(3, 3 * MINUTE)) {
         let mut fleet = Fleet::of(3);
         let history = run(&mut fleet, steps, (UNLIMITED, UNLIMITED))?;
         let now = fleet.now.load(std::sync::atomic::Ordering::Relaxed);
@@ -149,16 +165,35 @@ proptest! {
             fleet.used(process, &nothing);
             fleet.exchange(process);
             let seen: Vec<_> = fleet.used(process, &nothing).into_iter().map(|(_, used)| used).collect();
-            prop_assert_eq!(seen, [history.counts(now), history.in_flight()], "process {}", process);
+            prop_assert_eq!(seen, [history.counts(now), history.in_flight(), history.costs()], "process {}", process);
         }
     }
 
     #[test]
-    fn a_process_that_is_alone_decides_as_if_nothing_were_exchanged(steps in steps(1), limit in 40_u64..500) {
+    fn a_process_that_is_alone_decides_as_if_nothing_were_exchanged(steps in steps(1, 3 * MINUTE), limit in 40_u64..500) {
         let mut fleet = Fleet::of(1);
         let history = run(&mut fleet, steps, (limit, 50))?;
         let now = fleet.now.load(std::sync::atomic::Ordering::Relaxed);
         let seen: Vec<_> = fleet.used(0, &claim(limit, 50, 0)).into_iter().map(|(_, used)| used).collect();
-        prop_assert_eq!(seen, [history.counts(now), history.in_flight()]);
+        prop_assert_eq!(seen, [history.counts(now), history.in_flight(), history.costs()]);
     }
+
+    #[test]
+    fn the_script_answers_as_plain_words_do(steps in steps(3, 6 * 60 * MINUTE)) {
+        let mut fleet = Fleet::of(3);
+        SERVER.with(|server| {
+            server.clear();
+            fleet.server = Some(server.clone());
+        });
+        run(&mut fleet, steps, (UNLIMITED, UNLIMITED))?;
+        for process in 0..3 {
+            while fleet.deliver(process, Fate::Answered) {}
+            fleet.exchange(process);
+        }
+    }
+}
+
+thread_local! {
+    /// One for all cases.
+    static SERVER: Rc<Server> = Rc::new(Server::start());
 }

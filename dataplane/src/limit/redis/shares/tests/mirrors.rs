@@ -116,6 +116,21 @@ fn a_share_is_a_twentieth_of_the_limit_and_then_an_answer_is_needed() {
 }
 
 #[test]
+fn what_is_on_its_way_counts_as_drawn_until_the_answer_is_here() {
+    let mut fleet = Fleet::of(1);
+    let claim = [host_key("k").with_tokens(1_000, 25)];
+    fleet.used(0, &claim);
+    fleet.exchange(0);
+    for _ in 0..2 {
+        fleet.shares(0).admit(&claim).expect("50 tokens are the share");
+    }
+    fleet.begin(0);
+    assert!(matches!(fleet.shares(0).admit(&claim), Err(Short::Stale(_))));
+    fleet.deliver(0, Fate::Answered);
+    fleet.shares(0).admit(&claim).expect("it was told");
+}
+
+#[test]
 fn what_is_given_back_may_be_drawn_again() {
     let mut fleet = Fleet::of(1);
     let claim = [host_key("k").with_tokens(1_000, 50)];

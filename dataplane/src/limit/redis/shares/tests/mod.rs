@@ -5,9 +5,11 @@ mod interleavings;
 mod mirrors;
 mod pace;
 mod plain;
+mod real;
 
 use std::{
     collections::VecDeque,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -21,7 +23,10 @@ use parking_lot::Mutex;
 use table::{LimitMode, NanoUsd, ObjectRef, Period};
 use tokio::sync::oneshot;
 
-use self::plain::Plain;
+use self::{
+    plain::{Plain, seen},
+    real::Server,
+};
 use super::{Call, Shares, Short, World};
 use crate::limit::{
     claims::{BudgetClaim, RateClaim, ScopeClaim},
@@ -38,6 +43,8 @@ const NOON: Millis = 1_768_478_400_000;
 /// Processes that share one plain Redis.
 struct Fleet {
     redis: Arc<Mutex<Plain>>,
+    /// A real one beside it, which has to answer the same.
+    server: Option<Rc<Server>>,
     now: Arc<AtomicU64>,
     live: Arc<AtomicU32>,
     processes: Vec<Process>,
@@ -69,7 +76,7 @@ impl Fleet {
     fn of(processes: usize) -> Self {
         let (now, live) = (Arc::new(AtomicU64::new(NOON)), Arc::new(AtomicU32::new(1)));
         let processes = (0..processes).map(|number| Process::new(format!("p{number}"), &now, &live)).collect();
-        Self { redis: Arc::default(), now, live, processes }
+        Self { redis: Arc::default(), server: None, now, live, processes }
     }
 
     fn shares(&self, process: usize) -> &Shares {
@@ -94,7 +101,14 @@ impl Fleet {
     fn deliver(&mut self, process: usize, fate: Fate) -> bool {
         let Process { calls, exchanges, .. } = &mut self.processes[process];
         let Some(Waiting { keys, argument, answer }) = calls.lock().pop_front() else { return false };
-        let call = || self.redis.lock().call(&keys, &argument, self.now.load(Ordering::Relaxed));
+        let now = self.now.load(Ordering::Relaxed);
+        let call = || {
+            let reply = self.redis.lock().call(&keys, &argument, now);
+            if let Some(server) = &self.server {
+                assert_eq!(seen(&server.call(&keys, &argument, now)), seen(&reply));
+            }
+            reply
+        };
         let reply = match fate {
             Fate::Answered => Ok(call()),
             Fate::NeverHeard => Err(Missed::Down),

@@ -26,6 +26,9 @@ struct Rate {
     buckets: BTreeMap<u64, i64>,
 }
 
+/// All rates of these tests are of a minute.
+const MINUTE: Millis = 60_000;
+
 type News = (u64, Vec<(String, String)>);
 
 #[derive(Deserialize)]
@@ -124,4 +127,26 @@ impl Plain {
         let of_scope = self.budgets.iter().filter(|((known, _), _)| known == scope);
         of_scope.map(|((_, name), (start, end, spent))| (name.clone(), *start, *end, *spent)).collect()
     }
+}
+
+/// What an answer says, in an order of its own: without counters that count nothing by now.
+pub(super) fn seen(answer: &[u8]) -> (Millis, News, Vec<Total>) {
+    let (now, mut news, mut totals): (Millis, News, Vec<Total>) =
+        rmp_serde::from_slice(answer).expect("an answer can be read");
+    news.1.sort();
+    for (_, rates, budgets) in &mut totals {
+        for (_, bucket, current, previous) in rates.iter_mut() {
+            (*current, *previous) = match now / MINUTE - *bucket {
+                0 => (*current, *previous),
+                1 => (0, *current),
+                _ => (0, 0),
+            };
+            *bucket = now / MINUTE;
+        }
+        rates.retain(|(_, _, current, previous)| (*current, *previous) != (0, 0));
+        rates.sort();
+        budgets.retain(|(_, _, end, spent)| now < *end && *spent != 0);
+        budgets.sort();
+    }
+    (now, news, totals)
 }
