@@ -1,3 +1,4 @@
+mod live;
 mod script;
 
 use proptest::{prelude::*, sample::select};

@@ -101,7 +101,7 @@ impl Shares {
 
     /// Exchanges every domain in the background. Ends after a last exchange when it is told to stop: that tells what
     /// was not told yet.
-    pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(in super::super) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut exchanges = FuturesUnordered::new();
         loop {
             let (begin, next) = self.due(Instant::now());
