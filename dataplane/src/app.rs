@@ -12,7 +12,13 @@ use tracing::info;
 use crate::{
     admin::Admin,
     config::Config,
-    limit::{Limiter, estimate::Estimator, memory::Memory},
+    heal::peers::Peers,
+    limit::{
+        Limiter,
+        estimate::Estimator,
+        memory::Memory,
+        redis::{Redis, Settings, script::Time},
+    },
     listener::Listener,
     meter::{
         Books,
@@ -20,6 +26,7 @@ use crate::{
     },
     metrics::Metrics,
     pipeline,
+    pool::signals::Signals,
     relay::Relay,
     spans::Spans,
     upstream::resolver::{Resolve, System},
@@ -58,7 +65,36 @@ pub async fn build(config: Config, usage: Target) -> anyhow::Result<App> {
 
 /// As [`build`], with a resolver of one's own.
 pub async fn build_with(config: Config, usage: Target, resolver: Arc<dyn Resolve>) -> anyhow::Result<App> {
-    build_counting(config, usage, resolver, |_| Ok(Arc::new(Memory::new()))).await
+    let (redis, prefix) = (config.redis.target()?, config.redis.prefix.clone());
+    let records = match &usage {
+        Target::File(path) => Some(path.clone()),
+        Target::None | Target::Stdout => None,
+    };
+    let app = build_counting(config, usage, resolver, async |books| {
+        let Some(target) = redis else { return Ok(Counting::alone(Arc::new(Memory::new()))) };
+        let settings = Settings { prefix, time: Time::Redis, records };
+        let signals = Arc::new(Signals::new());
+        let redis = Redis::start(target, &settings, books, signals.clone()).await?;
+        Ok(Counting { peers: redis.peers(), limiter: Arc::new(redis), signals })
+    });
+    app.await
+}
+
+/// Who counts limits, and what is known together with other processes.
+pub struct Counting {
+    /// Counts.
+    pub limiter: Arc<dyn Limiter>,
+    /// Health and load of keys and hosts.
+    pub signals: Arc<Signals>,
+    /// The other processes.
+    pub peers: Peers,
+}
+
+impl Counting {
+    /// This process alone.
+    pub fn alone(limiter: Arc<dyn Limiter>) -> Self {
+        Self { limiter, signals: Arc::new(Signals::new()), peers: Peers::none() }
+    }
 }
 
 /// As [`build_with`], with a limiter of one's own.
@@ -66,7 +102,7 @@ pub async fn build_counting(
     config: Config,
     usage: Target,
     resolver: Arc<dyn Resolve>,
-    limiter: impl FnOnce(&Arc<Metrics>) -> anyhow::Result<Arc<dyn Limiter>>,
+    counting: impl AsyncFnOnce(&Arc<Books>) -> anyhow::Result<Counting>,
 ) -> anyhow::Result<App> {
     let tls = tls(&config)?;
     let listener = Listener::bind(config.listen, tls, config.header_read_timeout)
@@ -77,8 +113,8 @@ pub async fn build_counting(
     let spans = spans(&config, &resolver, &metrics)?;
     let books = Arc::new(Books { metrics, sinks, spans, estimator: Estimator::new() });
     let admin = config.admin;
-    let limiter = limiter(&books.metrics)?;
-    let relay = Arc::new(Relay::new(config, limiter, books, resolver));
+    let Counting { limiter, signals, peers } = counting(&books).await?;
+    let relay = Arc::new(Relay::new(config, limiter, books, resolver).among(signals, peers));
     let admin_stop = CancellationToken::new();
     let admin_server = Admin::start(admin, relay.clone(), admin_stop.clone())
         .with_context(|| format!("listening on {admin} for the admin port"))?;
@@ -112,7 +148,7 @@ impl App {
         // The writer's end is waited for on a thread that may block.
         let writer = books.clone();
         let written = tokio::task::spawn_blocking(move || writer.sinks.close(FLUSH));
-        let _ = tokio::join!(written, books.spans.close(FLUSH));
+        let _ = tokio::join!(written, books.spans.close(FLUSH), relay.limiter.close(FLUSH));
         admin_stop.cancel();
         let _ = tokio::task::spawn_blocking(move || admin_server.join()).await;
         info!("stopped");

@@ -30,7 +30,7 @@ impl Ceiling {
     }
 
     /// The most that two buckets in a row ever hold together.
-    fn pair(self) -> u64 {
+    pub(super) fn pair(self) -> u64 {
         match self.burst_percent {
             // Without a burst the weighted sum alone decides.
             0 => u64::MAX,

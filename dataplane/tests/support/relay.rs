@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
-    app::{self, Installer},
+    app::{self, Counting, Installer},
     config::{Config, redis::RedisConfig},
     limit::{Limiter, memory::Memory},
     meter::sinks::Target,
@@ -84,7 +84,9 @@ impl TestRelay {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let usage = directory.path().join("usage.jsonl");
         let target = Target::File(usage.clone());
-        let app = app::build_counting(config, target, resolver, |_| Ok(limiter)).await.expect("free ports");
+        let app = app::build_counting(config, target, resolver, async |_| Ok(Counting::alone(limiter)))
+            .await
+            .expect("free ports");
         let (address, admin, installer) = (app.listen, app.admin, app.installer());
         installer.install(tables.table, tables.credentials);
         let (stop, stopped) = oneshot::channel();

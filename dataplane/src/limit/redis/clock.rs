@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::limit::window::Millis;
+use crate::limit::{clock::Clock, counter::Now, window::Millis};
 
 /// Redis' clock, as last heard.
 #[derive(Debug)]
@@ -31,6 +31,16 @@ impl RedisClock {
         then.saturating_add(u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The guess, for counters.
+    pub(in crate::limit) fn now(&self) -> Now {
+        at(self.millis())
+    }
+
+    /// The name of data that begin now; later ones sort after earlier ones.
+    pub(in crate::limit) fn fresh_birth(&self, process: &str) -> String {
+        format!("{:013}-{process}", self.millis())
+    }
+
     /// When it will be so late, as this process counts.
     pub fn instant(&self, millis: Millis) -> Instant {
         let (heard, then) = *self.0.lock();
@@ -41,8 +51,24 @@ impl RedisClock {
     }
 }
 
+impl Clock for RedisClock {
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.millis())
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.now().wall
+    }
+}
+
 impl Default for RedisClock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A moment that Redis named: it has one clock for windows and for the calendar.
+pub(in crate::limit) fn at(millis: Millis) -> Now {
+    let wall = i64::try_from(millis).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    Now { mono: millis, wall: wall.unwrap_or(Timestamp::MAX) }
 }

@@ -3,17 +3,302 @@
 //! Decides nothing of what fits: that is in the scripts and in `limit::counter`. Knows who has to be asked: Redis, the
 //! shares of counters that live elsewhere, or, while Redis is gone, this process alone.
 
+mod batches;
+mod births;
 pub mod clock;
 pub mod degraded;
+mod deny;
 mod exchange;
 pub mod fleet;
 pub mod health;
 pub mod keys;
+mod ledger;
 pub mod link;
 pub mod pods;
+mod reserve;
 pub mod script;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the limiter, which asks it about leased and foreign scopes"))]
+mod seed;
 mod shares;
 pub mod spends;
 pub mod spent;
 pub mod store;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::PathBuf,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::{BoxFuture, FutureExt};
+use table::LimitMode;
+use tokio::time::MissedTickBehavior;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    batches::{Batches, Parts, lease},
+    births::Births,
+    clock::RedisClock,
+    degraded::Degraded,
+    deny::Denials,
+    fleet::{Fleet, probes::Probes},
+    health::Units,
+    keys::Keys,
+    ledger::Reservations,
+    link::{Link, Missed},
+    pods::Pods,
+    script::{Scripts, Time},
+    seed::{Seeder, Spent},
+    shares::{Shares, World},
+    spends::Spends,
+    store::{Store, target::Target},
+    wire::{Asking, Call, status},
+};
+use super::{
+    LimitError, Limiter, RuleUsage,
+    claims::{Claims, ScopeClaim},
+    reservation::{Reservation, ReservationId},
+};
+use crate::{heal::peers::Peers, meter::Books, pool::signals::Signals};
+
+/// How often the leases of open reservations are renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+
+/// Counts in Redis, together with all processes that use it. Cheap to clone; clones are one.
+#[derive(Clone)]
+pub struct Redis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    keys: Keys,
+    scripts: Scripts,
+    link: Arc<Link>,
+    clock: Arc<RedisClock>,
+    births: Arc<Births>,
+    denials: Denials,
+    degraded: Degraded,
+    ledger: Arc<Reservations>,
+    fleet: Arc<Fleet>,
+    pods: Arc<Pods>,
+    process: Arc<str>,
+    next: AtomicU64,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// How the counters are kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What the names of everything begin with, so that deployments can share a server.
+    pub prefix: String,
+    /// Where scripts have their time from.
+    pub time: Time,
+    /// Where usage records are written, if to a file: what was settled is kept beside it.
+    pub records: Option<PathBuf>,
+}
+
+impl Redis {
+    /// Counts at `target`: connects, which takes a few hundred milliseconds at most, and waits in the background for what
+    /// is not there. `signals` are those that requests and probes use. Its tasks run in the current runtime until
+    /// [`Limiter::close`]. Errs when the target is not whole.
+    pub async fn start(
+        target: Target,
+        settings: &Settings,
+        books: &Books,
+        signals: Arc<Signals>,
+    ) -> anyhow::Result<Self> {
+        let inner = Inner::new(target, settings, books, signals)?;
+        inner.link.connect().await;
+        let (link, ledger, pods) = (inner.link.clone(), inner.ledger.clone(), inner.pods.clone());
+        let (stop, shares) = (&inner.stop, ledger.shares.clone());
+        let tasks = &inner.tasks;
+        tasks.spawn(stop.clone().run_until_cancelled_owned(renew(ledger.clone())));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(spend(link.clone(), ledger)));
+        tasks.spawn(shares.run(stop.clone()));
+        let (beat, watch) = (stop.clone(), stop.clone());
+        tasks.spawn(async move { pods.run(beat).await });
+        tasks.spawn(async move { link.watch(watch).await });
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What healing asks of the other processes.
+    pub fn peers(&self) -> Peers {
+        let Inner { fleet, link, keys, process, .. } = &*self.inner;
+        Probes::new(fleet.clone(), link.store().clone(), keys.clone(), process.clone()).peers()
+    }
+
+    /// Open reservations of this process that Redis or its shares hold.
+    pub fn live(&self) -> usize {
+        self.inner.ledger.len()
+    }
+}
+
+/// Says of open reservations that their holders live.
+async fn renew(ledger: Arc<Reservations>) {
+    let mut ticks = tokio::time::interval(RENEW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        ledger.renew_for(lease());
+    }
+}
+
+/// Tells Redis, when it is back, what was used without it.
+async fn spend(link: Arc<Link>, ledger: Arc<Reservations>) {
+    let mut returns = link.returns();
+    loop {
+        tokio::select! {
+            changed = returns.changed() => if changed.is_err() { return },
+            () = ledger.batches.parts.spends.added() => {}
+        }
+        ledger.batches.push_spends();
+    }
+}
+
+impl Limiter for Redis {
+    fn reserve(&self, claims: Claims) -> BoxFuture<'_, Result<Reservation, LimitError>> {
+        reserve::reserve(&self.inner, claims).boxed()
+    }
+
+    fn usage(&self, scopes: Vec<ScopeClaim>) -> BoxFuture<'_, Result<Vec<RuleUsage>, LimitError>> {
+        async move {
+            match self.inner.usage(&scopes).await {
+                Ok(usage) => Ok(usage),
+                Err(_) => self.inner.degraded.usage(scopes).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&self, within: Duration) -> BoxFuture<'_, ()> {
+        async move {
+            let closing = async {
+                self.inner.settled().await;
+                self.inner.stop.cancel();
+                self.inner.tasks.close();
+                self.inner.tasks.wait().await;
+            };
+            if tokio::time::timeout(within, closing).await.is_err() {
+                tracing::warn!("not everything was settled in Redis: what is missing ends with its leases");
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Inner {
+    fn new(target: Target, settings: &Settings, books: &Books, signals: Arc<Signals>) -> anyhow::Result<Self> {
+        let (keys, scripts) = (Keys::new(&settings.prefix), Scripts::new(&settings.time));
+        let (units, metrics) = (Units::of(&target.mode), &books.metrics);
+        let all = [&scripts.reserve, &scripts.settle, &scripts.exchange].map(Clone::clone);
+        let others = [pods::script(&settings.time), link::trial()];
+        let store = Store::new(target, all.into_iter().chain(others).collect())?;
+        let link = Arc::new(Link::new(store, units, keys.clone(), metrics.clone()));
+        let process: Arc<str> = hex::encode(rand::random::<[u8; 6]>()).into();
+        let clock = Arc::new(RedisClock::new());
+        let fleet = Arc::new(Fleet::new(signals, clock.clone()));
+        let pods = Arc::new(Pods::new(link.clone(), &keys, &settings.time, process.clone()));
+        let (spends, births) = (Arc::new(Spends::default()), Arc::new(Births::new(Seeder)));
+        let parts = Parts {
+            link: link.clone(),
+            keys: keys.clone(),
+            settle: scripts.settle.clone(),
+            process: process.clone(),
+            clock: clock.clone(),
+            births: births.clone(),
+            spends: spends.clone(),
+            spent: Arc::new(Spent),
+            metrics: metrics.clone(),
+        };
+        let shares = Arc::new(Shares::new(world(&keys, &process, &clock, &link, &scripts, &fleet, &pods)));
+        let batches = Arc::new(Batches::new(parts));
+        let ledger = Arc::new(Reservations::new(batches, shares, clock.clone(), keys.clone()));
+        let live = pods.clone();
+        let degraded = Degraded::new(clock.clone(), Arc::new(move || live.live()), spends, metrics.clone());
+        let (denials, next) = (Denials::default(), AtomicU64::default());
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        Ok(Self {
+            keys,
+            scripts,
+            link,
+            clock,
+            births,
+            denials,
+            degraded,
+            ledger,
+            fleet,
+            pods,
+            process,
+            next,
+            stop,
+            tasks,
+        })
+    }
+    /// The next reservation's id, here and in Redis.
+    fn next_id(&self) -> (ReservationId, Arc<str>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        (ReservationId(number.into()), format!("{}-{number:x}", self.process).into())
+    }
+
+    /// Waits until everything that was posted has taken effect.
+    async fn settled(&self) {
+        self.ledger.batches.sent().await;
+        self.ledger.shares.tell().await;
+    }
+
+    async fn usage(&self, scopes: &[ScopeClaim]) -> Result<Vec<RuleUsage>, Missed> {
+        let mut usage = Vec::with_capacity(scopes.len());
+        for claim in scopes {
+            match claim.mode {
+                LimitMode::Exact => usage.extend(self.look(claim).await?),
+                LimitMode::Leased => usage.extend(self.ledger.shares.fresh_usage(slice::from_ref(claim)).await?),
+            }
+        }
+        Ok(usage)
+    }
+
+    /// How a scope stands in Redis.
+    async fn look(&self, claim: &ScopeClaim) -> Result<Vec<RuleUsage>, Missed> {
+        let domain = claim.scope.domain();
+        for _ in 0..2 {
+            let mut call = Call::new(&self.keys, domain);
+            call.scope(&self.keys, claim, self.clock.now());
+            let asking = Asking { peek: true, lease: lease(), process: &self.process, ..Asking::default() };
+            let answer = reserve::said(self, domain, &call, &asking).await?;
+            if let (status::GRANTED, Some(state)) = (answer.status, answer.scopes.first()) {
+                return Ok(state.counter(claim, false).usage(claim, clock::at(answer.now)));
+            }
+        }
+        Err(Missed::Unreadable)
+    }
+}
+
+/// What shares need of the rest.
+fn world(
+    keys: &Keys,
+    process: &Arc<str>,
+    clock: &Arc<RedisClock>,
+    link: &Arc<Link>,
+    scripts: &Scripts,
+    fleet: &Arc<Fleet>,
+    pods: &Arc<Pods>,
+) -> World {
+    let (now, told, live) = (clock.clone(), clock.clone(), pods.clone());
+    World {
+        keys: keys.clone(),
+        process: process.to_string(),
+        now: Box::new(move || now.now()),
+        told: Box::new(move |millis| told.heard(millis)),
+        live: Box::new(move || live.live()),
+        call: shares::by(link.clone(), scripts.exchange.clone()),
+        fleet: Some(fleet.clone()),
+    }
+}

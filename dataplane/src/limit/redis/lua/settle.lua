@@ -6,7 +6,7 @@
 --   {'r', id, begun, doubtful}              it is over, and nobody knows what it used. Doubtful: it may not have come yet,
 --                                           and must not be taken when it does
 --   {'a', id, begun, scopes}                another candidate is tried; scope: {counters, slots or '', rates, budgets}
---   {'n', id}                               its holder lives
+--   {'n', id, lease}                        its holder lives
 --   {'p', scopes}                           so much was used without a reservation; scope: {counters, rates, budgets},
 --                                           rate: {name, span, at, amount}, budget: {name, at, amount, bounds}
 -- Answer: {now, born, ids that are not known}
@@ -114,11 +114,12 @@ function apply.n(entry)
   if not found then
     return
   end
-  later('ZADD', KEYS[3], now + lease, id)
+  local ends = now + entry[3]
+  later('ZADD', KEYS[3], ends, id)
   for _, part in ipairs({found[1] or {}, found[2] or {}}) do
     for _, done in ipairs(part) do
       if done[2] ~= '' then
-        later('ZADD', done[2], now + lease, id)
+        later('ZADD', done[2], ends, id)
       end
     end
   end

@@ -85,6 +85,7 @@ impl Domain {
     }
 
     /// How many scopes are mirrored.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.mirrors.len()
     }

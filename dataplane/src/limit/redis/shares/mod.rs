@@ -212,6 +212,7 @@ impl Shares {
     }
 
     /// Scopes that are mirrored.
+    #[cfg(test)]
     pub(super) fn mirrors(&self) -> usize {
         self.state.lock().domains.values().map(|entry| entry.domain.len()).sum()
     }

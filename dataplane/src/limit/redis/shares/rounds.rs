@@ -85,7 +85,7 @@ impl Pace {
 
 impl Shares {
     /// One exchange of a domain, now. Callers who come while one is on its way share it.
-    pub(super) async fn refresh(&self, domain: &str) -> Result<(), Missed> {
+    pub(in super::super) async fn refresh(&self, domain: &str) -> Result<(), Missed> {
         let line = self.state.lock().entry(domain).line.clone();
         let before = line.last.lock().0;
         let gate = line.gate.lock().await;
@@ -97,6 +97,12 @@ impl Shares {
         *line.last.lock() = (count + 1, outcome.clone().err());
         drop(gate);
         outcome
+    }
+
+    /// One exchange of every domain, now.
+    pub(in super::super) async fn tell(&self) {
+        let domains: Vec<_> = self.state.lock().domains.keys().cloned().collect();
+        join_all(domains.iter().map(|domain| self.refresh(domain))).await;
     }
 
     /// Exchanges every domain in the background. Ends after a last exchange when it is told to stop: that tells what
@@ -116,8 +122,7 @@ impl Shares {
             }
         }
         drop(exchanges);
-        let domains: Vec<_> = self.state.lock().domains.keys().cloned().collect();
-        join_all(domains.iter().map(|domain| self.refresh(domain))).await;
+        self.tell().await;
     }
 
     /// The domains that are to be exchanged now, and when to look again.

@@ -1,0 +1,265 @@
+//! What became of reservations, on its way to Redis: queued by domain, sent in batches, each until it is answered.
+//!
+//! Nobody waits for it. A batch has a number, so that one whose answer was lost can be sent again.
+
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{runtime::Handle, sync::Notify};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error};
+
+use super::{
+    births::Births,
+    clock::RedisClock,
+    keys::Keys,
+    ledger::Dated,
+    link::Link,
+    script::Script,
+    seed::Spent,
+    spends::{Spend, Spends},
+    wire::{self, Added, AddedBudget, AddedRate, Entry, Settled},
+};
+use crate::{
+    limit::{
+        LEASE,
+        claims::ScopeClaim,
+        counter::Outcome,
+        rule::{Rule, Span},
+        window::Millis,
+    },
+    metrics::Metrics,
+};
+
+/// How long the first entry of a batch waits for others.
+const GATHER: Duration = Duration::from_millis(5);
+/// So many do not wait.
+const FULL: usize = 64;
+/// The most that one call carries: it keeps Redis busy for a few milliseconds.
+const MOST: usize = 256;
+/// Entries of a domain that wait at most while Redis is away. Beyond, the oldest are dropped: what they held ends by
+/// itself after [`LEASE`], and money stays charged as it was reserved.
+const MOST_WAITING: usize = 200_000;
+/// How long a batch that Redis does not take waits for the next try.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// An entry, and the reservation that it ends.
+#[derive(Debug)]
+pub(super) struct Posted {
+    pub(super) entry: Entry,
+    pub(super) ended: Option<Box<Ended>>,
+}
+
+/// A reservation that has ended: what was claimed, and what became of it.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// When the data began in which it was made.
+    pub(super) born: Arc<str>,
+    pub(super) scopes: Vec<ScopeClaim>,
+    pub(super) budgets: Vec<Dated>,
+    pub(super) outcome: Outcome,
+}
+
+impl From<Entry> for Posted {
+    fn from(entry: Entry) -> Self {
+        Self { entry, ended: None }
+    }
+}
+
+/// The queues of all domains.
+pub(super) struct Batches {
+    pub(super) parts: Parts,
+    domains: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+/// What sending needs.
+pub(super) struct Parts {
+    pub(super) link: Arc<Link>,
+    pub(super) keys: Keys,
+    pub(super) settle: Script,
+    pub(super) process: Arc<str>,
+    pub(super) clock: Arc<RedisClock>,
+    pub(super) births: Arc<Births>,
+    pub(super) spends: Arc<Spends>,
+    pub(super) spent: Arc<Spent>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    filled: Notify,
+    idle: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Posted>,
+    is_running: bool,
+    number: u64,
+}
+
+impl Batches {
+    /// Queues that are sent by tasks of the current runtime.
+    pub(super) fn new(parts: Parts) -> Self {
+        Self { parts, domains: Mutex::default(), tasks: TaskTracker::new(), runtime: Handle::current() }
+    }
+
+    /// Queues an entry.
+    pub(super) fn push(self: &Arc<Self>, domain: &Arc<str>, posted: impl Into<Posted>) {
+        let queue = self.queue(domain);
+        let mut state = queue.state.lock();
+        if state.waiting.len() >= MOST_WAITING {
+            state.waiting.drain(..MOST_WAITING / 10);
+            error!(domain = &**domain, "settlements of namespace `{domain}` are dropped: Redis does not take them");
+        }
+        state.waiting.push(posted.into());
+        if state.waiting.len() == FULL {
+            queue.filled.notify_one();
+        }
+        self.wake(domain, &queue, &mut state);
+    }
+
+    /// Sends what was spent without Redis, in every domain that has something.
+    pub(super) fn push_spends(self: &Arc<Self>) {
+        for domain in self.parts.spends.domains() {
+            let domain = Arc::from(domain);
+            let queue = self.queue(&domain);
+            self.wake(&domain, &queue, &mut queue.state.lock());
+        }
+    }
+
+    /// Waits until everything was sent.
+    pub(super) async fn sent(&self) {
+        let queues: Vec<_> = self.domains.lock().values().cloned().collect();
+        for queue in queues {
+            loop {
+                let idle = queue.idle.notified();
+                tokio::pin!(idle);
+                idle.as_mut().enable();
+                if !queue.state.lock().is_running {
+                    break;
+                }
+                idle.await;
+            }
+        }
+    }
+
+    fn queue(&self, domain: &Arc<str>) -> Arc<Queue> {
+        self.domains.lock().entry(domain.clone()).or_default().clone()
+    }
+
+    fn wake(self: &Arc<Self>, domain: &Arc<str>, queue: &Arc<Queue>, state: &mut State) {
+        if !mem::replace(&mut state.is_running, true) {
+            let (batches, domain, queue) = (self.clone(), domain.clone(), queue.clone());
+            self.tasks.spawn_on(async move { batches.empty(&domain, &queue).await }, &self.runtime);
+        }
+    }
+
+    /// Sends until nothing is left.
+    async fn empty(&self, domain: &Arc<str>, queue: &Queue) {
+        tokio::select! {
+            () = tokio::time::sleep(GATHER) => {}
+            () = queue.filled.notified() => {}
+        }
+        loop {
+            let spends = self.parts.spends.take(domain, MOST);
+            let (batch, number) = {
+                let mut state = queue.state.lock();
+                if state.waiting.is_empty() && spends.is_empty() {
+                    state.is_running = false;
+                    queue.idle.notify_waiters();
+                    return;
+                }
+                let most = state.waiting.len().min(MOST);
+                let batch: Vec<_> = state.waiting.drain(..most).collect();
+                state.number += 1;
+                (batch, state.number)
+            };
+            let (mut entries, mut ended) = (Vec::with_capacity(batch.len() + 1), Vec::new());
+            for Posted { entry, ended: one } in batch {
+                if let (Entry::Settle { id, .. } | Entry::Release { id, .. }, Some(one)) = (&entry, one) {
+                    ended.push((id.clone(), one));
+                }
+                entries.push(entry);
+            }
+            if !spends.is_empty() {
+                entries.push(Entry::Spend { scopes: spends.iter().map(|spend| self.added(spend)).collect() });
+            }
+            if let Some(settled) = self.send(domain, number, &entries).await {
+                self.book(domain, &settled, ended, &spends).await;
+            }
+        }
+    }
+
+    /// Sends one batch until it is taken. `None`: nobody knows whether it was.
+    async fn send(&self, domain: &Arc<str>, number: u64, entries: &[Entry]) -> Option<Settled> {
+        let Parts { link, keys, settle, process, clock, metrics, .. } = &self.parts;
+        let keys = wire::batch_keys(keys, domain, process);
+        let argument = wire::batch(number, lease(), &clock.fresh_birth(process), entries);
+        loop {
+            match link.call(domain, settle, &keys, &argument).await {
+                Ok(bytes) => {
+                    metrics.redis_settlements.inc_by(entries.len() as u64);
+                    metrics.redis_batches.inc();
+                    let settled = wire::decoded::<Settled>(&bytes);
+                    let settled =
+                        settled.inspect_err(|reason| error!(%reason, "an answer of Redis cannot be read")).ok()?;
+                    clock.heard(settled.now);
+                    return Some(settled);
+                }
+                Err(missed) => {
+                    debug!(domain = &**domain, %missed, "settlements wait for Redis");
+                    tokio::time::sleep(AGAIN).await;
+                    link.up(domain).await;
+                }
+            }
+        }
+    }
+
+    /// Writes down what was settled, for the day when Redis loses its data; and spends anew what reservations used that
+    /// were lost with them. Those that Redis does not know because they have expired are over.
+    async fn book(&self, domain: &Arc<str>, settled: &Settled, ended: Vec<(Arc<str>, Box<Ended>)>, spends: &[Spend]) {
+        let Parts { births, spends: later, clock, spent, .. } = &self.parts;
+        // Before anything is written down: what is now in the counters must not be given back to them.
+        while births.register(domain, &settled.born).await.is_err() {
+            self.parts.link.up(domain).await;
+            tokio::time::sleep(AGAIN).await;
+        }
+        for (id, one) in ended {
+            if !settled.unknown.iter().any(|unknown| **unknown == *id) {
+                spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born);
+            } else if *one.born != *settled.born {
+                for claim in &one.scopes {
+                    later.add(claim, one.outcome, clock.now());
+                }
+            }
+        }
+        for spend in spends {
+            spent.spent(spend, &settled.born);
+        }
+    }
+
+    fn added(&self, spend: &Spend) -> Added {
+        let rates = spend.rates.iter().map(|rate| {
+            let name = Rule::Rate { counted: rate.counted, span: rate.span }.as_str();
+            AddedRate(name, length(rate.span), rate.at_ms, rate.amount)
+        });
+        let budgets = spend.budgets.iter().map(|budget| {
+            let at = u64::try_from(budget.at_ms).unwrap_or_default();
+            let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
+            AddedBudget(Rule::Budget(budget.period).as_str(), at, budget.amount, bounds)
+        });
+        Added(self.parts.keys.scope(&spend.scope), rates.collect(), budgets.collect())
+    }
+}
+
+pub(super) fn lease() -> Millis {
+    u64::try_from(LEASE.as_millis()).expect("a lease has few milliseconds")
+}
+
+fn length(span: Span) -> Millis {
+    u64::try_from(span.length().as_millis()).expect("a day has few milliseconds")
+}

@@ -1,0 +1,57 @@
+//! When the data of each domain began. Another birth than before says that everything was lost in between; then this
+//! process gives back, once, what it knows of budgets.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+
+use super::{link::Missed, seed::Seeder};
+
+/// The births in which this process is registered: whatever it settles is in the counters, and so must not be given
+/// back there again.
+pub(super) struct Births {
+    known: Mutex<HashMap<String, Arc<str>>>,
+    seeder: Seeder,
+    /// One at a time, so that nothing is settled between a sum and its being given back.
+    seeding: tokio::sync::Mutex<()>,
+}
+
+impl Births {
+    /// No birth is known.
+    pub(super) fn new(seeder: Seeder) -> Self {
+        Self { known: Mutex::default(), seeder, seeding: tokio::sync::Mutex::default() }
+    }
+
+    /// The birth of a domain's data in which this process is registered.
+    pub(super) fn of(&self, domain: &str) -> Option<Arc<str>> {
+        self.known.lock().get(domain).cloned()
+    }
+
+    /// A script has registered this process.
+    pub(super) fn registered(&self, domain: &str, born: &str) {
+        let mut known = self.known.lock();
+        if known.get(domain).is_none_or(|known| **known != *born) {
+            known.insert(domain.to_owned(), born.into());
+        }
+    }
+
+    /// The name under which this process, and those that go on with its books after it, give back what they know.
+    pub(super) fn process(&self) -> &str {
+        self.seeder.process()
+    }
+
+    /// Whether there is something to give back should the data of a domain have been lost.
+    pub(super) fn has_seeds(&self, domain: &str) -> bool {
+        self.seeder.has_seeds(domain)
+    }
+
+    /// Registers this process in the domain's data that began with `born`, and gives back what it knows.
+    pub(super) async fn register(&self, domain: &str, born: &str) -> Result<(), Missed> {
+        let _one = self.seeding.lock().await;
+        if self.of(domain).is_none_or(|known| *known != *born) {
+            self.seeder.seed(domain, born).await?;
+            self.registered(domain, born);
+        }
+        Ok(())
+    }
+}

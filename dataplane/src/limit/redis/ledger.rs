@@ -1,0 +1,160 @@
+//! The open reservations of this process: what each may still turn to, and what becomes of it.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use table::Period;
+
+use super::{
+    batches::{self, Batches, Ended, Posted},
+    clock::RedisClock,
+    keys::Keys,
+    shares::Shares,
+    wire::{Charged, Entry},
+};
+use crate::limit::{
+    claims::{CandidateClaim, ScopeClaim},
+    counter::{Charge, Outcome},
+    reservation::{Entry as Posting, Ledger, ReservationId},
+    rule::Scope,
+    window::Millis,
+};
+
+/// The open reservations of this process.
+pub(super) struct Reservations {
+    pub(super) batches: Arc<Batches>,
+    pub(super) shares: Arc<Shares>,
+    pub(super) clock: Arc<RedisClock>,
+    pub(super) keys: Keys,
+    open: Mutex<HashMap<ReservationId, Open>>,
+}
+
+/// A budget in one of its periods.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "for the sums that are given back when Redis loses its data")]
+pub(super) struct Dated {
+    pub(super) scope: Arc<Scope>,
+    pub(super) period: Period,
+    pub(super) start: Millis,
+    /// `0`: never.
+    pub(super) end: Millis,
+}
+
+/// An open reservation.
+pub(super) struct Open {
+    /// Its id in Redis.
+    pub(super) id: Arc<str>,
+    pub(super) domain: Arc<str>,
+    /// When the data began in which it was written; absent: nothing of it is in Redis.
+    pub(super) born: Option<Arc<str>>,
+    /// Whether its holder lives.
+    pub(super) pulse: Weak<()>,
+    /// When its lease was written or renewed last, in Redis' time.
+    pub(super) renewed: Millis,
+    /// What was claimed in Redis for the caller.
+    pub(super) scopes: Vec<ScopeClaim>,
+    /// The periods in which its budgets were charged.
+    pub(super) budgets: Vec<Dated>,
+    /// What was charged to shares for the caller.
+    pub(super) shared: Vec<Charge>,
+    /// The candidate that is charged; absent: none is needed.
+    pub(super) current: Option<usize>,
+    /// What was charged to shares for it.
+    pub(super) attempt: Vec<Charge>,
+    /// Whether an attempt was begun.
+    pub(super) begun: bool,
+    /// The open candidates, by their index in the claims.
+    pub(super) candidates: Vec<(usize, CandidateClaim)>,
+}
+
+impl Reservations {
+    pub(super) fn new(batches: Arc<Batches>, shares: Arc<Shares>, clock: Arc<RedisClock>, keys: Keys) -> Self {
+        Self { batches, shares, clock, keys, open: Mutex::default() }
+    }
+
+    pub(super) fn insert(&self, id: ReservationId, open: Open) {
+        self.open.lock().insert(id, open);
+    }
+
+    /// Says of all whose holders live that they do, for so long. Forgets the others: nobody can post anything for them,
+    /// and their leases run out.
+    pub(super) fn renew_for(&self, lease: Millis) {
+        let now = self.clock.millis();
+        let mut renewed = Vec::new();
+        self.open.lock().retain(|_, open| {
+            let is_alive = open.pulse.strong_count() > 0;
+            if is_alive && open.born.is_some() {
+                open.renewed = now;
+                renewed.push((open.domain.clone(), open.id.clone()));
+            }
+            is_alive || now.saturating_sub(open.renewed) < batches::lease()
+        });
+        for (domain, id) in renewed {
+            self.batches.push(&domain, Entry::Renew { id, lease });
+        }
+    }
+
+    /// Those that are open.
+    pub(super) fn len(&self) -> usize {
+        self.open.lock().len()
+    }
+
+    fn attempt(&self, id: ReservationId, candidate: usize) {
+        let mut all = self.open.lock();
+        let Some(open) = all.get_mut(&id) else { return };
+        let first = !mem::replace(&mut open.begun, true);
+        if first && open.current == Some(candidate) {
+            // Charged when it was reserved.
+            return;
+        }
+        let Some((_, claim)) = open.candidates.iter().find(|(index, _)| *index == candidate) else { return };
+        open.current = Some(candidate);
+        let outcome = if first { Outcome::NeverRan } else { Outcome::Unknown };
+        self.shares.conclude(&mem::take(&mut open.attempt), outcome);
+        let (here, elsewhere) = split(claim, &open.domain);
+        open.attempt = self.shares.take(&elsewhere);
+        if open.born.is_some() {
+            let now = self.clock.now();
+            let scopes = here.iter().map(|claim| Charged::of(&self.keys, claim, now)).collect();
+            self.batches.push(&open.domain, Entry::Attempt { id: open.id.clone(), begun: !first, scopes });
+        }
+    }
+
+    fn close(&self, id: ReservationId, posting: Posting) {
+        let Some(open) = self.open.lock().remove(&id) else { return };
+        let outcome = match posting {
+            Posting::Settle(used) => Outcome::Used(used),
+            Posting::Attempt(_) | Posting::Release if open.begun => Outcome::Unknown,
+            Posting::Attempt(_) | Posting::Release => Outcome::NeverRan,
+        };
+        self.shares.conclude(&open.shared, outcome);
+        self.shares.conclude(&open.attempt, outcome);
+        let Some(born) = open.born else { return };
+        let entry = match posting {
+            Posting::Settle(used) => Entry::Settle { id: open.id, used },
+            Posting::Attempt(_) | Posting::Release => {
+                Entry::Release { id: open.id, begun: open.begun, doubtful: false }
+            }
+        };
+        let ended = Some(Box::new(Ended { born, scopes: open.scopes, budgets: open.budgets, outcome }));
+        self.batches.push(&open.domain, Posted { entry, ended });
+    }
+}
+
+impl Ledger for Reservations {
+    fn post(&self, id: ReservationId, entry: Posting) {
+        match entry {
+            Posting::Attempt(candidate) => self.attempt(id, candidate),
+            Posting::Settle(_) | Posting::Release => self.close(id, entry),
+        }
+    }
+}
+
+/// A candidate's scopes that the domain's script can reach, and those of other domains.
+pub(super) fn split(claim: &CandidateClaim, domain: &str) -> (Vec<ScopeClaim>, Vec<ScopeClaim>) {
+    claim.scopes.iter().cloned().partition(|claim| claim.scope.domain() == domain)
+}

@@ -1,0 +1,3 @@
+//! The contract on real Redis servers.
+
+mod contract;
