@@ -52,16 +52,10 @@ impl Greeting {
         greeting
     }
 
-    /// Also names the connection, and closes the one that it replaces: what that one was sent and has not been executed
-    /// must not be executed after what this one is sent.
-    pub(super) fn seated(mut self, replaced: Option<Seat>) -> Self {
+    /// Also names the connection.
+    pub(super) fn named(mut self) -> Self {
         self.add(Step::Id, words(&["CLIENT", "ID"]));
         self.add(Step::May, words(&["CLIENT", "SETNAME", "relay"]));
-        if let Some(Seat { id: Some(id), local }) = replaced {
-            // With both, a server that was started anew and counts from one again closes nobody else's connection.
-            let (id, local) = (id.to_string(), local.to_string());
-            self.add(Step::May, words(&["CLIENT", "KILL", "ID", &id, "ADDR", &local]));
-        }
         self
     }
 
@@ -90,7 +84,7 @@ impl Greeting {
             match (step, answer) {
                 (Step::Id, Value::Int(told)) => id = Some(*told),
                 (Step::Role, answer) => writable(answer)?,
-                (Step::Must(what), Value::ServerError(error)) => return Err(named(what, reply::failure(error))),
+                (Step::Must(what), Value::ServerError(error)) => return Err(within(what, reply::failure(error))),
                 (Step::Must(_) | Step::May | Step::Id, _) => {}
             }
         }
@@ -101,6 +95,13 @@ impl Greeting {
         self.pipeline.add_command(command);
         self.steps.push(step);
     }
+}
+
+/// What makes the server close a connection, if it said how it knows it. With both, a server that was started anew and
+/// counts from one again closes nobody else's.
+pub(super) fn farewell(seat: Seat) -> Option<Cmd> {
+    let (id, local) = (seat.id?.to_string(), seat.local.to_string());
+    Some(words(&["CLIENT", "KILL", "ID", &id, "ADDR", &local]))
 }
 
 fn words(words: &[&str]) -> Cmd {
@@ -115,13 +116,13 @@ fn writable(answer: &Value) -> Result<(), StoreError> {
     match answer {
         // A user who may not ask learns it from the first write.
         Value::ServerError(error) if reply::is_not_permitted(error) => Ok(()),
-        Value::ServerError(error) => Err(named("ROLE", reply::failure(error))),
+        Value::ServerError(error) => Err(within("ROLE", reply::failure(error))),
         answer if reply::role(answer) == Some("master") => Ok(()),
         _ => Err(StoreError::ReadOnly),
     }
 }
 
-fn named(what: &str, error: StoreError) -> StoreError {
+fn within(what: &str, error: StoreError) -> StoreError {
     match error {
         StoreError::Refused(words) => StoreError::Refused(format!("{what}: {words}")),
         StoreError::Busy(words) => StoreError::Busy(format!("{what}: {words}")),

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     dial::Dialer,
     error::StoreError,
-    greeting::{Credentials, Greeting},
+    greeting::{self, Credentials, Greeting},
     line::{Line, Seat},
     target::{Address, Target},
 };
@@ -44,12 +44,18 @@ impl Opener {
         }
     }
 
-    /// A new line with the scripts, to a server that takes writes. The connection of `replaced` is closed by the server.
+    /// A new line with the scripts, to a server that takes writes. The server closes the connection that it replaces: what
+    /// that one was sent and has not been executed must not be executed after what the new one is sent.
     pub(super) async fn open(&self, address: &Address, replaced: Option<Seat>) -> Result<Arc<Line>, StoreError> {
         self.in_time(async {
-            let greeting = Greeting::introduction(&self.credentials().await?).seated(replaced).ready(&self.scripts);
+            let greeting = Greeting::introduction(&self.credentials().await?).named().ready(&self.scripts);
             let line = Line::new(address.clone(), self.dialer.dial(address).await?);
             let id = greeting.heard(&line.send_all(greeting.pipeline()).await?)?;
+            // Not before the new one is known to be good, lest the old one be closed for nothing.
+            if let Some(farewell) = replaced.and_then(greeting::farewell) {
+                // Who may not do this is no worse off than without it.
+                line.send(&farewell).await?;
+            }
             Ok(Arc::new(line.with_id(id)))
         })
         .await
