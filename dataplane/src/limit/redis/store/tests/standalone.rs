@@ -126,6 +126,25 @@ async fn a_stopped_server_is_back_at_once_when_it_goes_on_with_the_same_connecti
     assert_eq!(connection(&redis), before);
 }
 
+#[tokio::test]
+async fn a_server_that_was_stopped_for_long_is_back_for_good_and_nothing_comes_late() {
+    let redis = Redis::start();
+    let store = revived(Target { timeout: TIMEOUT, ..target(redis.address()) }).await;
+    redis.stop();
+    assert_eq!(say(&store, KEY, "reserve").await, Err(StoreError::Timeout));
+    for _ in 0..6 {
+        assert_eq!(store.revive().await, Err(StoreError::Timeout));
+    }
+    redis.cont();
+    let (_, took) = until_ok(|| store.revive()).await;
+    assert!(took < Duration::from_millis(500), "{took:?}");
+    let mut words = String::new();
+    for _ in 0..50 {
+        words = say(&store, KEY, "later").await.expect("the server answers");
+    }
+    assert!(words.find("reserve").is_none_or(|at| at == 0), "{words}");
+}
+
 /// The id of our connection, of which there is one.
 fn connection(redis: &Redis) -> String {
     let clients = redis.cli(&["CLIENT", "LIST"]);
