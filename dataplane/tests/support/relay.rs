@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
-    app::{self, Counting, Installer},
+    app::{self, App, Counting, Installer},
     config::{Config, redis::RedisConfig},
     limit::{Limiter, memory::Memory},
     meter::sinks::Target,
@@ -11,6 +11,8 @@ use dataplane::{
 };
 use futures::future::BoxFuture;
 use serde_json::Value;
+use table::Secret;
+use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
@@ -49,6 +51,13 @@ pub(crate) fn config() -> Config {
     }
 }
 
+/// A directory that goes away, and where in it usage records are written.
+fn scratch() -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a scratch directory");
+    let usage = directory.path().join("usage.jsonl");
+    (directory, usage)
+}
+
 /// A running data plane.
 pub(crate) struct TestRelay {
     /// Where applications connect.
@@ -58,7 +67,7 @@ pub(crate) struct TestRelay {
     /// Puts further tables into effect.
     pub(crate) installer: Installer,
     usage: PathBuf,
-    _directory: tempfile::TempDir,
+    _directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -74,6 +83,16 @@ impl TestRelay {
         Self::start_counting(tables, config, resolver, Arc::new(Memory::new())).await
     }
 
+    /// Serves `tables` and counts in the Redis at `address`, which may take its time: a busy machine is no outage.
+    pub(crate) async fn start_sharing(tables: Tables, address: SocketAddr) -> Self {
+        let mut config = config();
+        config.redis.url = Some(Secret::new(format!("redis://{address}")));
+        config.redis.timeout = Duration::from_secs(5);
+        let (directory, usage) = scratch();
+        let app = app::build_with(config, Target::File(usage.clone()), Arc::new(Loopback)).await.expect("free ports");
+        Self::serve(app, tables, directory, usage)
+    }
+
     /// Serves `tables` with settings, a resolver and a limiter of one's own.
     pub(crate) async fn start_counting(
         tables: Tables,
@@ -81,12 +100,13 @@ impl TestRelay {
         resolver: Arc<dyn Resolve>,
         limiter: Arc<dyn Limiter>,
     ) -> Self {
-        let directory = tempfile::tempdir().expect("a scratch directory");
-        let usage = directory.path().join("usage.jsonl");
+        let (directory, usage) = scratch();
         let target = Target::File(usage.clone());
-        let app = app::build_counting(config, target, resolver, async |_| Ok(Counting::alone(limiter)))
-            .await
-            .expect("free ports");
+        let app = app::build_counting(config, target, resolver, async |_| Ok(Counting::alone(limiter)));
+        Self::serve(app.await.expect("free ports"), tables, directory, usage)
+    }
+
+    fn serve(app: App, tables: Tables, directory: TempDir, usage: PathBuf) -> Self {
         let (address, admin, installer) = (app.listen, app.admin, app.installer());
         installer.install(tables.table, tables.credentials);
         let (stop, stopped) = oneshot::channel();
