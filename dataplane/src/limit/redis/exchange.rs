@@ -81,16 +81,27 @@ pub(super) fn keys<'a>(
     process: &str,
     scopes: impl IntoIterator<Item = &'a Scope>,
 ) -> Vec<String> {
-    let mut names = vec![keys.exchanged(domain, process), keys.breakers(domain)];
+    let mut names = vec![keys.exchanged(domain, process), keys.breakers(domain), keys.born(domain)];
     for scope in scopes {
         names.extend([keys.scope(scope), keys.slots(scope)]);
     }
     names
 }
 
+/// When the domain's data began, as far as is known (empty: it is not), and what is written where it has not begun.
+pub(super) type Birth<'a> = (&'a str, &'a str);
+
 /// The argument of a call. A batch that was applied before changes nothing; `0`: there is nothing to apply.
-pub(super) fn argument(process: &str, batch: u64, lease: Millis, rows: &[&Row], news: &News) -> Vec<u8> {
-    rmp_serde::to_vec(&(process, batch, lease, rows, news)).expect("numbers, strings and lists can always be written")
+pub(super) fn argument(
+    process: &str,
+    batch: u64,
+    lease: Millis,
+    rows: &[&Row],
+    news: &News,
+    birth: Birth<'_>,
+) -> Vec<u8> {
+    let call = (process, batch, lease, rows, news, birth);
+    rmp_serde::to_vec(&call).expect("numbers, strings and lists can always be written")
 }
 
 /// The answer of `exchange.lua`.
@@ -98,9 +109,11 @@ pub(super) fn argument(process: &str, batch: u64, lease: Millis, rows: &[&Row], 
 pub(super) struct Answer {
     /// The time in Redis.
     pub(super) now: Millis,
+    /// When the domain's data began.
+    pub(super) born: String,
     /// The breakers.
     pub(super) news: News,
-    /// What all processes counted together, in the order of the rows.
+    /// What all processes counted together, in the order of the rows. Nothing if the data began anew.
     pub(super) totals: Vec<Total>,
 }
 
@@ -115,10 +128,11 @@ pub(super) struct Bucket(pub(super) String, pub(super) BucketIndex, pub(super) u
 pub(super) struct Spent(pub(super) String, pub(super) Millis, pub(super) Millis, pub(super) u64);
 
 impl Answer {
-    /// Reads an answer to a call about so many scopes.
-    pub(super) fn read(bytes: &[u8], scopes: usize) -> anyhow::Result<Self> {
+    /// Reads an answer to a call about so many scopes, made by one who knows of that beginning of the data.
+    pub(super) fn read(bytes: &[u8], scopes: usize, born: &str) -> anyhow::Result<Self> {
         let answer: Self = rmp_serde::from_slice(bytes)?;
         let told = answer.totals.len();
+        let scopes = if born.is_empty() || answer.born == born { scopes } else { 0 };
         anyhow::ensure!(told == scopes, "{told} scopes are told of, not the {scopes} that were asked for");
         Ok(answer)
     }

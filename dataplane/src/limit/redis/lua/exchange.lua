@@ -1,17 +1,19 @@
 -- Adds what a process counted for itself on scopes of one domain, once: a batch that was applied before changes nothing.
 -- Tells what all processes counted together. The same call carries news of breakers.
 --
--- KEYS: the process' last batch, breakers, then the counters and the slots of each scope.
--- ARGV[1]: {process, batch (0: no changes), lease, scopes, {version of breakers as known, records to write}}
+-- KEYS: the process' last batch, breakers, born, then the counters and the slots of each scope.
+-- ARGV[1]: {process, batch (0: no changes), lease, scopes, {version of breakers as known, records to write},
+--           {born as known (''), born to be}}
 --   scope:  {rates, budgets, {low, count, high}}: so many requests are in flight, of which `low` at least and `high` at
 --           most are among the slots; a low of -1: they do not matter
 --   rate:   {name, span, bucket, by how much more counts, by how much more may be given back}
 --   budget: {name, start, end (0: never), by how much more is spent, by how much more may be given back}
 --   record: {field, value}
--- Answer: {now, {version of breakers, all records if they are not known}, totals of the scopes}
+-- Answer: {now, born, {version of breakers, all records if they are not known}, totals of the scopes}. Where the data
+-- began anew since the process has heard of it, nothing is added and no totals are told: it has more to tell then.
 --   total:  {in flight, {{rate, bucket, current, previous}, ..}, {{budget, start, end, spent}, ..}}
 
-local process, batch, lease, scopes, news = unpack(cmsgpack.unpack(ARGV[1]))
+local process, batch, lease, scopes, news, birth = unpack(cmsgpack.unpack(ARGV[1]))
 local BATCH_KEPT = 86400000
 -- As many arguments as a command is given at once.
 local MOST_ARGUMENTS = 1000
@@ -50,7 +52,7 @@ local function apply()
     return
   end
   for at, scope in ipairs(scopes) do
-    local key = KEYS[1 + 2 * at]
+    local key = KEYS[2 + 2 * at]
     for _, rate in ipairs(scope[1]) do
       add_rate(key, state(key), rate)
     end
@@ -107,10 +109,15 @@ local function total(key, in_flight)
   return {in_flight, rates, budgets}
 end
 
-apply()
-local totals = {}
+redis.call('SETNX', KEYS[3], birth[2])
+local born, totals = redis.call('GET', KEYS[3]), {}
+if birth[1] ~= '' and birth[1] ~= born then
+  scopes = {}
+else
+  apply()
+end
 for at, scope in ipairs(scopes) do
-  local key, slots = KEYS[1 + 2 * at], KEYS[2 + 2 * at]
+  local key, slots = KEYS[2 + 2 * at], KEYS[3 + 2 * at]
   totals[at] = total(key, flying(slots, scope[3][1], scope[3][2], scope[3][3]))
 end
-return cmsgpack.pack({now, exchange_breakers(KEYS[2], news[1], news[2]), totals})
+return cmsgpack.pack({now, born, exchange_breakers(KEYS[2], news[1], news[2]), totals})

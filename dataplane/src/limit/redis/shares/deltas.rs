@@ -100,6 +100,21 @@ impl Deltas {
             .retain(|(period, epoch, change)| !change.is_nothing() && counter.bounds(*period, *epoch, now).is_some());
     }
 
+    /// Takes in other changes that come on top.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (counted, span, bucket, Change { amount, held }) in other.rates {
+            self.rate(counted, span, bucket).add(amount, held);
+        }
+        for (period, epoch, Change { amount, held }) in other.budgets {
+            self.budget(period, epoch).add(amount, held);
+        }
+    }
+
+    /// Whether any budget changed.
+    pub(super) fn has_money(&self) -> bool {
+        !self.budgets.is_empty()
+    }
+
     /// Whether nothing changed.
     pub(super) fn is_empty(&self) -> bool {
         self.rates.is_empty() && self.budgets.is_empty()

@@ -7,10 +7,14 @@ use crate::limit::{
     counter::{Charge, Now, Outcome},
     redis::exchange::{Row, Total},
     rule::Scope,
+    window::Millis,
 };
 
 /// How many scopes one call is about at most, so that no script runs for long.
 const MOST_ROWS: usize = 128;
+
+/// How often it is looked at least whether Redis has lost what it was told.
+const LOOK_EVERY: Millis = 5_000;
 
 /// The mirrors of one domain.
 #[derive(Debug, Default)]
@@ -18,6 +22,10 @@ pub(super) struct Domain {
     mirrors: HashMap<Arc<Scope>, Mirror>,
     /// What was asked last, as long as nobody knows whether it was heard: it has to be asked again under its number.
     pending: Option<Arc<Ask>>,
+    /// When the data began that the mirrors know; empty: they know none.
+    born: String,
+    /// When that was heard last.
+    looked: Millis,
 }
 
 /// What one exchange says and asks.
@@ -47,16 +55,26 @@ impl Domain {
     pub(super) fn ask(&mut self, round: u64, number: impl FnOnce() -> u64, now: Now) -> Option<Arc<Ask>> {
         let ask = match self.pending.take() {
             Some(pending) => self.again(&pending, now),
-            None => self.next(round, number, now)?,
+            None => self.next(round, number, now).or_else(|| self.is_to_look(now).then(Ask::default))?,
         };
         let ask = Arc::new(ask);
         self.pending = (ask.batch > 0).then(|| ask.clone());
         Some(ask)
     }
 
-    /// Takes in the answer, one total for each row.
-    pub(super) fn heard(&mut self, ask: &Ask, totals: &[Total], now: Now) {
+    /// When the data began that the mirrors know; empty: they know none.
+    pub(super) fn born(&self) -> &str {
+        &self.born
+    }
+
+    /// Takes in the answer, one total for each row; or, where the data began anew, none: then everything has to be told
+    /// again, and what was asked has not been heard.
+    pub(super) fn heard(&mut self, ask: &Ask, born: String, totals: &[Total], now: Now) {
         self.pending = None;
+        if !self.born.is_empty() && self.born != born {
+            self.mirrors.values_mut().for_each(Mirror::lost);
+        }
+        (self.born, self.looked) = (born, now.mono);
         for ((scope, row), total) in ask.rows.iter().zip(totals) {
             if let Some(mirror) = self.mirrors.get_mut(scope) {
                 mirror.heard(total.counter(), &row.slots, now);
@@ -75,7 +93,7 @@ impl Domain {
 
     /// Whether an exchange would change anything.
     pub(super) fn is_due(&mut self, now: Now) -> bool {
-        self.pending.is_some() || self.mirrors.values_mut().any(|mirror| mirror.is_due(now))
+        self.pending.is_some() || self.is_to_look(now) || self.mirrors.values_mut().any(|mirror| mirror.is_due(now))
     }
 
     /// Forgets mirrors that nobody uses. Returns whether any is left.
@@ -88,6 +106,10 @@ impl Domain {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.mirrors.len()
+    }
+
+    fn is_to_look(&self, now: Now) -> bool {
+        now.mono.saturating_sub(self.looked) >= LOOK_EVERY && self.mirrors.values().any(Mirror::has_told)
     }
 
     fn again(&mut self, pending: &Ask, now: Now) -> Ask {

@@ -31,6 +31,8 @@ pub(super) struct Mirror {
     unsent: Deltas,
     /// What a batch carries of which nobody knows whether it was applied.
     sent: Deltas,
+    /// What this process has told of buckets and periods that are not over: Redis may lose it.
+    told: Deltas,
     /// This process's requests in flight.
     in_flight: u64,
     slots: SlotsTold,
@@ -63,6 +65,7 @@ impl Mirror {
             counter: Counter::default(),
             unsent: Deltas::default(),
             sent: Deltas::default(),
+            told: Deltas::default(),
             in_flight: 0,
             slots: SlotsTold::default(),
             heard: None,
@@ -139,10 +142,12 @@ impl Mirror {
         self.wanted || !self.unsent.is_empty() || self.slots.is_due(self.in_flight, now)
     }
 
-    /// Whether forgetting it would change nothing.
+    /// Whether forgetting it would change nothing, and lose no money should Redis lose what it was told.
     pub(super) fn is_forgettable(&mut self, now: Now) -> bool {
         self.unsent.tidy(&self.counter, now);
-        let at_rest = self.in_flight == 0 && self.slots.high == 0 && self.unsent.is_empty() && self.sent.is_empty();
+        self.told.tidy(&self.counter, now);
+        let is_told = self.unsent.is_empty() && self.sent.is_empty() && !self.told.has_money();
+        let at_rest = self.in_flight == 0 && self.slots.high == 0 && is_told;
         at_rest && now.mono.saturating_sub(self.used) > FORGOTTEN_AFTER
     }
 
@@ -164,12 +169,27 @@ impl Mirror {
     /// Takes in what an exchange answered to `slots` and to all that was on its way.
     pub(super) fn heard(&mut self, total: Counter, slots: &Slots, now: Now) {
         let others = total.in_flight().saturating_sub(slots.count());
-        self.sent = Deltas::default();
+        self.told.absorb(std::mem::take(&mut self.sent));
+        self.told.tidy(&self.counter, now);
         self.slots.confirm(slots, now);
         self.counter.adopt(total, others.saturating_add(self.in_flight), now);
         self.unsent.apply(&mut self.counter, now);
         // Where slots came to be limited while the call was on its way, those of others are not known yet.
         self.heard = (!self.slots.limited || *slots != Slots::UNTOLD).then_some(now.mono);
+    }
+
+    /// Whether there is anything that Redis may lose.
+    pub(super) fn has_told(&self) -> bool {
+        !self.told.is_empty()
+    }
+
+    /// Redis has lost what it was told: all of it that still matters has to be told again.
+    pub(super) fn lost(&mut self) {
+        self.unsent.absorb(std::mem::take(&mut self.sent));
+        self.unsent.absorb(std::mem::take(&mut self.told));
+        self.slots.lost();
+        self.wanted = true;
+        self.round = 0;
     }
 
     /// An exchange that may have been heard or not: what it asked for is still wanted.
@@ -228,6 +248,11 @@ impl SlotsTold {
         let slots = Slots::new(low, in_flight, self.high.max(in_flight));
         (self.low, self.high) = (self.low.min(in_flight), self.high.max(in_flight));
         slots
+    }
+
+    /// The others know of none.
+    fn lost(&mut self) {
+        (self.low, self.renew) = (0, 0);
     }
 
     fn confirm(&mut self, slots: &Slots, now: Now) {

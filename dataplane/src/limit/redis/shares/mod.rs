@@ -24,6 +24,8 @@
 //!
 //! What a process drew and told stays counted if it dies: the windows forget it as they roll, and its requests in flight
 //! are forgotten after [`LEASE`](crate::limit::LEASE). What it had not told, nobody knows.
+//!
+//! Where Redis loses its data, every process tells again what it told of buckets and periods that are not over.
 
 mod deltas;
 mod domain;

@@ -20,7 +20,7 @@ use super::{Shares, World, domain::Ask};
 use crate::limit::{
     LEASE,
     redis::{
-        exchange::{Answer, Total, argument, keys},
+        exchange::{Answer, argument, keys},
         link::Missed,
     },
     window::Millis,
@@ -194,11 +194,11 @@ impl Shares {
             let ask = self.state.lock().entry(domain).domain.ask(round, || self.next_batch(), (self.world.now)());
             let Some(ask) = ask.or_else(|| self.ask_for_news(domain, calls)) else { break Ok(()) };
             calls += 1;
-            let totals = self.call(domain, &ask).await;
+            let answer = self.call(domain, &ask).await;
             let mut state = self.state.lock();
             let mirrors = &mut state.entry(domain).domain;
-            match totals {
-                Ok(totals) => mirrors.heard(&ask, &totals, (self.world.now)()),
+            match answer {
+                Ok(Answer { born, totals, .. }) => mirrors.heard(&ask, born, &totals, (self.world.now)()),
                 Err(missed) => {
                     mirrors.missed(&ask);
                     break Err(missed);
@@ -214,23 +214,26 @@ impl Shares {
         (calls == 0 && self.watched().iter().any(|watched| watched == domain)).then(Arc::default)
     }
 
-    async fn call(&self, domain: &str, ask: &Ask) -> Result<Vec<Total>, Missed> {
+    async fn call(&self, domain: &str, ask: &Ask) -> Result<Answer, Missed> {
         let World { process, fleet, .. } = &self.world;
         let news = fleet.as_ref().map(|fleet| fleet.outgoing(domain)).unwrap_or_default();
         let scopes = ask.rows.iter().map(|(scope, _)| &**scope);
         let names = keys(&self.world.keys, domain, process, scopes);
         let rows: Vec<_> = ask.rows.iter().map(|(_, row)| row).collect();
-        let argument = argument(process, ask.batch, lease(), &rows, &news);
+        let born = self.state.lock().entry(domain).domain.born().to_owned();
+        // No two calls write the same: a beginning says that what was there before is gone.
+        let fresh = format!("{process}-{}", self.round.fetch_add(1, Ordering::Relaxed));
+        let argument = argument(process, ask.batch, lease(), &rows, &news, (&born, &fresh));
         let answer = (self.world.call)(domain, names, argument).await?;
-        let Answer { now, news, totals } = Answer::read(&answer, rows.len()).map_err(|error| {
+        let answer = Answer::read(&answer, rows.len(), &born).map_err(|error| {
             warn!(domain, %error, "the answer to an exchange of counters cannot be read: {error}");
             Missed::Unreadable
         })?;
-        (self.world.told)(now);
+        (self.world.told)(answer.now);
         if let Some(fleet) = fleet {
-            fleet.incoming(domain, &news);
+            fleet.incoming(domain, &answer.news);
         }
-        Ok(totals)
+        Ok(answer)
     }
 }
 

@@ -25,6 +25,7 @@ enum Step {
     Begin { process: usize },
     Deliver { process: usize, fate: Fate },
     Wait { millis: Millis },
+    Lose,
 }
 
 /// Steps of so many processes; none waits longer than `longest`.
@@ -121,6 +122,7 @@ fn run(fleet: &mut Fleet, steps: Vec<Step>, limits: (u64, u64)) -> Result<Histor
             }
             Step::Begin { process } => fleet.begin(process),
             Step::Deliver { process, fate } => drop(fleet.deliver(process, fate)),
+            Step::Lose => fleet.lose(),
             Step::Wait { millis } => {
                 fleet.advance(millis);
                 now += millis;
@@ -179,7 +181,35 @@ proptest! {
     }
 
     #[test]
-    fn the_script_answers_as_plain_words_do(steps in steps(3, 6 * 60 * MINUTE)) {
+    fn what_living_processes_counted_is_there_again_after_redis_lost_its_data(
+        mut steps in steps(3, 3 * MINUTE), losses in vec(any::<prop::sample::Index>(), 1..4),
+    ) {
+        for loss in losses {
+            steps.insert(loss.index(steps.len()), Step::Lose);
+        }
+        let mut fleet = Fleet::of(3);
+        let history = run(&mut fleet, steps, (UNLIMITED, UNLIMITED))?;
+        let nothing = claim(UNLIMITED, UNLIMITED, 0);
+        for process in 0..3 {
+            while fleet.deliver(process, Fate::Answered) {}
+            fleet.used(process, &nothing);
+            fleet.exchange(process);
+            fleet.exchange(process);
+        }
+        fleet.used(0, &nothing);
+        fleet.exchange(0);
+        let seen: Vec<_> = fleet.used(0, &nothing).into_iter().map(|(_, used)| used).collect();
+        let now = fleet.now.load(std::sync::atomic::Ordering::Relaxed);
+        prop_assert_eq!(seen, [history.counts(now), history.in_flight(), history.costs()]);
+    }
+
+    #[test]
+    fn the_script_answers_as_plain_words_do(
+        mut steps in steps(3, 6 * 60 * MINUTE), losses in vec(any::<prop::sample::Index>(), 0..3),
+    ) {
+        for loss in losses {
+            steps.insert(loss.index(steps.len()), Step::Lose);
+        }
         let mut fleet = Fleet::of(3);
         SERVER.with(|server| {
             server.clear();

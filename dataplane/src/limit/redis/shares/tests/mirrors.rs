@@ -222,6 +222,21 @@ fn what_settles_after_its_period_is_over_does_not_touch_the_new_one() {
 }
 
 #[test]
+fn a_process_that_does_nothing_notices_a_loss_and_tells_again() {
+    let mut fleet = Fleet::of(2);
+    let claim = [host_key("k").with_tokens(1_000, 50).with_budget(Period::Month, 1_000, 7)];
+    let charges = fleet.shares(0).take(&claim);
+    fleet.shares(0).conclude(&charges, Outcome::Used(used(20, 9)));
+    fleet.exchange(0);
+    fleet.lose();
+    fleet.advance(5_000);
+    fleet.exchange(0);
+    fleet.used(1, &claim);
+    fleet.exchange(1);
+    assert_eq!(fleet.used(1, &claim), [(TOKENS, 20), (Rule::Budget(Period::Month), 9)]);
+}
+
+#[test]
 fn mirrors_that_nobody_uses_for_a_minute_are_forgotten_unless_a_request_is_open() {
     let mut fleet = Fleet::of(1);
     let (open, closed) = (host_key("open").with_slots(9), host_key("closed").with_slots(9));

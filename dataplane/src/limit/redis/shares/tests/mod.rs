@@ -83,6 +83,14 @@ impl Fleet {
         &self.processes[process].shares
     }
 
+    /// Redis loses its data.
+    fn lose(&self) {
+        *self.redis.lock() = Plain::default();
+        if let Some(server) = &self.server {
+            server.clear();
+        }
+    }
+
     fn advance(&self, by: Millis) {
         self.now.fetch_add(by, Ordering::Relaxed);
     }

@@ -9,6 +9,7 @@ use crate::limit::window::Millis;
 /// A Redis that knows one script.
 #[derive(Debug, Default)]
 pub(super) struct Plain {
+    born: String,
     batches: HashMap<String, u64>,
     /// Name, current bucket, and what each bucket and budget holds, by the key of the scope.
     rates: BTreeMap<(String, String), Rate>,
@@ -32,7 +33,7 @@ const MINUTE: Millis = 60_000;
 type News = (u64, Vec<(String, String)>);
 
 #[derive(Deserialize)]
-struct Ask(String, u64, Millis, Vec<Row>, News);
+struct Ask(String, u64, Millis, Vec<Row>, News, (String, String));
 
 #[derive(Deserialize)]
 struct Row(Vec<(String, Millis, u64, i64, i64)>, Vec<(String, Millis, Millis, i64, i64)>, (i64, u64, u64));
@@ -42,22 +43,32 @@ type Total = (u64, Vec<(String, u64, i64, i64)>, Vec<(String, Millis, Millis, i6
 impl Plain {
     pub(super) fn call(&mut self, keys: &[String], argument: &[u8], now: Millis) -> Vec<u8> {
         self.calls += 1;
-        let Ask(process, batch, lease, rows, news) = rmp_serde::from_slice(argument).expect("an exchange can be read");
+        let Ask(process, batch, lease, mut rows, news, (known, fresh)) =
+            rmp_serde::from_slice(argument).expect("an exchange can be read");
+        if self.born.is_empty() {
+            self.born = fresh;
+        }
+        if !known.is_empty() && known != self.born {
+            rows.clear();
+        }
+        let is_new = !rows.is_empty();
         let last = self.batches.entry(keys[0].clone()).or_default();
         let applies = batch > *last;
-        *last = batch.max(*last);
+        if is_new {
+            *last = batch.max(*last);
+        }
         let totals: Vec<Total> = rows
             .iter()
             .enumerate()
             .map(|(at, Row(rates, budgets, slots))| {
-                let (scope, leases) = (&keys[2 + 2 * at], &keys[3 + 2 * at]);
+                let (scope, leases) = (&keys[3 + 2 * at], &keys[4 + 2 * at]);
                 if applies {
                     self.apply(scope, rates, budgets, now);
                 }
                 (self.flying(leases, &process, *slots, now + lease, now), self.rates(scope, now), self.budgets(scope))
             })
             .collect();
-        rmp_serde::to_vec(&(now, self.news(news), totals)).expect("an answer can be written")
+        rmp_serde::to_vec(&(now, self.born.clone(), self.news(news), totals)).expect("an answer can be written")
     }
 
     fn apply(
@@ -130,8 +141,8 @@ impl Plain {
 }
 
 /// What an answer says, in an order of its own: without counters that count nothing by now.
-pub(super) fn seen(answer: &[u8]) -> (Millis, News, Vec<Total>) {
-    let (now, mut news, mut totals): (Millis, News, Vec<Total>) =
+pub(super) fn seen(answer: &[u8]) -> (Millis, String, News, Vec<Total>) {
+    let (now, born, mut news, mut totals): (Millis, String, News, Vec<Total>) =
         rmp_serde::from_slice(answer).expect("an answer can be read");
     news.1.sort();
     for (_, rates, budgets) in &mut totals {
@@ -148,5 +159,5 @@ pub(super) fn seen(answer: &[u8]) -> (Millis, News, Vec<Total>) {
         budgets.retain(|(_, _, end, spent)| now < *end && *spent != 0);
         budgets.sort();
     }
-    (now, news, totals)
+    (now, born, news, totals)
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Fleet, at, host_key, plain::Plain, used};
+use super::{Fleet, at, host_key, used};
 use crate::{
     limit::{
         counter::Outcome,
@@ -100,12 +100,11 @@ fn thousands_of_requests_in_flight_are_told_and_taken_back() {
 
 #[test]
 fn a_redis_that_lost_its_data_is_told_of_all_requests_in_flight() {
-    let (mut fleet, server) = fleet(2);
+    let (mut fleet, _) = fleet(2);
     let claim = [host_key("k").with_slots(10)];
     (0..3).for_each(|_| drop(fleet.shares(0).take(&claim)));
     fleet.exchange(0);
-    server.clear();
-    *fleet.redis.lock() = Plain::default();
+    fleet.lose();
     fleet.shares(0).take(&claim);
     fleet.exchange(0);
     fleet.used(1, &claim);
