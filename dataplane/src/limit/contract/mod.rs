@@ -53,6 +53,7 @@ macro_rules! limiter_contract {
             lets_in_the_limit_and_opens_again_as_the_window_rolls,
             a_retry_at_the_time_told_succeeds_and_one_just_before_does_not,
             settling_corrects_the_bucket_of_the_reservation_after_it_became_the_earlier_one,
+            who_was_refused_passes_when_a_request_of_the_minute_before_ends,
             settling_into_a_bucket_that_is_gone_changes_nothing,
             settling_twice_counts_once,
             what_was_used_beyond_the_reservation_counts,

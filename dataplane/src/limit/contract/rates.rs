@@ -72,6 +72,18 @@ pub fn settling_corrects_the_bucket_of_the_reservation_after_it_became_the_earli
     });
 }
 
+/// A refusal lasts no longer than what it was for, also where that was reserved in the minute before.
+pub fn who_was_refused_passes_when_a_request_of_the_minute_before_ends<B: Bench>() {
+    on_a_quiet_day(async |bench: Arc<B>| {
+        let reservation = admitted(&*bench, claims([key("a").tokens(1_000, 900)])).await;
+        bench.advance(Duration::from_secs(60)).await;
+        refused(&*bench, claims([key("a").tokens(1_000, 200)])).await;
+        drop(reservation);
+        bench.settled().await;
+        drop(admitted(&*bench, claims([key("a").tokens(1_000, 200)])).await);
+    });
+}
+
 /// Two minutes later nothing can be corrected, and nothing is.
 pub fn settling_into_a_bucket_that_is_gone_changes_nothing<B: Bench>() {
     on_a_quiet_day(async |bench: Arc<B>| {

@@ -221,7 +221,9 @@ impl State {
     pub(super) fn counter(&self, claim: &ScopeClaim, settled: bool) -> Counter {
         let without = |count: u64, held: u64| if settled { count.saturating_sub(held) } else { count };
         let rates = claim.rates.iter().zip(&self.1).map(|(rate, &(bucket, current, previous, held))| {
-            (rate.counted, rate.span, Window::restored(bucket, without(current, held), previous))
+            // Nobody knows which of the two buckets it would leave. From the later one it would free most.
+            let earlier = without(previous, held.saturating_sub(current));
+            (rate.counted, rate.span, Window::restored(bucket, without(current, held), earlier))
         });
         let budgets = claim.budgets.iter().zip(&self.2).map(|(budget, &(start, end, spent, held, _))| {
             let bounds = Bounds { start: timestamp(start), end: (end > 0).then(|| timestamp(end)) };
