@@ -131,7 +131,7 @@ impl Batches {
         }
     }
 
-    /// Waits until everything was sent.
+    /// Waits until everything was sent, without gathering any more.
     pub(super) async fn sent(&self) {
         let queues: Vec<_> = self.domains.lock().values().cloned().collect();
         for queue in queues {
@@ -142,6 +142,7 @@ impl Batches {
                 if !queue.state.lock().is_running {
                     break;
                 }
+                queue.filled.notify_one();
                 idle.await;
             }
         }

@@ -1,3 +1,23 @@
-//! The contract on real Redis servers.
+//! The limiter on real Redis servers.
 
+mod bench;
 mod contract;
+mod places;
+
+use std::sync::Arc;
+
+use crate::{
+    limit::estimate::Estimator,
+    meter::{
+        Books,
+        sinks::{Sinks, Target},
+    },
+    metrics::Metrics,
+    spans::Spans,
+};
+
+fn books() -> Books {
+    let metrics = Arc::new(Metrics::new());
+    let (sinks, spans) = (Sinks::new(Target::None, metrics.clone()), Spans::none(metrics.clone()));
+    Books { metrics, sinks, spans, estimator: Estimator::new() }
+}
