@@ -91,7 +91,12 @@ impl Reservations {
                 open.renewed = now;
                 renewed.push((open.domain.clone(), open.id.clone()));
             }
-            is_alive || now.saturating_sub(open.renewed) < batches::lease()
+            let stays = is_alive || now.saturating_sub(open.renewed) < batches::lease();
+            if !stays {
+                self.shares.conclude(&open.shared, Outcome::Expired);
+                self.shares.conclude(&open.attempt, Outcome::Expired);
+            }
+            stays
         });
         for (domain, id) in renewed {
             self.batches.push(&domain, Entry::Renew { id, lease });

@@ -25,7 +25,9 @@ use crate::limit::{
 const MOST_CALLS: usize = 4;
 
 /// How often a share that is used up is renewed for one request, which others may have used up again meanwhile.
-const MOST_REFRESHES: usize = 8;
+/// Each lets in a share of those who wait, one of them at least, until the limit is reached and refuses the rest: of many
+/// who wait at once, some see as many as it takes to fill a limit by shares.
+const MOST_REFRESHES: usize = 1_000;
 
 /// What stands in the way of a reservation.
 enum Obstacle {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod contract;
+mod leased;
 mod places;
 
 use std::sync::Arc;
