@@ -111,7 +111,7 @@ pub async fn build_counting(
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(usage, metrics.clone());
     let spans = spans(&config, &resolver, &metrics)?;
-    let books = Arc::new(Books { metrics, sinks, spans, estimator: Estimator::new() });
+    let books = Arc::new(Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) });
     let admin = config.admin;
     let Counting { limiter, signals, peers } = counting(&books).await?;
     let relay = Arc::new(Relay::new(config, limiter, books, resolver).among(signals, peers));

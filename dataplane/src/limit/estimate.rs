@@ -178,7 +178,7 @@ impl Estimator {
         }
     }
 
-    /// Adopts what another process learned, where this one knows nothing yet. What cannot have been learned (a negative
+    /// Adopts what another process learned, where this one knows nothing yet; it counts as told. What cannot have been learned (a negative
     /// variance, a rate out of all bounds) is passed over.
     pub fn take_in(&self, lessons: Lessons) {
         let mut learned = self.learned.lock();

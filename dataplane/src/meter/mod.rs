@@ -48,7 +48,7 @@ pub struct Books {
     /// Takes the spans.
     pub spans: Spans,
     /// Learns from what was used.
-    pub estimator: Estimator,
+    pub estimator: Arc<Estimator>,
 }
 
 /// A price, and where it comes from.

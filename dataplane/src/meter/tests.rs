@@ -29,7 +29,7 @@ fn desk() -> Desk {
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(Target::File(path.clone()), metrics.clone());
     let spans = Spans::none(metrics.clone());
-    let books = Arc::new(Books { metrics, sinks, spans, estimator: Estimator::new() });
+    let books = Arc::new(Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) });
     Desk { books, limiter: Memory::new(), path, _directory: directory }
 }
 

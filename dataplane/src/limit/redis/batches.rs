@@ -16,8 +16,8 @@ use super::{
     ledger::Dated,
     link::Link,
     script::Script,
-    seed::Spent,
     spends::{Spend, Spends},
+    spent::Spent,
     wire::{self, Added, AddedBudget, AddedRate, Entry, Settled},
 };
 use crate::{
@@ -230,16 +230,21 @@ impl Batches {
             tokio::time::sleep(AGAIN).await;
         }
         for (id, one) in ended {
-            if !settled.unknown.iter().any(|unknown| **unknown == *id) {
-                spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born);
-            } else if *one.born != *settled.born {
+            let is_lost = if settled.unknown.iter().any(|unknown| **unknown == *id) {
+                *one.born != *settled.born
+            } else {
+                !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born)
+            };
+            if is_lost {
                 for claim in &one.scopes {
                     later.add(claim, one.outcome, clock.now());
                 }
             }
         }
         for spend in spends {
-            spent.spent(spend, &settled.born);
+            if !spent.spent(spend, &settled.born) {
+                later.put_back(spend);
+            }
         }
     }
 

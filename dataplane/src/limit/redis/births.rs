@@ -4,6 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::{link::Missed, seed::Seeder};
 
@@ -27,10 +28,10 @@ impl Births {
         self.known.lock().get(domain).cloned()
     }
 
-    /// A script has registered this process.
+    /// A script has registered this process. An answer that is late brings no earlier birth back.
     pub(super) fn registered(&self, domain: &str, born: &str) {
         let mut known = self.known.lock();
-        if known.get(domain).is_none_or(|known| **known != *born) {
+        if known.get(domain).is_none_or(|known| **known < *born) {
             known.insert(domain.to_owned(), born.into());
         }
     }
@@ -43,6 +44,11 @@ impl Births {
     /// Whether there is something to give back should the data of a domain have been lost.
     pub(super) fn has_seeds(&self, domain: &str) -> bool {
         self.seeder.has_seeds(domain)
+    }
+
+    /// Gives back, until `stop`, what is known only after a script has let this process in.
+    pub(super) async fn give_back(self: Arc<Self>, stop: CancellationToken) {
+        self.seeder.run(stop).await;
     }
 
     /// Registers this process in the domain's data that began with `born`, and gives back what it knows.

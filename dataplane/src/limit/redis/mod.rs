@@ -12,12 +12,13 @@ mod exchange;
 pub mod fleet;
 pub mod health;
 pub mod keys;
+pub mod learned;
 mod ledger;
 pub mod link;
 pub mod pods;
 mod reserve;
 pub mod script;
-mod seed;
+pub mod seed;
 mod shares;
 pub mod spends;
 pub mod spent;
@@ -51,13 +52,15 @@ use self::{
     fleet::{Fleet, probes::Probes},
     health::Units,
     keys::Keys,
+    learned::Learned,
     ledger::Reservations,
     link::{Link, Missed},
     pods::Pods,
     script::{Scripts, Time},
-    seed::{Seeder, Spent},
+    seed::Seeder,
     shares::{Shares, World},
     spends::Spends,
+    spent::Spent,
     store::{Store, target::Target},
     wire::{Asking, Call, status},
 };
@@ -88,6 +91,8 @@ struct Inner {
     ledger: Arc<Reservations>,
     fleet: Arc<Fleet>,
     pods: Arc<Pods>,
+    learned: Arc<Learned>,
+    spent: Arc<Spent>,
     process: Arc<str>,
     next: AtomicU64,
     stop: CancellationToken,
@@ -123,6 +128,9 @@ impl Redis {
         tasks.spawn(stop.clone().run_until_cancelled_owned(renew(ledger.clone())));
         tasks.spawn(stop.clone().run_until_cancelled_owned(spend(link.clone(), ledger)));
         tasks.spawn(shares.run(stop.clone()));
+        tasks.spawn(inner.spent.clone().keep(inner.clock.clone(), stop.clone()));
+        tasks.spawn(inner.births.clone().give_back(stop.clone()));
+        tasks.spawn(inner.learned.clone().run(stop.clone()));
         let (beat, watch) = (stop.clone(), stop.clone());
         tasks.spawn(async move { pods.run(beat).await });
         tasks.spawn(async move { link.watch(watch).await });
@@ -198,15 +206,17 @@ impl Inner {
     fn new(target: Target, settings: &Settings, books: &Books, signals: Arc<Signals>) -> anyhow::Result<Self> {
         let (keys, scripts) = (Keys::new(&settings.prefix), Scripts::new(&settings.time));
         let (units, metrics) = (Units::of(&target.mode), &books.metrics);
-        let all = [&scripts.reserve, &scripts.settle, &scripts.exchange].map(Clone::clone);
         let others = [pods::script(&settings.time), link::trial()];
-        let store = Store::new(target, all.into_iter().chain(others).collect())?;
+        let store = Store::new(target, scripts.all().into_iter().chain(others).collect())?;
         let link = Arc::new(Link::new(store, units, keys.clone(), metrics.clone()));
         let process: Arc<str> = hex::encode(rand::random::<[u8; 6]>()).into();
         let clock = Arc::new(RedisClock::new());
         let fleet = Arc::new(Fleet::new(signals, clock.clone()));
         let pods = Arc::new(Pods::new(link.clone(), &keys, &settings.time, process.clone()));
-        let (spends, births) = (Arc::new(Spends::default()), Arc::new(Births::new(Seeder)));
+        let (spends, spent) = (Arc::new(Spends::default()), Arc::new(Spent::open(settings.records.as_deref())));
+        let seeder = Seeder::new(link.clone(), keys.clone(), scripts.seed.clone(), spent.clone());
+        let births = Arc::new(Births::new(seeder));
+        let learned = Arc::new(Learned::new(link.clone(), keys.clone(), &scripts, books.estimator.clone()));
         let parts = Parts {
             link: link.clone(),
             keys: keys.clone(),
@@ -215,7 +225,7 @@ impl Inner {
             clock: clock.clone(),
             births: births.clone(),
             spends: spends.clone(),
-            spent: Arc::new(Spent),
+            spent: spent.clone(),
             metrics: metrics.clone(),
         };
         let shares = Arc::new(Shares::new(world(&keys, &process, &clock, &link, &scripts, &fleet, &pods)));
@@ -236,6 +246,8 @@ impl Inner {
             ledger,
             fleet,
             pods,
+            learned,
+            spent,
             process,
             next,
             stop,

@@ -206,6 +206,7 @@ async fn ask(
     pending: &mut Pending<'_>,
 ) -> Result<Answer, Obstacle> {
     let domain = &*claims.domain;
+    inner.learned.ask(domain);
     for _ in 0..MOST_CALLS {
         let call = call(inner, claims, split, reachable);
         let (born, fresh) = (inner.births.of(domain), inner.clock.fresh_birth(&inner.process));

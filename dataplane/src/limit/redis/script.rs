@@ -62,6 +62,12 @@ pub struct Scripts {
     pub reserve: Script,
     /// Applies what became of reservations.
     pub settle: Script,
+    /// Gives back what was settled and lost.
+    pub seed: Script,
+    /// Tells what was learned.
+    pub learned: Script,
+    /// Reads what was learned.
+    pub recall: Script,
     /// Brings together what processes counted for themselves.
     pub exchange: Script,
 }
@@ -72,9 +78,18 @@ impl Scripts {
         Self {
             reserve: time.script("reserve", include_str!("lua/reserve.lua")),
             settle: time.script("settle", include_str!("lua/settle.lua")),
+            seed: time.script("seed", include_str!("lua/seed.lua")),
+            learned: Script::new("learned", include_str!("lua/learned.lua").to_owned()),
+            recall: Script::new("recall", include_str!("lua/recall.lua").to_owned()),
             exchange: time
                 .script("exchange", concat!(include_str!("lua/breakers.lua"), "\n", include_str!("lua/exchange.lua"))),
         }
+    }
+
+    /// All of them, to be loaded.
+    pub fn all(&self) -> Vec<Script> {
+        let Self { reserve, settle, seed, learned, recall, exchange } = self;
+        [reserve, settle, seed, learned, recall, exchange].map(Clone::clone).into()
     }
 }
 

@@ -126,6 +126,22 @@ impl Spends {
     pub fn take(&self, domain: &str, most: usize) -> Vec<Spend> {
         self.domains.lock().take(domain, most)
     }
+
+    /// What was taken, and brought to counters that are lost since, waits again.
+    pub fn put_back(&self, spend: &Spend) {
+        {
+            let mut domains = self.domains.lock();
+            let Some(sums) = domains.sums(&spend.scope, !spend.budgets.is_empty()) else { return };
+            for RateSpend { counted, span, at_ms, amount } in &spend.rates {
+                sums.add_rate(*counted, *span, at_ms / length(*span), *amount);
+            }
+            for BudgetSpend { period, timezone, at_ms, amount } in &spend.budgets {
+                let at = Timestamp::from_millisecond(*at_ms).unwrap_or_default();
+                sums.add_budget(*period, timezone, at, *amount);
+            }
+        }
+        self.added.notify_one();
+    }
 }
 
 impl Domains {
@@ -320,6 +336,22 @@ mod tests {
         assert_eq!(sums(&spends), (vec![], vec![(noon.wall.to_string(), 30)]));
         spends.add(&claim("a"), Outcome::NeverRan, noon);
         assert_eq!(spends.take("team", 10), []);
+    }
+
+    #[test]
+    fn what_is_put_back_is_taken_again_with_what_came_meanwhile() {
+        let spends = Spends::default();
+        let noon = at("2026-01-15T12:00:00Z");
+        spends.add(&claim("a"), used(5, 7), noon);
+        let taken = spends.take("team", 10);
+        spends.put_back(&taken[0]);
+        assert_eq!(spends.take("team", 10), taken);
+        spends.add(&claim("a"), used(5, 7), noon);
+        spends.put_back(&taken[0]);
+        let moment = || noon.wall.to_string();
+        let day = "2026-01-15T00:00:00Z".to_owned();
+        let rates = vec![(Counted::Requests, moment(), 2), (Counted::Tokens, day, 10)];
+        assert_eq!(sums(&spends), (rates, vec![(moment(), 14)]));
     }
 
     #[test]

@@ -137,6 +137,11 @@ impl Ledger {
         self.domains.iter().filter_map(|(name, domain)| Some((name.clone(), birth(domain)?))).collect()
     }
 
+    /// The birth of the domain's counters, as far as it was heard of.
+    pub fn birth(&self, domain: &str) -> Option<Birth> {
+        self.domains.get(domain)?.birth.clone()
+    }
+
     /// Forgets the periods that are over.
     pub fn forget(&mut self, now_ms: Millis) {
         for domain in self.domains.values_mut() {
@@ -159,7 +164,7 @@ impl Ledger {
             let domain = ledger.domain(&name);
             (domain.birth, domain.is_seeded) = (birth.map(Birth::from), seeded);
             for Line { scope, period, bounds, settled, taken } in lines {
-                domain.add(&Arc::new(scope), period, Sum { bounds, settled, taken: taken.min(settled) });
+                domain.add(&scope, period, Sum { bounds, settled, taken: taken.min(settled) });
             }
         }
         ledger
@@ -196,10 +201,9 @@ impl Domain {
         let mut lines = Vec::new();
         for (scope, sums) in &self.sums {
             for &(period, Sum { bounds, settled, taken }) in sums {
-                lines.push(Line { scope: Scope::clone(scope), period, bounds, settled, taken });
+                lines.push(Line { scope: scope.clone(), period, bounds, settled, taken });
             }
         }
-        lines.sort_by(|a, b| (&a.scope, a.period).cmp(&(&b.scope, b.period)));
         Page { birth: self.birth.as_deref().map(str::to_owned), seeded: self.is_seeded, lines }
     }
 }
@@ -230,7 +234,7 @@ pub struct Page {
 /// What was settled of one budget, as it is kept.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
-    scope: Scope,
+    scope: Arc<Scope>,
     period: Period,
     #[serde(flatten)]
     bounds: Bounds,
