@@ -40,8 +40,19 @@ const PLENTY: u64 = 1_000_000_000_000;
 /// The namespace of the host keys that are not the relay key's own.
 const CATALOG: &str = "catalog";
 /// What begins a connection, what is done at intervals, and (`SET`) whose turn it is to probe a host key.
-const BACKGROUND: [&str; 9] =
-    ["settle", "exchange", "heartbeat", "SET", "PING", "ROLE", "CLIENT SETNAME", "CLIENT ID", "SCRIPT LOAD"];
+const BACKGROUND: [&str; 11] = [
+    "settle",
+    "exchange",
+    "heartbeat",
+    "learned",
+    "recall",
+    "SET",
+    "PING",
+    "ROLE",
+    "CLIENT SETNAME",
+    "CLIENT ID",
+    "SCRIPT LOAD",
+];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn limits() -> Limits {
@@ -194,11 +205,8 @@ fn kind(sent: &Sent, scripts: &BTreeMap<String, &'static str>) -> String {
 }
 
 fn scripts() -> BTreeMap<String, &'static str> {
-    let Scripts { reserve, settle, exchange } = Scripts::new(&Time::Redis);
-    [reserve, settle, exchange, pods::script(&Time::Redis)]
-        .into_iter()
-        .map(|script| (script.sha, script.name))
-        .collect()
+    let all = Scripts::new(&Time::Redis).all().into_iter().chain([pods::script(&Time::Redis)]);
+    all.map(|script| (script.sha, script.name)).collect()
 }
 
 fn counted(commands: &[Sent]) -> BTreeMap<String, usize> {

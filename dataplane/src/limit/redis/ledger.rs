@@ -35,7 +35,6 @@ pub(super) struct Reservations {
 
 /// A budget in one of its periods.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "for the sums that are given back when Redis loses its data")]
 pub(super) struct Dated {
     pub(super) scope: Arc<Scope>,
     pub(super) period: Period,

@@ -21,7 +21,10 @@ local function answer()
   return cmsgpack.pack({now, born, unknown})
 end
 
-if born and tonumber(redis.call('GET', KEYS[4]) or '0') >= batch then
+-- The last batch, and what was not known of it: whoever asks again must hear the same.
+local last = decoded(redis.call('GET', KEYS[4]))
+if born and (last[1] or 0) >= batch then
+  unknown = last[2]
   return answer()
 end
 
@@ -166,5 +169,5 @@ if not born then
   born = fresh
   redis.call('SET', KEYS[1], born)
 end
-redis.call('SET', KEYS[4], batch, 'PX', BATCH_KEPT)
+redis.call('SET', KEYS[4], cmsgpack.pack({batch, unknown}), 'PX', BATCH_KEPT)
 return answer()

@@ -20,5 +20,5 @@ use crate::{
 fn books() -> Books {
     let metrics = Arc::new(Metrics::new());
     let (sinks, spans) = (Sinks::new(Target::None, metrics.clone()), Spans::none(metrics.clone()));
-    Books { metrics, sinks, spans, estimator: Estimator::new() }
+    Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) }
 }
