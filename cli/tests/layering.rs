@@ -18,6 +18,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["kube", "kube-core", "k8s-openapi", "servers"],
     ),
     (
+        "relay-operator",
+        &["relay-compiler", "relay-crds", "relay-table"],
+        &["dataplane", "hickory-resolver", "redis"],
+    ),
+    (
         "relay-cli",
         &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],
         &["kube-client", "kube-runtime"],

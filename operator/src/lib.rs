@@ -1,0 +1,10 @@
+//! What runs beside the data planes: watches the resources of a cluster, compiles them, and hands on what came of it.
+//!
+//! Every replica watches, compiles and serves; who holds the Lease also writes. What resources mean is the compiler's
+//! business, how tables travel is the feed's.
+
+mod published;
+mod source_vector;
+
+pub use published::Published;
+pub use source_vector::{Position, SourceVector};

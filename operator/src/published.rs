@@ -1,0 +1,28 @@
+//! What came of a compilation, as it is handed to whoever pushes tables and to whoever reports on objects.
+
+use std::sync::Arc;
+
+use compiler::{Report, Resources};
+use table::{Credentials, RoutingTable};
+
+use crate::source_vector::SourceVector;
+
+/// What the cluster meant at a moment. Handed on whole, and only after every watched kind was listed and every named
+/// Secret was read once.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Counts up, from 1, whenever the table or the credentials differ from those before. Of this process alone.
+    pub revision: u64,
+    /// What data planes route by.
+    pub table: Arc<RoutingTable>,
+    /// What travels beside it.
+    pub credentials: Arc<Credentials>,
+    /// One for each object, sorted by kind, namespace and name.
+    pub reports: Arc<Vec<Report>>,
+    /// What was compiled: the objects as they were, with metadata and status. Of Secrets only those that objects name.
+    pub resources: Arc<Resources>,
+    /// How new the objects were.
+    pub source_vector: SourceVector,
+    /// Something was taken away, and data planes must hear of it before anything else.
+    pub urgent: bool,
+}
