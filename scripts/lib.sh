@@ -48,3 +48,29 @@ need_rust() {
   echo "cargo is missing: install Rust 1.95 or newer from https://rustup.rs" >&2
   exit 1
 }
+
+# need_go: Go 1.26 or newer on the PATH. Debian's own is too old to build Kubernetes, but can fetch the Go team's newer one,
+# which is published as a module too.
+need_go() {
+  local wanted=1.26.8
+  command -v go >/dev/null || [ ! -x /usr/local/go/bin/go ] || PATH="/usr/local/go/bin:$PATH"
+  go_is_new "$wanted" && return
+  need go golang-go ca-certificates
+  local place="$RELAY_CACHE/go-$wanted" cache="$RELAY_CACHE/go-modules"
+  if [ ! -x "$place/bin/go" ]; then
+    say "fetching Go $wanted"
+    local module="golang.org/toolchain@v0.0.1-go$wanted.$(go env GOOS)-$(go env GOARCH)"
+    GOMODCACHE="$cache" GOFLAGS=-modcacherw go mod download "$module"
+    # Modules hold no permissions.
+    chmod +x "$cache/$module"/bin/* "$cache/$module"/pkg/tool/*/*
+    rm -rf "$place" && mv "$cache/$module" "$place" && rm -rf "$cache"
+  fi
+  export PATH="$place/bin:$PATH"
+}
+
+# go_is_new VERSION: whether the `go` on the PATH is at least that.
+go_is_new() {
+  local have
+  have=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
+  printf '%s\n' "$1" "${have#go}" | sort -CV
+}

@@ -28,6 +28,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["kube-client", "kube-runtime"],
     ),
     ("relay-test-servers", &[], &["tokio", "redis"]),
+    // The definitions are for its tests only: what it starts is given files.
+    ("relay-e2e-plane", &["relay-crds"], &["crds", "compiler", "dataplane", "operator"]),
 ];
 
 fn metadata() -> Metadata {

@@ -1,0 +1,65 @@
+//! Finds the programs that a control plane is made of, and whether one is wanted at all.
+
+use std::{
+    env,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// What `e2e/cluster/build` builds, `NAME=version` a line.
+const VERSIONS: &str = include_str!("../../cluster/versions");
+
+/// The folder with etcd, kube-apiserver and kubectl.
+pub(crate) struct Binaries(PathBuf);
+
+impl Binaries {
+    /// `None`, and a line on stderr that says so, when the environment asks for no cluster.
+    pub(crate) fn find() -> Option<Self> {
+        match env::var("RELAY_E2E_CLUSTER").as_deref() {
+            Err(env::VarError::NotPresent) => {}
+            Ok("none") => {
+                let test = std::thread::current().name().unwrap_or("a test").to_owned();
+                // Past the capture of the test harness, which would hide the line because the test passes.
+                let line = writeln!(io::stderr(), "skipped, because RELAY_E2E_CLUSTER is `none`: {test}");
+                line.expect("stderr is open");
+                return None;
+            }
+            other => panic!("RELAY_E2E_CLUSTER is {other:?}: it must be `none` or not set"),
+        }
+        let folder = folder();
+        for name in ["etcd", "kube-apiserver", "kubectl"] {
+            assert!(
+                folder.join(name).is_file(),
+                "{} is missing: `e2e/cluster/build` builds it, KUBEBUILDER_ASSETS names another folder, and \
+                 RELAY_E2E_CLUSTER=none does without all tests that need it",
+                folder.join(name).display()
+            );
+        }
+        Some(Self(folder))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+fn folder() -> PathBuf {
+    if let Some(folder) = env::var_os("KUBEBUILDER_ASSETS") {
+        return std::path::absolute(folder).expect("KUBEBUILDER_ASSETS is a path");
+    }
+    let versions = format!("{}-etcd-{}", version("KUBERNETES"), version("ETCD"));
+    cache().join("cluster").join(versions)
+}
+
+/// Where the scripts keep what they build, as `scripts/lib.sh` has it.
+fn cache() -> PathBuf {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    let in_home = || Path::new(&set("HOME").expect("HOME is set")).join(".cache");
+    set("RELAY_CACHE")
+        .map_or_else(|| set("XDG_CACHE_HOME").map_or_else(in_home, PathBuf::from).join("relay"), PathBuf::from)
+}
+
+fn version(name: &str) -> &'static str {
+    let mut lines = VERSIONS.lines().filter_map(|line| line.split_once('='));
+    lines.find(|(key, _)| *key == name).map(|(_, version)| version).expect("e2e/cluster/versions has every version")
+}

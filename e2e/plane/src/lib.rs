@@ -1,0 +1,23 @@
+//! A real Kubernetes API server for tests: etcd and kube-apiserver as processes of their own, with a PKI of their own and
+//! RBAC in force, killed when dropped, also when the test panics or is itself killed. One serves all tests of a process;
+//! each test takes a [namespace](Plane::namespace) of its own. Nothing listens anywhere but on 127.0.0.1.
+//!
+//! Everything here panics with what went wrong, as assertions do: a test that cannot have its API server has failed.
+//! Only with `RELAY_E2E_CLUSTER=none` in the environment there is none, and each test that asks says so in a line.
+//!
+//! No controller runs: namespaces that are deleted stay, owner references collect nothing, aggregated roles stay empty,
+//! and pods are objects without containers.
+
+mod account;
+mod api_server;
+mod binaries;
+mod etcd;
+mod kubeconfig;
+mod kubectl;
+mod pki;
+mod plane;
+mod ports;
+mod process;
+
+pub use account::{Account, PodObject};
+pub use plane::Plane;
