@@ -17,11 +17,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["relay-protocol", "relay-table", "relay-test-servers"],
         &["kube", "kube-core", "k8s-openapi", "servers"],
     ),
-    (
-        "relay-operator",
-        &["relay-compiler", "relay-crds", "relay-table"],
-        &["dataplane", "hickory-resolver", "redis"],
-    ),
+    ("relay-operator", &["relay-compiler", "relay-crds", "relay-table"], &["dataplane", "hickory-resolver", "redis"]),
     (
         "relay-cli",
         &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],
