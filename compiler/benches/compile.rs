@@ -1,6 +1,6 @@
 //! How long a whole compilation takes, and that it grows in step with what is compiled.
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 use compiler::{Resources, compile};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -47,7 +47,7 @@ fn add_model(all: &mut Resources, n: usize) {
 fn add_host_key(all: &mut Resources, n: usize) {
     let name = format!("key-{n}");
     let secret = [("api-key".to_owned(), Secret::new(format!("credential-{n}").into_bytes()))];
-    all.secrets.insert(ObjectRef::new("catalog", &name), secret.into());
+    all.secrets.insert(ObjectRef::new("catalog", &name), Arc::new(secret.into()));
     let spec = json!({
         "hostRef": {"name": format!("host-{}", n % HOSTS)},
         "source": {"secretKeyRef": {"name": name, "key": "api-key"}},

@@ -1,6 +1,9 @@
 //! What is found out about each object while it is compiled, and the conditions that follow from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crds::Kind;
 use kube::Resource;
@@ -159,7 +162,7 @@ impl<'a> Reports<'a> {
         all
     }
 
-    fn begin(&mut self, kind: Kind, objects: &'a BTreeMap<ObjectRef, impl Resource>) {
+    fn begin(&mut self, kind: Kind, objects: &'a BTreeMap<ObjectRef, Arc<impl Resource>>) {
         let begun = objects.iter().map(|(id, object)| {
             let generation = object.meta().generation;
             (id, Findings { generation, ..Findings::default() })

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     hash::Hash,
+    sync::Arc,
 };
 
 use crds::Kind;
@@ -56,7 +57,7 @@ pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, re
 /// The losers among the usable rows. Ages are looked up only where something is claimed twice, which is rare.
 fn settled<'a, T, O: Resource, W: Clone + Eq + Hash>(
     rows: &Rows<T>,
-    objects: &'a BTreeMap<ObjectRef, O>,
+    objects: &'a BTreeMap<ObjectRef, Arc<O>>,
     wanted: impl Fn(&ObjectRef, &T) -> Vec<W>,
 ) -> Vec<(&'a ObjectRef, W, &'a ObjectRef)> {
     let mut claimed = HashSet::with_capacity(rows.len());
@@ -66,7 +67,7 @@ fn settled<'a, T, O: Resource, W: Clone + Eq + Hash>(
     }
     let claims = usable().filter_map(|(id, row)| {
         let (id, object) = objects.get_key_value(id)?;
-        Some((Claimant::new(id, object), wanted(id, row)))
+        Some((Claimant::new(id, &**object), wanted(id, row)))
     });
     losers(claims.collect())
 }

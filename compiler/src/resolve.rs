@@ -1,6 +1,9 @@
 //! References between objects: what exists, and who consents to be named from another namespace.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use crds::{AllowedNamespaces, Kind};
 use table::{NamespaceGrant, ObjectRef, Row, Rows};
@@ -52,7 +55,7 @@ impl<'a> World<'a> {
     pub(crate) fn rows<O, T>(
         &self,
         kind: Kind,
-        objects: &BTreeMap<ObjectRef, O>,
+        objects: &BTreeMap<ObjectRef, Arc<O>>,
         mut row: impl FnMut(&ObjectRef, &O) -> Row<T>,
     ) -> Rows<T> {
         let readable = objects.iter().filter(|(id, _)| !self.malformed.contains(&(kind, *id)));

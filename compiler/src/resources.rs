@@ -1,26 +1,27 @@
 //! What is compiled: the objects of a namespace or of many, as they were read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crds::{Host, HostKey, Kind, Model, Policy, RelayKey};
 use table::{ObjectRef, Secret};
 
 /// The data of Secrets, by object and key.
-pub type Secrets = BTreeMap<ObjectRef, BTreeMap<String, Secret<Vec<u8>>>>;
+pub type Secrets = BTreeMap<ObjectRef, Arc<BTreeMap<String, Secret<Vec<u8>>>>>;
 
-/// Everything that meaning depends on.
+/// Everything that meaning depends on. Objects are shared, so that whoever watches a cluster can take all of them at a
+/// moment without copying any.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     /// Upstream API surfaces.
-    pub hosts: BTreeMap<ObjectRef, Host>,
+    pub hosts: BTreeMap<ObjectRef, Arc<Host>>,
     /// Public model ids.
-    pub models: BTreeMap<ObjectRef, Model>,
+    pub models: BTreeMap<ObjectRef, Arc<Model>>,
     /// Provider credentials.
-    pub host_keys: BTreeMap<ObjectRef, HostKey>,
+    pub host_keys: BTreeMap<ObjectRef, Arc<HostKey>>,
     /// Tokens of applications.
-    pub relay_keys: BTreeMap<ObjectRef, RelayKey>,
+    pub relay_keys: BTreeMap<ObjectRef, Arc<RelayKey>>,
     /// What relay keys may reach.
-    pub policies: BTreeMap<ObjectRef, Policy>,
+    pub policies: BTreeMap<ObjectRef, Arc<Policy>>,
     /// Objects that could not be read as their kind. One that is also among those above counts as malformed alone.
     pub malformed: Vec<Malformed>,
     /// Secrets that the objects name; others do no harm.

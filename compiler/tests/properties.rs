@@ -3,7 +3,10 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use compiler::{Compilation, Malformed, Resources, compile};
 use crds::Kind;
@@ -242,7 +245,7 @@ fn white_space_around_a_credential_is_not_part_of_it() {
          spec: {hostRef: {name: h}, source: {secretKeyRef: {name: s, key: k}}}\n",
     );
     let value = Secret::new(b" canary\r\n".to_vec());
-    resources.secrets.insert(ObjectRef::new("team-a", "s"), [("k".to_owned(), value)].into());
+    resources.secrets.insert(ObjectRef::new("team-a", "s"), Arc::new([("k".to_owned(), value)].into()));
     let credential = compile(&resources).credentials.host_keys.remove(&ObjectRef::new("team-a", "k"));
     assert_eq!(credential, Some(table::Credential::Value(Secret::new("canary".to_owned()))));
 }

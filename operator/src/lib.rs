@@ -3,8 +3,16 @@
 //! Every replica watches, compiles and serves; who holds the Lease also writes. What resources mean is the compiler's
 //! business, how tables travel is the feed's.
 
+mod admin;
+pub mod app;
+pub mod compile;
+pub mod config;
+pub mod debounce;
+pub mod metrics;
 mod published;
 mod source_vector;
+pub mod watch;
+pub mod world;
 
 pub use published::Published;
 pub use source_vector::{Position, SourceVector};

@@ -23,6 +23,13 @@ pub struct Published {
     pub resources: Arc<Resources>,
     /// How new the objects were.
     pub source_vector: SourceVector,
-    /// Something was taken away, and data planes must hear of it before anything else.
-    pub urgent: bool,
+    /// The last revision that took something away: data planes must hear of it before anything else. 0: none did.
+    pub urgent_revision: u64,
+}
+
+impl Published {
+    /// Whether something was taken away since that revision.
+    pub fn is_urgent_since(&self, revision: u64) -> bool {
+        self.urgent_revision > revision
+    }
 }

@@ -1,6 +1,6 @@
 //! The objects of all files as one set of resources: two of one name cannot both stand.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use compiler::Resources;
 use crds::Kind;
@@ -83,13 +83,13 @@ impl Loaded {
         }
         let resources = &mut self.resources;
         match object {
-            Object::Host(id, host) => drop(resources.hosts.insert(id.clone(), (**host).clone())),
-            Object::Model(id, model) => drop(resources.models.insert(id.clone(), (**model).clone())),
-            Object::HostKey(id, key) => drop(resources.host_keys.insert(id.clone(), (**key).clone())),
-            Object::RelayKey(id, key) => drop(resources.relay_keys.insert(id.clone(), (**key).clone())),
-            Object::Policy(id, policy) => drop(resources.policies.insert(id.clone(), (**policy).clone())),
+            Object::Host(id, host) => drop(resources.hosts.insert(id.clone(), host.clone())),
+            Object::Model(id, model) => drop(resources.models.insert(id.clone(), model.clone())),
+            Object::HostKey(id, key) => drop(resources.host_keys.insert(id.clone(), key.clone())),
+            Object::RelayKey(id, key) => drop(resources.relay_keys.insert(id.clone(), key.clone())),
+            Object::Policy(id, policy) => drop(resources.policies.insert(id.clone(), policy.clone())),
             Object::Malformed(malformed) => resources.malformed.push(malformed.clone()),
-            Object::Secret(id, data) => drop(resources.secrets.insert(id.clone(), data.clone())),
+            Object::Secret(id, data) => drop(resources.secrets.insert(id.clone(), Arc::new(data.clone()))),
             Object::ConfigMap(id, data) => drop(resources.config_maps.insert(id.clone(), data.clone())),
             Object::Namespace(name, labels) => drop(resources.namespaces.insert(name.clone(), labels.clone())),
         }

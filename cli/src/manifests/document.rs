@@ -32,15 +32,15 @@ impl Manifests {
 #[derive(Debug)]
 pub(super) enum Object {
     /// One of ours.
-    Host(ObjectRef, Box<Host>),
+    Host(ObjectRef, Arc<Host>),
     /// One of ours.
-    Model(ObjectRef, Box<Model>),
+    Model(ObjectRef, Arc<Model>),
     /// One of ours.
-    HostKey(ObjectRef, Box<HostKey>),
+    HostKey(ObjectRef, Arc<HostKey>),
     /// One of ours.
-    RelayKey(ObjectRef, Box<RelayKey>),
+    RelayKey(ObjectRef, Arc<RelayKey>),
     /// One of ours.
-    Policy(ObjectRef, Box<Policy>),
+    Policy(ObjectRef, Arc<Policy>),
     /// One of ours that its schema refuses.
     Malformed(compiler::Malformed),
     /// `v1/Secret`.
@@ -235,8 +235,8 @@ fn is_ours(version: &str) -> bool {
 }
 
 fn typed(kind: Kind, id: ObjectRef, value: Value) -> Result<Object, String> {
-    fn read<T: DeserializeOwned>(value: Value) -> Result<Box<T>, String> {
-        serde_json::from_value(value).map(Box::new).map_err(|error| error.to_string())
+    fn read<T: DeserializeOwned>(value: Value) -> Result<Arc<T>, String> {
+        serde_json::from_value(value).map(Arc::new).map_err(|error| error.to_string())
     }
     Ok(match kind {
         Kind::Host => Object::Host(id, read(value)?),

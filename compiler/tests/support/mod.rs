@@ -1,6 +1,6 @@
 //! Manifests as a user writes them, made into resources the way a directory of them is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use compiler::{Malformed, Resources};
 use crds::Kind;
@@ -51,7 +51,8 @@ fn add_builtin(resources: &mut Resources, kind: &str, id: ObjectRef, document: V
             let secret: v1::Secret = read(document);
             let bytes = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
             let texts = secret.string_data.unwrap_or_default().into_iter().map(|(key, text)| (key, text.into_bytes()));
-            resources.secrets.insert(id, bytes.chain(texts).map(|(key, value)| (key, Secret::new(value))).collect());
+            let data = bytes.chain(texts).map(|(key, value)| (key, Secret::new(value))).collect();
+            resources.secrets.insert(id, Arc::new(data));
         }
         "ConfigMap" => {
             let map: v1::ConfigMap = read(document);

@@ -1,0 +1,351 @@
+//! Everything that is watched, as it was last heard of, and all of it at a moment as what the compiler takes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use compiler::{Malformed, Resources};
+use crds::{Host, HostKey, Model, Policy, RelayKey};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::core::PartialObjectMeta;
+use parking_lot::Mutex;
+use table::{ObjectRef, Secret};
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    debounce::Bell,
+    source_vector::SourceVector,
+    watch::{
+        Heard,
+        kept::Kept,
+        names::{Named, Names},
+        pantry::{Outcome, Pantry, Ticket},
+        shelf::Shelf,
+    },
+};
+
+/// Everything that is watched. Rings a bell whenever something changed that means something.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) hosts: Shelves<Host>,
+    pub(crate) models: Shelves<Model>,
+    pub(crate) host_keys: Shelves<HostKey>,
+    pub(crate) relay_keys: Shelves<RelayKey>,
+    pub(crate) policies: Shelves<Policy>,
+    pub(crate) namespaces: Shelves<PartialObjectMeta<Namespace>>,
+    pub(crate) secrets: Pantries<BTreeMap<String, Secret<Vec<u8>>>>,
+    pub(crate) config_maps: Pantries<BTreeMap<String, String>>,
+    bell: Bell,
+    catalog_namespace: String,
+}
+
+/// Everything at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// What is compiled.
+    pub resources: Resources,
+    /// How new it is.
+    pub source_vector: SourceVector,
+}
+
+/// A collection that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its name, such as `relaykeys` or `relaykeys/team-a`.
+    pub name: String,
+    /// Whether all of it was heard of once.
+    pub is_listed: bool,
+    /// Why it cannot be heard now; absent: it can.
+    pub failing: Option<String>,
+}
+
+impl World {
+    /// Nothing is heard of yet. `scopes` are the namespaces that are watched; the empty name stands for all of them.
+    pub fn new(scopes: &BTreeSet<String>, catalog_namespace: impl Into<String>) -> Self {
+        Self {
+            hosts: Shelves::new("hosts", scopes),
+            models: Shelves::new("models", scopes),
+            host_keys: Shelves::new("hostkeys", scopes),
+            relay_keys: Shelves::new("relaykeys", scopes),
+            policies: Shelves::new("policies", scopes),
+            namespaces: Shelves::new("namespaces", &[String::new()].into()),
+            secrets: Pantries::new("secrets", scopes),
+            config_maps: Pantries::new("configmaps", scopes),
+            bell: Bell::default(),
+            catalog_namespace: catalog_namespace.into(),
+        }
+    }
+
+    /// Rings when something changed.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(crate) fn hear<T: Kept>(&self, shelves: &Shelves<T>, scope: &str, heard: Heard<T::Raw>) {
+        if let Some(urgency) = shelves.hear(scope, heard) {
+            self.bell.ring(urgency);
+        }
+    }
+
+    pub(crate) fn read<T: PartialEq>(
+        &self,
+        pantries: &Pantries<T>,
+        id: &ObjectRef,
+        ticket: Ticket,
+        outcome: Outcome<T>,
+    ) {
+        let urgency = pantries.pantry.lock().read(id, ticket, outcome, Instant::now());
+        if let Some(urgency) = urgency {
+            self.bell.ring(urgency);
+        }
+    }
+
+    /// Every collection that is watched.
+    pub fn standings(&self) -> Vec<Standing> {
+        let mut all = Vec::new();
+        self.hosts.standings(&mut all);
+        self.models.standings(&mut all);
+        self.host_keys.standings(&mut all);
+        self.relay_keys.standings(&mut all);
+        self.policies.standings(&mut all);
+        self.namespaces.standings(&mut all);
+        self.secrets.standings(&mut all);
+        self.config_maps.standings(&mut all);
+        all
+    }
+
+    /// What has to be heard or read before anything may be published, in words; absent: nothing.
+    pub fn missing(&self) -> Option<String> {
+        let unlisted = self.standings().into_iter().filter(|standing| !standing.is_listed);
+        let unlisted: Vec<String> = unlisted
+            .map(|standing| match standing.failing {
+                Some(reason) => format!("{} ({reason})", standing.name),
+                None => standing.name,
+            })
+            .collect();
+        if !unlisted.is_empty() {
+            return Some(format!("not listed yet: {}", unlisted.join(", ")));
+        }
+        let unread = self.secrets.pantry.lock().unread() + self.config_maps.pantry.lock().unread();
+        (unread > 0).then(|| format!("{unread} Secrets and ConfigMaps that objects name were not read yet"))
+    }
+
+    /// Has everything read that the objects name, and what those of `before` name, which may still be in effect.
+    pub fn want(&self, before: &Resources) {
+        let mut wanted = Wanted::default();
+        wanted.add_all(before.hosts.values());
+        wanted.add_all(before.host_keys.values());
+        wanted.add_all(before.relay_keys.values());
+        self.hosts.each(|_, host| wanted.add(&**host));
+        self.host_keys.each(|_, key| wanted.add(&**key));
+        self.relay_keys.each(|_, key| wanted.add(&**key));
+        self.secrets.want(&wanted.secrets);
+        self.config_maps.want(&wanted.config_maps);
+    }
+
+    /// Everything at this moment. An object that names what was not read yet is as it was in `before`, or absent where it
+    /// was not there: it comes into effect together with what it names.
+    pub fn snapshot(&self, before: &Resources) -> Snapshot {
+        let (secrets, config_maps) = (self.secrets.pantry.lock(), self.config_maps.pantry.lock());
+        let is_unread = |named: &Named| match named {
+            Named::Secret(id) => secrets.is_unread(id),
+            Named::ConfigMap(id) => config_maps.is_unread(id),
+        };
+        let is_complete = |object: &dyn Names| !object.waits() || !object.names().iter().any(is_unread);
+        let mut all = Snapshot::default();
+        let hosts = self.hosts.take(&mut all, &before.hosts, |host| is_complete(host));
+        let models = self.models.take(&mut all, &before.models, |_| true);
+        let host_keys = self.host_keys.take(&mut all, &before.host_keys, |key| is_complete(key));
+        let relay_keys = self.relay_keys.take(&mut all, &before.relay_keys, |key| is_complete(key));
+        let policies = self.policies.take(&mut all, &before.policies, |_| true);
+        let namespaces = self.namespaces.take(&mut all, &BTreeMap::new(), |_| true);
+        self.secrets.add_positions(&secrets, &mut all.source_vector);
+        self.config_maps.add_positions(&config_maps, &mut all.source_vector);
+        let labels = |(id, namespace): (ObjectRef, Arc<PartialObjectMeta<Namespace>>)| {
+            (id.name, namespace.metadata.labels.clone().unwrap_or_default())
+        };
+        all.resources = Resources {
+            hosts,
+            models,
+            host_keys,
+            relay_keys,
+            policies,
+            malformed: all.resources.malformed,
+            secrets: secrets.held().map(|(id, data)| (id.clone(), data.clone())).collect(),
+            config_maps: config_maps.held().map(|(id, data)| (id.clone(), (**data).clone())).collect(),
+            namespaces: namespaces.into_iter().map(labels).collect(),
+            catalog_namespace: self.catalog_namespace.clone(),
+        };
+        all
+    }
+
+    /// The Host of that name as it was last heard of, with its status.
+    pub fn host(&self, id: &ObjectRef) -> Option<Arc<Host>> {
+        self.hosts.get(id)
+    }
+
+    /// The Model of that name as it was last heard of, with its status.
+    pub fn model(&self, id: &ObjectRef) -> Option<Arc<Model>> {
+        self.models.get(id)
+    }
+
+    /// The HostKey of that name as it was last heard of, with its status.
+    pub fn host_key(&self, id: &ObjectRef) -> Option<Arc<HostKey>> {
+        self.host_keys.get(id)
+    }
+
+    /// The RelayKey of that name as it was last heard of, with its status.
+    pub fn relay_key(&self, id: &ObjectRef) -> Option<Arc<RelayKey>> {
+        self.relay_keys.get(id)
+    }
+
+    /// The Policy of that name as it was last heard of, with its status.
+    pub fn policy(&self, id: &ObjectRef) -> Option<Arc<Policy>> {
+        self.policies.get(id)
+    }
+}
+
+#[derive(Default)]
+struct Wanted {
+    secrets: BTreeSet<ObjectRef>,
+    config_maps: BTreeSet<ObjectRef>,
+}
+
+impl Wanted {
+    fn add(&mut self, object: &impl Names) {
+        for named in object.names() {
+            match named {
+                Named::Secret(id) => self.secrets.insert(id),
+                Named::ConfigMap(id) => self.config_maps.insert(id),
+            };
+        }
+    }
+
+    fn add_all<'a, T: Names + 'a>(&mut self, objects: impl Iterator<Item = &'a Arc<T>>) {
+        objects.for_each(|object| self.add(&**object));
+    }
+}
+
+/// The name of a collection within a scope.
+pub(crate) fn title(name: &str, scope: &str) -> String {
+    if scope.is_empty() { name.to_owned() } else { format!("{name}/{scope}") }
+}
+
+/// The shelves of one kind: one for each namespace that is watched, or one for all.
+#[derive(Debug)]
+pub(crate) struct Shelves<T> {
+    pub(crate) name: &'static str,
+    by_scope: BTreeMap<String, Mutex<Shelf<T>>>,
+}
+
+impl<T: Kept> Shelves<T> {
+    fn new(name: &'static str, scopes: &BTreeSet<String>) -> Self {
+        Self { name, by_scope: scopes.iter().map(|scope| (scope.clone(), Mutex::default())).collect() }
+    }
+
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = &str> {
+        self.by_scope.keys().map(String::as_str)
+    }
+
+    fn hear(&self, scope: &str, heard: Heard<T::Raw>) -> Option<crate::debounce::Urgency> {
+        self.by_scope.get(scope)?.lock().hear(heard)
+    }
+
+    fn standings(&self, all: &mut Vec<Standing>) {
+        all.extend(self.by_scope.iter().map(|(scope, shelf)| {
+            let shelf = shelf.lock();
+            let failing = shelf.failing().map(str::to_owned);
+            Standing { name: title(self.name, scope), is_listed: shelf.is_listed(), failing }
+        }));
+    }
+
+    fn each(&self, mut with: impl FnMut(&ObjectRef, &Arc<T>)) {
+        for shelf in self.by_scope.values() {
+            shelf.lock().readable().for_each(|(id, object)| with(id, object));
+        }
+    }
+
+    fn get(&self, id: &ObjectRef) -> Option<Arc<T>> {
+        let shelf = self.by_scope.get(&id.namespace).or_else(|| self.by_scope.get(""))?;
+        shelf.lock().get(id).cloned()
+    }
+
+    /// All objects, or what was there before where one is not complete; adds what cannot be read, and how new all is.
+    fn take(
+        &self,
+        all: &mut Snapshot,
+        before: &BTreeMap<ObjectRef, Arc<T>>,
+        is_complete: impl Fn(&T) -> bool,
+    ) -> BTreeMap<ObjectRef, Arc<T>> {
+        let mut taken = BTreeMap::new();
+        for (scope, shelf) in &self.by_scope {
+            let shelf = shelf.lock();
+            all.source_vector.0.insert(title(self.name, scope), shelf.position());
+            let objects = shelf.readable().filter_map(|(id, object)| {
+                let chosen = if is_complete(object) { Some(object) } else { before.get(id) };
+                Some((id.clone(), chosen?.clone()))
+            });
+            // Collected at once, because sorted objects make a map faster than one insertion after the other.
+            let mut objects: BTreeMap<_, _> = objects.collect();
+            taken.append(&mut objects);
+            let Some(kind) = T::KIND else { continue };
+            let unreadable = shelf.unreadable();
+            let malformed =
+                unreadable.map(|(id, reason)| Malformed { kind, id: id.clone(), reason: reason.to_owned() });
+            all.resources.malformed.extend(malformed);
+        }
+        taken
+    }
+}
+
+/// The Secrets or the ConfigMaps that are named.
+#[derive(Debug)]
+pub(crate) struct Pantries<T> {
+    pub(crate) name: &'static str,
+    pantry: Mutex<Pantry<T>>,
+    due: Notify,
+}
+
+impl<T: PartialEq> Pantries<T> {
+    fn new(name: &'static str, scopes: &BTreeSet<String>) -> Self {
+        Self { name, pantry: Mutex::new(Pantry::new(scopes.iter().cloned())), due: Notify::new() }
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<String> {
+        self.pantry.lock().scopes().map(|(scope, ..)| scope.to_owned()).collect()
+    }
+
+    pub(crate) fn hear(&self, scope: &str, heard: Heard<PartialObjectMeta<impl Sized>>) {
+        self.pantry.lock().hear(scope, heard.map(|object| object.metadata), Instant::now());
+        self.due.notify_one();
+    }
+
+    fn want(&self, wanted: &BTreeSet<ObjectRef>) {
+        self.pantry.lock().want(wanted, Instant::now());
+        self.due.notify_one();
+    }
+
+    /// At most `most` that have to be read now, and when the next has to be that is not among them.
+    pub(crate) fn ask(&self, most: usize) -> (Vec<(ObjectRef, Ticket)>, Option<Instant>) {
+        let mut pantry = self.pantry.lock();
+        (pantry.ask(most, Instant::now()), pantry.next())
+    }
+
+    /// Waits until one may have become due.
+    pub(crate) async fn due(&self) {
+        self.due.notified().await;
+    }
+
+    fn standings(&self, all: &mut Vec<Standing>) {
+        let pantry = self.pantry.lock();
+        all.extend(pantry.scopes().map(|(scope, is_listed, failing)| {
+            let failing = failing.map(str::to_owned);
+            Standing { name: title(self.name, scope), is_listed, failing }
+        }));
+    }
+
+    fn add_positions(&self, pantry: &Pantry<T>, vector: &mut SourceVector) {
+        vector.0.extend(pantry.positions().map(|(scope, position)| (title(self.name, scope), position)));
+    }
+}
