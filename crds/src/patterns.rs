@@ -35,8 +35,11 @@ pub(crate) const DIALECT: &str = r"^[a-z0-9][a-z0-9-]*$";
 /// A span of time.
 pub(crate) const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 /// An instant.
-pub(crate) const INSTANT: &str =
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-5][0-9])$";
+// The API server itself would take an offset of 24 hours.
+pub(crate) const INSTANT: &str = concat!(
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?",
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+);
 /// A sum of money.
 pub(crate) const AMOUNT: &str = r"^([0-8]?[0-9]{1,6}(\.[0-9]{1,6})?|9000000(\.0{1,6})?)$";
 /// A price for a million tokens.

@@ -1,203 +1,17 @@
 //! Every CEL rule has an object that it lets through and one that it refuses, judged both by the types' own
 //! `validate_cel` and by `validate_schema`.
 
+#[path = "cases/rules.rs"]
+mod cases;
 mod support;
 
 use std::collections::BTreeSet;
 
+use cases::{CREATED, FULL, UPDATED};
 use crds::{Host, HostKey, Kind, Model, Policy, RelayKey, Violation};
 use kube::core::cel::ValidationErrors;
 use serde_json::Value;
-use support::{least, with};
-
-/// Kind, change to the least object, and the refusals expected: none where it is let through.
-const CREATED: &[(Kind, &str, &[&str])] = &[
-    (Kind::Host, "baseURL: https://api.example.com", &[]),
-    (Kind::Host, "baseURL: https://api.example.com:8443/openai/v1/", &[]),
-    (Kind::Host, "baseURL: ftp://api.example.com", &["must begin with https:// or http://", "baseURL without https"]),
-    (Kind::Host, "baseURL: https://:8443/v1", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https:///v1", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https://ex%41mple.com", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https://exämple.com", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https://api.example.com/a b", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https://api.example.com/%zz", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https://api.example.com/v1/accounts/a%20b", &[]),
-    (Kind::Host, "baseURL: https://api.example.com:65535", &[]),
-    (Kind::Host, "baseURL: https://api.example.com:65536", &["must be a URL with a host name or address"]),
-    (Kind::Host, "baseURL: https://me:secret@api.example.com", &["must not hold a user name or password"]),
-    (Kind::Host, "baseURL: https://api.example.com/v1?key=1", &["must have no query and no fragment"]),
-    (Kind::Host, "baseURL: https://api.example.com/v1#top", &["must have no query and no fragment"]),
-    (Kind::Host, "{baseURL: 'http://vllm.models.svc:8000', allowPlaintext: true}", &[]),
-    (Kind::Host, "baseURL: http://vllm.models.svc:8000", &["baseURL without https"]),
-    (Kind::Host, "{baseURL: 'http://vllm.models.svc:8000', allowPlaintext: false}", &["baseURL without https"]),
-    (Kind::Host, "baseURL: https://93.184.216.34/v1", &[]),
-    (Kind::Host, "baseURL: https://172.32.0.1/v1", &[]),
-    (Kind::Host, "baseURL: https://localhost.example.com/v1", &[]),
-    (Kind::Host, "baseURL: https://10.0.0.5/v1", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://172.31.0.5", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://192.168.0.5", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://100.64.0.5", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://169.254.169.254/latest", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://127.0.0.1:8443", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://0.0.0.0:8443", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: 'https://[::1]:8443'", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: 'https://[0:0:0:0:0:0:0:1]/v1'", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: 'https://[::]:443'", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: 'https://[fd00::1]'", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: 'https://[FE80::1]'", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://10.example.com", &[]),
-    (Kind::Host, "baseURL: https://100.128.0.1", &[]),
-    (Kind::Host, "baseURL: https://LocalHost:8443", &["baseURL is a loopback"]),
-    (Kind::Host, "baseURL: https://api.localhost", &["baseURL is a loopback"]),
-    (Kind::Host, "{baseURL: 'https://10.0.0.5', network: {allowPrivateAddresses: true}}", &[]),
-    (
-        Kind::Host,
-        "{baseURL: 'http://localhost:11434', allowPlaintext: true, network: {allowPrivateAddresses: true}}",
-        &[],
-    ),
-    (Kind::Host, "baseURL: https://1e100.net", &[]),
-    (Kind::Host, "baseURL: https://api2.example.com", &[]),
-    (
-        Kind::Host,
-        "{baseURL: 'https://2130706433', network: {allowPrivateAddresses: true}}",
-        &["an IPv4 address must be written as four decimal numbers"],
-    ),
-    (
-        Kind::Host,
-        "{baseURL: 'https://0x7f.0.0.1/v1', network: {allowPrivateAddresses: true}}",
-        &["an IPv4 address must be written as four decimal numbers"],
-    ),
-    (
-        Kind::Host,
-        "{baseURL: 'https://0177.0.0.1/v1', network: {allowPrivateAddresses: true}}",
-        &["an IPv4 address must be written as four decimal numbers"],
-    ),
-    (
-        Kind::Host,
-        "{baseURL: 'https://127.1:443/v1', network: {allowPrivateAddresses: true}}",
-        &["an IPv4 address must be written as four decimal numbers"],
-    ),
-    (Kind::Host, "baseURL: 'https://[2606:4700::1111]/v1'", &[]),
-    (Kind::Host, "baseURL: 'https://[::ffff:127.0.0.1]/v1'", &["an IPv6 address must be valid"]),
-    (Kind::Host, "baseURL: 'https://[0:0::FFFF:7f00:1]/v1'", &["an IPv6 address must be valid"]),
-    (Kind::Host, "auth: {scheme: Bearer}", &[]),
-    (Kind::Host, "auth: {scheme: Header, name: api-key}", &[]),
-    (Kind::Host, "auth: {scheme: Query}", &["name must be set when scheme is Header or Query"]),
-    (Kind::Host, "auth: {scheme: None, name: api-key}", &["name must be set when scheme is Header or Query"]),
-    (Kind::Host, "headers: {set: [{name: OpenAI-Project, value: p}], remove: [user-agent], forward: [x-trace]}", &[]),
-    (Kind::Host, "headers: {set: [{name: Authorization, value: Bearer x}]}", &["set must not name authorization"]),
-    (Kind::Host, "headers: {remove: [Connection]}", &["remove must not name authorization"]),
-    (Kind::Host, "headers: {forward: [X-API-Key]}", &["forward must not name authorization"]),
-    (Kind::Host, "tls: {verification: Custom, caRef: {kind: ConfigMap, name: ca, key: ca.crt}}", &[]),
-    (Kind::Host, "tls: {verification: Custom}", &["caRef must be set when verification is Custom"]),
-    (
-        Kind::Host,
-        "tls: {caRef: {kind: Secret, name: ca, key: ca.crt}}",
-        &["caRef must be set when verification is Custom"],
-    ),
-    (
-        Kind::Host,
-        "{baseURL: 'http://a.example', allowPlaintext: true, tls: {minVersion: '1.3'}}",
-        &["tls is only for an https baseURL"],
-    ),
-    (Kind::Host, "timeouts: {connect: 3s, firstByte: 1m30s}", &[]),
-    (Kind::Host, "timeouts: {connect: 0s}", &["must be longer than zero"]),
-    (Kind::Host, "breaker: {rateLimit: {default: 10s, max: 5m}, serverError: {cooldown: 5s, max: 2m}}", &[]),
-    (Kind::Host, "breaker: {rateLimit: {default: 10m, max: 5m}}", &["default must not be longer than max"]),
-    (Kind::Host, "breaker: {serverError: {cooldown: 121s, max: 2m}}", &["cooldown must not be longer than max"]),
-    (Kind::Host, "healthCheck: {mode: Active, interval: 5s}", &[]),
-    (Kind::Host, "healthCheck: {mode: Active, interval: 4999ms}", &["interval must be 5s at least"]),
-    (Kind::Host, "allowedNamespaces: {from: All}", &[]),
-    (Kind::Host, "allowedNamespaces: {from: Selector, selector: {matchLabels: {team: a}}}", &[]),
-    (Kind::Host, "allowedNamespaces: {from: Selector}", &["selector must be set when from is Selector"]),
-    (
-        Kind::Host,
-        "allowedNamespaces: {from: Same, selector: {matchLabels: {team: a}}}",
-        &["selector must be set when from is Selector"],
-    ),
-    (Kind::Host, "allowedNamespaces: {from: Selector, selector: {}}", &["an empty selector would match"]),
-    (
-        Kind::Host,
-        "allowedNamespaces: {from: Selector, selector: {matchExpressions: [{key: team, operator: Exists}]}}",
-        &[],
-    ),
-    (
-        Kind::Host,
-        "allowedNamespaces: {from: Selector, selector: {matchExpressions: [{key: team, operator: In}]}}",
-        &["values must be given with In and NotIn"],
-    ),
-    (Kind::Model, "virtual: {strategy: Failover, targets: [{modelRef: {name: a}}]}\nhosts: null", &[]),
-    (
-        Kind::Model,
-        "virtual: {strategy: Failover, targets: [{modelRef: {name: a}}]}",
-        &["exactly one of hosts and virtual must be set"],
-    ),
-    (Kind::Model, "hosts: null", &["exactly one of hosts and virtual must be set"]),
-    (Kind::Model, "{modelName: 'vendor/model-4.5[1m]', aliases: [model]}", &[]),
-    (Kind::Model, "{modelName: model, aliases: [other, model]}", &["aliases must not repeat modelName"]),
-    (
-        Kind::Model,
-        "hosts: null\nvirtual: {strategy: Weighted, targets: [{modelRef: {name: a}}]}\npricing: {inputPerMTok: '1', outputPerMTok: '2'}",
-        &["a virtual Model has no pricing and no traits"],
-    ),
-    (Kind::HostKey, "source: {secretKeyRef: null, file: {path: /var/run/relay/keys/one}}", &[]),
-    (Kind::HostKey, "source: {secretKeyRef: null, env: {name: RELAY_KEY_ONE}}", &[]),
-    (Kind::HostKey, "source: {env: {name: RELAY_KEY_ONE}}", &["exactly one of secretKeyRef, file and env must be set"]),
-    (Kind::HostKey, "source: {secretKeyRef: null}", &["exactly one of secretKeyRef, file and env must be set"]),
-    (Kind::RelayKey, "{secret: null, tokenSecretRef: {name: mine, key: token}}", &[]),
-    (Kind::RelayKey, "secret: null", &["exactly one of secret, tokenHash and tokenSecretRef must be set"]),
-    (
-        Kind::RelayKey,
-        "tokenSecretRef: {name: mine, key: token}",
-        &["exactly one of secret, tokenHash and tokenSecretRef must be set"],
-    ),
-    (Kind::RelayKey, "allowedCIDRs: [10.0.0.0/8, '2001:db8::/32']", &[]),
-    (Kind::RelayKey, "allowedCIDRs: [10.0.0.0/8, 10.0.0.1]", &["every entry must be an address range"]),
-    (Kind::RelayKey, "allowedCIDRs: [010.0.0.0/8]", &["every entry must be an address range"]),
-    (Kind::RelayKey, "allowedCIDRs: ['2001:0db8:01::/32', 0.0.0.0/0, 10.0.10.0/24]", &[]),
-    (Kind::RelayKey, "expiresAt: '9999-12-31T23:59:59Z'", &[]),
-    (Kind::RelayKey, "expiresAt: '1969-12-31T23:59:59Z'", &["must be later than 1970"]),
-    (Kind::RelayKey, "attributes: {team: search, cost-centre: '17'}", &[]),
-    (
-        Kind::RelayKey,
-        "attributes: {aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: x}",
-        &["names of attributes must have at most 63 characters"],
-    ),
-    (Kind::Policy, "retries: {backoff: {base: 25ms, max: 1s}}", &[]),
-    (Kind::Policy, "retries: {backoff: {base: 2s, max: 1s}}", &["base must not be longer than max"]),
-];
-
-/// Kind, change before, change after, and the refusals expected.
-const UPDATED: &[(Kind, &str, &str, &[&str])] = &[
-    (Kind::Host, "{}", "baseURL: https://other.example.com", &[]),
-    (Kind::Host, "{}", "protocol: Anthropic", &["protocol cannot be changed"]),
-    (Kind::Model, "{}", "aliases: [other]", &[]),
-    (Kind::Model, "modelName: a", "modelName: a\nsuspend: true", &[]),
-    (Kind::Model, "modelName: a", "modelName: b", &["modelName cannot be changed"]),
-    (Kind::Model, "modelName: a", "{}", &["modelName cannot be changed"]),
-    (Kind::Model, "{}", "modelName: a", &["modelName cannot be changed"]),
-    (Kind::HostKey, "{}", "source: {secretKeyRef: {name: other}}", &[]),
-    (Kind::HostKey, "{}", "hostRef: {name: other}", &["hostRef cannot be changed"]),
-    (Kind::HostKey, "{}", "hostRef: {namespace: other}", &["hostRef cannot be changed"]),
-    (Kind::RelayKey, "{}", "secret: {key: other}", &[]),
-    (Kind::RelayKey, "{}", "secret: {name: other}", &["secret.name cannot be set, changed or taken away later"]),
-    (
-        Kind::RelayKey,
-        "{}",
-        "{secret: null, tokenSecretRef: {name: mine, key: token}}",
-        &["secret.name cannot be set, changed or taken away later"],
-    ),
-    (
-        Kind::RelayKey,
-        "{secret: null, tokenSecretRef: {name: mine, key: token}}",
-        "{}",
-        &["secret.name cannot be set, changed or taken away later"],
-    ),
-    (Kind::RelayKey, "revoked: false", "revoked: true", &[]),
-    (Kind::RelayKey, "revoked: true", "revoked: true\nsuspend: true", &[]),
-    (Kind::RelayKey, "revoked: true", "revoked: false", &["a revoked key stays revoked"]),
-    (Kind::RelayKey, "revoked: true", "{}", &["a revoked key stays revoked"]),
-];
+use support::{least, with, yaml};
 
 const LONG_NAME: &str = "a123456789012345678901234567890123456789012345678901234567890123";
 
@@ -282,6 +96,71 @@ fn no_rule_is_without_a_case_that_it_refuses() {
     for rule in rules {
         assert!(refusals.iter().any(|start| rule.starts_with(**start)), "no case is refused with: {rule}");
     }
+}
+
+#[test]
+fn no_rule_is_without_a_case_that_it_lets_through() {
+    let mut passed = BTreeSet::new();
+    for (kind, patch, _) in CREATED.iter().filter(|(_, _, refusals)| refusals.is_empty()) {
+        rules_that_judge(crds::schema(*kind), &with(*kind, patch), None, &format!("{kind}"), &mut passed);
+    }
+    for (kind, before, after, _) in UPDATED.iter().filter(|(_, _, _, refusals)| refusals.is_empty()) {
+        let (old, new) = (with(*kind, before), with(*kind, after));
+        rules_that_judge(crds::schema(*kind), &new, Some(&old), &format!("{kind}"), &mut passed);
+    }
+    for (kind, text) in FULL {
+        assert_eq!(crds::validate_schema(*kind, &yaml(text)), []);
+        rules_that_judge(crds::schema(*kind), &yaml(text), None, &format!("{kind}"), &mut passed);
+    }
+    for kind in Kind::ALL {
+        let all = format!("{kind}");
+        each_rule(crds::schema(kind), &all, &mut |rule| assert!(passed.contains(&rule), "nothing passes: {rule}"));
+    }
+}
+
+/// The rules that had a say when an object was created or changed: those on fields that it has, and those on a change only
+/// where it had the field before.
+fn rules_that_judge(schema: &Value, value: &Value, old: Option<&Value>, path: &str, into: &mut BTreeSet<String>) {
+    for rule in own_rules(schema) {
+        if old.is_some() || !is_on_change(rule) {
+            into.insert(named(path, rule));
+        }
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(name) {
+            rules_that_judge(inner, value, old.and_then(|old| old.get(name)), &format!("{path}.{name}"), into);
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        rules_that_judge(&schema["items"], item, None, &format!("{path}[]"), into);
+    }
+}
+
+fn each_rule(schema: &Value, path: &str, act: &mut dyn FnMut(String)) {
+    own_rules(schema).for_each(|rule| act(named(path, rule)));
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        each_rule(inner, &format!("{path}.{name}"), act);
+    }
+    if let Some(items) = schema.get("items") {
+        each_rule(items, &format!("{path}[]"), act);
+    }
+    assert_eq!(
+        own_rules(&schema["additionalProperties"]).count(),
+        0,
+        "{path}: rules on a map's values are not looked at"
+    );
+}
+
+fn own_rules(schema: &Value) -> impl Iterator<Item = &Value> {
+    schema["x-kubernetes-validations"].as_array().into_iter().flatten()
+}
+
+fn is_on_change(rule: &Value) -> bool {
+    rule["rule"].as_str().expect("every rule has a text").contains("oldSelf")
+}
+
+fn named(path: &str, rule: &Value) -> String {
+    format!("{path}: {}", rule["message"].as_str().expect("every rule has a message"))
 }
 
 fn collect_messages(schema: &Value, messages: &mut BTreeSet<String>) {
