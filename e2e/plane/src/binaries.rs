@@ -24,7 +24,8 @@ impl Binaries {
                 line.expect("stderr is open");
                 return None;
             }
-            other => panic!("RELAY_E2E_CLUSTER is {other:?}: it must be `none` or not set"),
+            Ok(other) => panic!("RELAY_E2E_CLUSTER is `{other}`: it must be `none` or not set"),
+            Err(error) => panic!("RELAY_E2E_CLUSTER must be `none` or not set: {error}"),
         }
         let folder = folder();
         for name in ["etcd", "kube-apiserver", "kubectl"] {

@@ -35,21 +35,22 @@ impl Plane {
     /// The plane that all tests of this process share. A test that stops or compacts it [starts](Plane::start) its own.
     /// `None` when the environment asks for none.
     pub fn shared() -> Option<&'static Self> {
-        static SHARED: OnceLock<Option<Plane>> = OnceLock::new();
-        let shared = SHARED.get_or_init(Self::start);
-        // Says once more, for this test, that there is none.
-        shared.as_ref().or_else(|| Binaries::find().map(|_| unreachable!("the environment does not change")))
+        static SHARED: OnceLock<Plane> = OnceLock::new();
+        Binaries::find().map(|binaries| SHARED.get_or_init(|| Self::launch(binaries)))
     }
 
     /// Starts a plane and waits until it is ready. `None` when the environment asks for none.
     pub fn start() -> Option<Self> {
-        let binaries = Binaries::find()?;
+        Binaries::find().map(Self::launch)
+    }
+
+    fn launch(binaries: Binaries) -> Self {
         let directory = tempfile::Builder::new().prefix("relay-plane-").tempdir().expect("a folder is made");
         pki::write(directory.path());
         let etcd = Etcd::start(&binaries.path("etcd"), directory.path());
         let (port, administrator, api) = serve(&binaries, directory.path());
         let namespaces = AtomicU32::new(0);
-        Some(Self { api: Mutex::new(Some(api)), etcd, binaries, port, administrator, namespaces, directory })
+        Self { api: Mutex::new(Some(api)), etcd, binaries, port, administrator, namespaces, directory }
     }
 
     /// Where the API server listens.
