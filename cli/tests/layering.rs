@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],
         &["kube-client", "kube-runtime"],
     ),
+    ("relay-feed", &["relay-table"], &["kube", "kube-core", "k8s-openapi", "axum"]),
     ("relay-test-servers", &[], &["tokio", "redis"]),
     // The definitions are for its tests only: what it starts is given files.
     ("relay-e2e-plane", &["relay-crds"], &["crds", "compiler", "dataplane", "operator"]),
