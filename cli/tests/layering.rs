@@ -17,7 +17,12 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["relay-protocol", "relay-table", "relay-test-servers"],
         &["kube", "kube-core", "k8s-openapi", "servers"],
     ),
-    ("relay-operator", &["relay-compiler", "relay-crds", "relay-table"], &["dataplane", "hickory-resolver", "redis"]),
+    (
+        "relay-operator",
+        // The API server is for tests only: what the crate links must not hold it.
+        &["relay-compiler", "relay-crds", "relay-table", "relay-e2e-plane"],
+        &["dataplane", "hickory-resolver", "plane", "redis"],
+    ),
     (
         "relay-cli",
         &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],

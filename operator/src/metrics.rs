@@ -21,6 +21,7 @@ pub struct Metrics {
     revision: Gauge,
     objects: Family<ObjectLabels, Gauge>,
     failing: Family<CollectionLabels, Gauge>,
+    lists: Family<CollectionLabels, Gauge>,
     memory: Gauge<f64, AtomicU64>,
 }
 
@@ -53,6 +54,7 @@ impl Metrics {
             revision: Gauge::default(),
             objects: Family::default(),
             failing: Family::default(),
+            lists: Family::default(),
             memory: Gauge::default(),
         };
         metrics.register(|registry| {
@@ -67,6 +69,7 @@ impl Metrics {
             registry.register("table_revision", "Revision of the table, counted by this process", all.revision.clone());
             registry.register("objects", "Objects by kind, and whether they are refused", all.objects.clone());
             registry.register("watch_failing", "1 where a collection cannot be watched now", all.failing.clone());
+            registry.register("watch_lists", "Times that a collection was listed", all.lists.clone());
             registry.register("resident_memory_bytes", "Memory that the process has", all.memory.clone());
         });
         metrics
@@ -94,8 +97,10 @@ impl Metrics {
 
     /// All of them in OpenMetrics' text format.
     pub(crate) fn encode(&self, standings: Vec<Standing>) -> String {
-        for Standing { name, failing, .. } in standings {
-            self.failing.get_or_create(&CollectionLabels { collection: name }).set(failing.is_some().into());
+        for Standing { name, failing, lists } in standings {
+            let labels = CollectionLabels { collection: name };
+            self.failing.get_or_create(&labels).set(failing.is_some().into());
+            self.lists.get_or_create(&labels).set(i64::try_from(lists).unwrap_or(i64::MAX));
         }
         if let Some(bytes) = resident_memory() {
             self.memory.set(bytes);

@@ -54,8 +54,8 @@ pub struct Snapshot {
 pub struct Standing {
     /// Its name, such as `relaykeys` or `relaykeys/team-a`.
     pub name: String,
-    /// Whether all of it was heard of once.
-    pub is_listed: bool,
+    /// How often all of it was heard of: from then on only changes are, as long as the server remembers them.
+    pub lists: u64,
     /// Why it cannot be heard now; absent: it can.
     pub failing: Option<String>,
 }
@@ -117,7 +117,7 @@ impl World {
 
     /// What has to be heard or read before anything may be published, in words; absent: nothing.
     pub fn missing(&self) -> Option<String> {
-        let unlisted = self.standings().into_iter().filter(|standing| !standing.is_listed);
+        let unlisted = self.standings().into_iter().filter(|standing| standing.lists == 0);
         let unlisted: Vec<String> = unlisted
             .map(|standing| match standing.failing {
                 Some(reason) => format!("{} ({reason})", standing.name),
@@ -256,7 +256,7 @@ impl<T: Kept> Shelves<T> {
         all.extend(self.by_scope.iter().map(|(scope, shelf)| {
             let shelf = shelf.lock();
             let failing = shelf.failing().map(str::to_owned);
-            Standing { name: title(self.name, scope), is_listed: shelf.is_listed(), failing }
+            Standing { name: title(self.name, scope), lists: shelf.lists(), failing }
         }));
     }
 
@@ -339,9 +339,9 @@ impl<T: PartialEq> Pantries<T> {
 
     fn standings(&self, all: &mut Vec<Standing>) {
         let pantry = self.pantry.lock();
-        all.extend(pantry.scopes().map(|(scope, is_listed, failing)| {
+        all.extend(pantry.scopes().map(|(scope, lists, failing)| {
             let failing = failing.map(str::to_owned);
-            Standing { name: title(self.name, scope), is_listed, failing }
+            Standing { name: title(self.name, scope), lists, failing }
         }));
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Pantry<T> {
 #[derive(Debug, Default)]
 struct Scope {
     version: u64,
-    is_listed: bool,
+    lists: u64,
     failing: Option<String>,
     /// Those that are named and that a list brought so far.
     listing: BTreeSet<ObjectRef>,
@@ -143,7 +143,8 @@ impl<T: PartialEq> Pantry<T> {
 
     fn listed(&mut self, name: &str, version: u64, now: Instant) {
         let scope = self.scope(name);
-        (scope.version, scope.is_listed) = (version, true);
+        scope.version = version;
+        scope.lists += 1;
         let there = std::mem::take(&mut scope.listing);
         let is_held = |entry: &Entry<T>| matches!(entry.state, State::Held(_));
         let here = self
@@ -240,9 +241,9 @@ impl<T: PartialEq> Pantry<T> {
         })
     }
 
-    /// Scopes with whether each was listed, and why it cannot be heard.
-    pub(crate) fn scopes(&self) -> impl Iterator<Item = (&str, bool, Option<&str>)> {
-        self.scopes.iter().map(|(name, scope)| (name.as_str(), scope.is_listed, scope.failing.as_deref()))
+    /// Scopes with how often each was listed, and why it cannot be heard.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = (&str, u64, Option<&str>)> {
+        self.scopes.iter().map(|(name, scope)| (name.as_str(), scope.lists, scope.failing.as_deref()))
     }
 
     /// How new each scope is: not newer than what was heard of and is still to be read.

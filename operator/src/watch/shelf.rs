@@ -21,7 +21,7 @@ pub(crate) struct Shelf<T> {
     /// What a list brought so far; takes the place of the rest when it ends.
     listing: Option<Objects<T>>,
     version: u64,
-    is_listed: bool,
+    lists: u64,
     failing: Option<String>,
 }
 
@@ -36,7 +36,7 @@ struct Entry<T> {
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), listing: None, version: 0, is_listed: false, failing: None }
+        Self { objects: BTreeMap::new(), listing: None, version: 0, lists: 0, failing: None }
     }
 }
 
@@ -56,10 +56,10 @@ impl<T: Kept> Shelf<T> {
             Heard::Listed(version) => {
                 self.version = version;
                 let listed = self.listing.take().unwrap_or_default();
-                let first = !std::mem::replace(&mut self.is_listed, true);
+                self.lists += 1;
                 let urgency = difference(&self.objects, &listed);
                 self.objects = listed;
-                if first { Some(urgency.unwrap_or(Urgency::Usual)) } else { urgency }
+                if self.lists == 1 { Some(urgency.unwrap_or(Urgency::Usual)) } else { urgency }
             }
             Heard::Applied(version, raw) => {
                 self.version = version;
@@ -97,9 +97,9 @@ impl<T: Kept> Shelf<T> {
         urgency
     }
 
-    /// Whether everything that is there was heard of once.
-    pub(crate) fn is_listed(&self) -> bool {
-        self.is_listed
+    /// How often everything that is there was heard of.
+    pub(crate) fn lists(&self) -> u64 {
+        self.lists
     }
 
     /// Why the server cannot be heard; absent: it can.
@@ -190,7 +190,7 @@ mod tests {
         for name in names {
             assert_eq!(shelf.hear(Heard::Item(key(name, 1, good()))), None);
         }
-        assert!(!shelf.is_listed());
+        assert_eq!(shelf.lists(), 0);
         assert_eq!(shelf.hear(Heard::Listed(10)), Some(Urgency::Usual));
         shelf
     }
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn an_empty_list_is_news_once() {
         let mut shelf = shelf(&[]);
-        assert!(shelf.is_listed());
+        assert_eq!(shelf.lists(), 1);
         shelf.hear(Heard::Listing);
         assert_eq!(shelf.hear(Heard::Listed(20)), None);
         assert_eq!(shelf.position(), Position { version: 20, state: 0 });
