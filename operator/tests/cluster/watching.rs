@@ -1,12 +1,10 @@
 //! What is watched of a real API server comes into effect: objects, what they name, and what cannot be read.
 
-mod support;
-
+use crate::support::{has_key, manifests, reason, relay_key, secret, start};
 use compiler::{ConditionType, Reason};
 use crds::Kind;
 use plane::Plane;
 use serde_json::json;
-use support::{has_key, manifests, reason, relay_key, secret, start};
 use table::{Credential, ObjectRef};
 
 fn credential(published: &operator::Published, id: &ObjectRef) -> Option<String> {
@@ -132,7 +130,8 @@ async fn deleted_and_revoked_keys_are_urgent_and_what_is_no_change_is_not_compil
     let second = operator.until("the key is gone", |now| !now.table.relay_keys.contains_key(&id("app"))).await;
     assert!(second.is_urgent_since(first.revision));
 
-    let compiled = |operator: &support::Running| operator.now().map(|now| std::sync::Arc::as_ptr(&now.resources));
+    let compiled =
+        |operator: &crate::support::Running| operator.now().map(|now| std::sync::Arc::as_ptr(&now.resources));
     let before = compiled(&operator);
     let status = json!({"status": {"effectiveModels": 7}}).to_string();
     plane.kubectl(&[
@@ -311,7 +310,8 @@ async fn an_api_server_that_was_away_and_forgot_is_followed_again() {
     assert!(!after.source_vector.is_older_than(&before.source_vector));
     assert!(before.source_vector.is_older_than(&after.source_vector));
 
-    let lists = |operator: &support::Running| -> u64 { operator.world.standings().iter().map(|at| at.lists).sum() };
+    let lists =
+        |operator: &crate::support::Running| -> u64 { operator.world.standings().iter().map(|at| at.lists).sum() };
     let listed = lists(&operator);
 
     // Everything since is compacted away while nobody serves it, so that watches hear 410 Gone.

@@ -33,7 +33,7 @@ pub(crate) async fn start(kubeconfig: &std::path::Path, namespaces: &[&str]) -> 
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let config = Config {
-        namespace: Some(namespaces[0].to_owned()),
+        namespace: namespaces.iter().find(|name| **name != "*").map(|name| (*name).to_owned()),
         watch_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
         catalog_namespace: None,
         admin: ([127, 0, 0, 1], 0).into(),
@@ -80,19 +80,24 @@ impl Running {
 
     /// What the admin port answers: the status and the body.
     pub(crate) async fn ask(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        ask(&self.admin.to_string(), path).await
     }
 
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         timeout(PATIENCE, self.task).await.expect("an operator that is told to stops").unwrap();
     }
+}
+
+/// What an admin port answers: the status and the body.
+pub(crate) async fn ask(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 /// The reason of one condition of an object; absent: nothing is said of it.
