@@ -1,5 +1,7 @@
 //! What holds for every table, every history of changes and every way of cutting it up.
 
+#[path = "support/line.rs"]
+mod line;
 mod support;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,10 @@ use feed::{
 use proptest::{collection::vec, prelude::any, prop_assert, prop_assert_eq, proptest, strategy::Strategy};
 use table::{ObjectRef, Row};
 
-use self::support::{Line, content, keys, offer, with_credential};
+use self::{
+    line::{Line, content},
+    support::{keys, offer, offer_in, with_credential},
+};
 
 /// Names and values: of relay keys, models that cannot be used, and credentials.
 fn tables() -> impl Strategy<Value = Decoded> {
@@ -67,7 +72,7 @@ proptest! {
             match event {
                 Event::Publish(table, urgent) => {
                     (revision, newest) = (revision + 1, *table);
-                    support::offer_in("epoch", &publisher, revision, revision, urgent, &newest);
+                    offer_in("epoch", &publisher, revision, revision, urgent, &newest);
                 }
                 Event::Send => drop(line.send()),
                 Event::Deliver(count) => for _ in 0..count {
