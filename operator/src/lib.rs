@@ -8,9 +8,11 @@ pub mod app;
 pub mod compile;
 pub mod config;
 pub mod debounce;
+pub mod lease;
 pub mod metrics;
 mod published;
 mod source_vector;
+pub mod status;
 pub mod watch;
 pub mod world;
 

@@ -1,0 +1,13 @@
+//! What is said on objects: conditions and numbers, written by the replica that leads, and only where something changed.
+//!
+//! Decided from plain values by [`plan`]; written by [`write`] through the bounded [`queue`].
+
+pub mod conditions;
+// facts
+pub mod fleet;
+pub mod ledger;
+// plan
+pub mod said;
+
+/// Under which name the API server knows what this operator wrote.
+pub const FIELD_MANAGER: &str = "relay-operator";
