@@ -45,7 +45,10 @@ pub(crate) fn settle_models(world: &World<'_>, rows: &mut Rows<Model>, reports: 
 
 /// A token means one RelayKey. Whose it is stays unsaid: it may be of another namespace.
 pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, reports: &mut Reports<'_>) {
-    let hash = |_: &ObjectRef, key: &RelayKey| TokenHash::parse(&key.token_sha256).into_iter().collect();
+    let hash = |_: &ObjectRef, key: &RelayKey| {
+        let previous = key.previous.iter().map(|previous| &previous.token_sha256);
+        previous.chain([&key.token_sha256]).filter_map(|hash| TokenHash::parse(hash)).collect()
+    };
     for (loser, _, _) in settled(rows, &world.resources.relay_keys, hash) {
         let message =
             "another RelayKey, which is older or comes first, has the same token: make another one".to_owned();

@@ -2,7 +2,7 @@
 
 use crds::Kind;
 use table::{
-    ObjectRef, Policy, RelayKey, Row, Rows,
+    ObjectRef, Policy, PreviousToken, RelayKey, Row, Rows,
     token::{self, Form, TokenHash},
 };
 
@@ -12,9 +12,6 @@ use crate::{
     resolve::World,
     shared,
 };
-
-/// The key within the data of a Secret that `spec.secret` names, unless it says otherwise.
-const TOKEN_KEY: &str = "token";
 
 pub(crate) fn rows(world: &World<'_>, policies: &Rows<Policy>, reports: &mut Reports<'_>) -> Rows<RelayKey> {
     world.rows(Kind::RelayKey, &world.resources.relay_keys, |id, object| {
@@ -37,6 +34,7 @@ fn relay_key(
     let (policies, unusable) = bound_by(world, policies, id, spec, found);
     RelayKey {
         token_sha256,
+        previous: spec.secret.as_ref().and_then(|secret| previous(world, id, secret, found)),
         policies,
         expires_at: shared::instant("spec.expiresAt", spec.expires_at.as_ref(), found),
         revoked: spec.revoked.unwrap_or(false),
@@ -98,7 +96,7 @@ fn token_sha256(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) ->
     let crds::RelayKeySpec { secret, token_hash, token_secret_ref, .. } = spec;
     let (field, name, key) = match (secret, token_hash, token_secret_ref) {
         (None, Some(hash), None) => return written_hash(hash),
-        (Some(secret), None, None) => ("spec.secret", &secret.name, secret.key.as_deref().unwrap_or(TOKEN_KEY)),
+        (Some(secret), None, None) => ("spec.secret", &secret.name, secret.key.as_deref().unwrap_or(token::SECRET_KEY)),
         (None, None, Some(secret)) => ("spec.tokenSecretRef", &secret.name, secret.key.as_str()),
         _ => {
             let message = "spec needs exactly one of `secret`, `tokenHash` and `tokenSecretRef`".to_owned();
@@ -122,6 +120,29 @@ fn token_sha256(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) ->
         None => Ok(TokenHash::of(token.expose()).to_string()),
         Some(fault) => Err((Reason::Invalid, format!("{field}: the token in key `{key}` of Secret `{name}` {fault}"))),
     }
+}
+
+/// The token that was replaced, where the Secret still has it and says until when it is good.
+fn previous(
+    world: &World<'_>,
+    id: &ObjectRef,
+    secret: &crds::TokenSecret,
+    found: &mut Findings,
+) -> Option<PreviousToken> {
+    let data = world.resources.secrets.get(&ObjectRef::new(&id.namespace, &secret.name))?;
+    let key = secret.key.as_deref().unwrap_or(token::SECRET_KEY);
+    let text = |key: &str| data.get(key).and_then(|value| std::str::from_utf8(value.expose()).ok()).map(str::trim);
+    let (key, until_key) = (token::previous_key(key), token::previous_until_key(key));
+    let previous = text(&key).filter(|token| matches!(token::form(token), Form::Minted(_)))?;
+    let Some(until) = text(&until_key).and_then(|until| until.parse().ok()) else {
+        found.note(format!(
+            "spec.secret: key `{key}` of Secret `{}` is not used, because key `{until_key}` does not say until when, such \
+             as `2030-01-31T00:00:00Z`",
+            secret.name
+        ));
+        return None;
+    };
+    Some(PreviousToken { token_sha256: TokenHash::of(previous).to_string(), until })
 }
 
 /// The hash as it stands in a manifest. It is not repeated when it is wrong: somebody may have written the token itself.

@@ -10,7 +10,7 @@ use crate::common::{Budget, CallerLimits, ObjectRef, SecretKeyRef};
 use crate::patterns;
 use crate::rules;
 use crate::status::RelayKeyStatus;
-use crate::text::Instant;
+use crate::text::{Duration, Instant};
 
 /// A bearer token that an application holds.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -44,6 +44,10 @@ use crate::text::Instant;
     .message("secret.name cannot be set, changed or taken away later: make another RelayKey").field_path(".secret"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.revoked) || !oldSelf.revoked || (has(self.revoked) && self.revoked)")
     .message("a revoked key stays revoked: make another RelayKey").field_path(".revoked"))]
+#[x_kube(validation = Rule::new("!has(self.rotation) || has(self.secret)")
+    .message("rotation needs secret: only a token that Relay made can be made anew").field_path(".rotation"))]
+#[x_kube(validation = Rule::new(rules::TRIGGER_RISES)
+    .message("rotation.trigger cannot be lowered").field_path(".rotation"))]
 pub struct RelayKeySpec {
     /// Policies that bind the key, one to four. Every one must allow a request, and the limits of all are charged.
     #[schemars(length(min = 1, max = 4))]
@@ -61,6 +65,9 @@ pub struct RelayKeySpec {
     /// The token is in a Secret that you own. It must have at least 32 characters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_secret_ref: Option<SecretKeyRef>,
+    /// When the token of `secret` is made anew. Absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
     /// When the key ends, such as `2030-01-31T00:00:00Z`. From then on it is refused as expired. Absent: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Instant>,
@@ -102,6 +109,24 @@ pub struct TokenSecret {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = patterns::DATA_KEY))]
     pub key: Option<String>,
+}
+
+/// When a token is made anew, and how long the one before stays good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Age at which a token is replaced, at least `1h`, such as `720h`. Absent: no token is replaced for its age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("every must be at least 1h"))]
+    pub every: Option<Duration>,
+    /// How long a replaced token stays good, under the key `<key>-previous` of the Secret. It ends with the next rotation
+    /// at the latest. Absent: `24h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Duration>,
+    /// Raise it to replace the token now. It cannot be lowered. Absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub trigger: Option<i64>,
 }
 
 /// Stands for a map of attributes in schemas.

@@ -55,3 +55,9 @@ pub(crate) const HEADERS_REMOVE: &str =
     concat!("!has(self.remove) || self.remove.all(name, !(name.lowerAscii() in ", reserved_headers!(), "))");
 pub(crate) const HEADERS_FORWARD: &str =
     concat!("!has(self.forward) || self.forward.all(name, !(name.lowerAscii() in ", reserved_headers!(), "))");
+
+/// Taking the field away is let through: the operator remembers how far it was.
+pub(crate) const TRIGGER_RISES: &str = concat!(
+    "!has(oldSelf.rotation) || !has(oldSelf.rotation.trigger) || !has(self.rotation) || !has(self.rotation.trigger) || ",
+    "self.rotation.trigger >= oldSelf.rotation.trigger"
+);

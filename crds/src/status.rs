@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::patterns;
+use crate::text::Instant;
 
 /// The state of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -104,10 +105,51 @@ pub struct RelayKeyStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
+    /// The part of the current token that may be shown: it names the token and opens nothing. Only of tokens that Relay
+    /// made.
+    #[serde(rename = "keyID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub key_id: Option<String>,
+    /// Name of the Secret that Relay made, in the namespace of the RelayKey.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub secret_name: Option<String>,
+    /// The tokens that are good, the newest first. Only of tokens that Relay made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 3))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub tokens: Option<Vec<TokenStatus>>,
     /// Number of Models that this key may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub effective_models: Option<u32>,
+}
+
+choices! {
+    /// What a token is good for.
+    TokenState {
+        /// It is the one to use.
+        Active = "Active",
+        /// It was replaced, and is good until it ends.
+        Retiring = "Retiring",
+    }
+}
+
+/// One token of a RelayKey, by the part of it that may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenStatus {
+    /// The part of the token that names it and opens nothing.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// `Active` is the one to use; `Retiring` was replaced, and is good until it ends.
+    pub state: TokenState,
+    /// When it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Instant>,
+    /// When it ends, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Instant>,
 }
 
 /// The state of a Policy.

@@ -44,8 +44,13 @@ pub fn authenticate(world: &World, bearers: &Bearers, address: IpAddr, now: Time
         match token::form(bearer) {
             Form::Mistyped => fault = Denied::MistypedKey,
             Form::Minted(_) | Form::Brought => {
-                if let Some(key) = world.relay_key_of(&TokenHash::of(bearer)) {
-                    return usable(key, address, now);
+                let hash = TokenHash::of(bearer);
+                if let Some(key) = world.relay_key_of(&hash) {
+                    let caller = usable(key, address, now)?;
+                    return match key.replaced_at(&hash, now) {
+                        Some(at) => Err(Denied::ExpiredKey { key: key.id.name.clone(), at }),
+                        None => Ok(caller),
+                    };
                 }
             }
         }
@@ -146,6 +151,29 @@ mod tests {
         for (name, expected) in cases {
             assert_eq!(outcome(&[&token_of(name)]), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_replaced_token_is_good_until_its_overlap_ends_and_the_new_one_after_it() {
+        let replaced = |name: &str, until| table::PreviousToken {
+            token_sha256: TokenHash::of(&token_of(name)).to_string(),
+            until,
+        };
+        let world = Tables::new()
+            .policy("all", &["*"], |_| ())
+            .relay_key("overlap", &["all"], |key| {
+                key.previous = Some(replaced("old", NOW + jiff::SignedDuration::from_secs(1)));
+            })
+            .relay_key("over", &["all"], |key| key.previous = Some(replaced("older", NOW)))
+            .world();
+        let outcome = |token: &str| {
+            let caller = authenticate(&world, &Bearers::of(&[&token_of(token)]), here(), NOW);
+            caller.map(|caller| caller.key.id.name.clone())
+        };
+        assert_eq!(outcome("old"), Ok("overlap".to_owned()));
+        assert_eq!(outcome("overlap"), Ok("overlap".to_owned()));
+        assert_eq!(outcome("older"), Err(Denied::ExpiredKey { key: "over".to_owned(), at: NOW }));
+        assert_eq!(outcome("over"), Ok("over".to_owned()));
     }
 
     #[test]

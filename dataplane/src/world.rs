@@ -61,7 +61,7 @@ impl World {
         let mut families: Vec<_> = usable(&hosts).filter(|host| !host.patterns.is_empty()).cloned().collect();
         families.sort_by(|a, b| a.id.cmp(&b.id));
         World {
-            tokens: usable_keys.filter_map(|key| Some((key.token_hash()?, key.clone()))).collect(),
+            tokens: usable_keys.flat_map(|key| key.token_hashes().map(|hash| (hash, key.clone()))).collect(),
             relay_keys: usable(&relay_keys).map(|key| (key.id.clone(), key.clone())).collect(),
             names: Names::of(&models),
             prices: prices(&models),

@@ -10,6 +10,7 @@ pub mod config;
 pub mod debounce;
 pub mod lease;
 pub mod metrics;
+pub mod mint;
 mod published;
 mod source_vector;
 pub mod status;

@@ -3,10 +3,10 @@
 //! Decided from plain values by [`plan`]; written by [`write`] through the bounded [`queue`].
 
 pub mod conditions;
-// facts
+pub mod facts;
 pub mod fleet;
 pub mod ledger;
-// plan
+pub mod plan;
 pub mod said;
 
 /// Under which name the API server knows what this operator wrote.

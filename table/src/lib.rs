@@ -39,7 +39,7 @@ pub use protocol::{
     Dialect, ErrorEnvelope, MaxTokensField, ReasoningField, ReasoningStyle, StreamUsage, SystemRole, ToolCallIds,
     Traits, WireShape,
 };
-pub use relay_key::RelayKey;
+pub use relay_key::{PreviousToken, RelayKey};
 pub use rows::{NamespaceGrant, ObjectRef, Row, Rows};
 pub use secret::Secret;
 

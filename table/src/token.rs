@@ -14,6 +14,9 @@ pub const PREFIX: &str = "sk-relay-";
 /// Fewest characters of a token that a user brings: shorter ones can be guessed.
 pub const BROUGHT_MIN_CHARS: usize = 32;
 
+/// The key within the data of a Secret under which a token stands, unless its RelayKey says otherwise.
+pub const SECRET_KEY: &str = "token";
+
 /// Random bytes that [`mint`] takes: seven for the key's id, thirty-two for its secret.
 pub const RANDOM_BYTES: usize = 39;
 
@@ -46,6 +49,16 @@ pub enum Form<'a> {
 /// The SHA-256 of a token: all that the table holds of it. Compared in a time that does not depend on the values.
 #[derive(Clone, Copy)]
 pub struct TokenHash([u8; 32]);
+
+/// The key within the data of a Secret under which the token that was replaced stands.
+pub fn previous_key(key: &str) -> String {
+    format!("{key}-previous")
+}
+
+/// The key within the data of a Secret that says until when the token that was replaced is good, as RFC 3339 has it.
+pub fn previous_until_key(key: &str) -> String {
+    format!("{key}-previous-until")
+}
 
 /// Makes a token of `random`, which must come from a cryptographic source and be used once.
 pub fn mint(random: &[u8; RANDOM_BYTES]) -> Minted {

@@ -137,6 +137,7 @@ impl Tables {
     pub(crate) fn relay_key(mut self, name: &str, policies: &[&str], edit: impl FnOnce(&mut table::RelayKey)) -> Self {
         let mut key = table::RelayKey {
             token_sha256: table::token::TokenHash::of(&token(name)).to_string(),
+            previous: None,
             policies: policies.iter().map(|policy| id(policy)).collect(),
             expires_at: None,
             revoked: false,

@@ -176,8 +176,16 @@ impl RelayKey {
         Self { id, row, policies, unusable }
     }
 
-    /// The hash of its token; absent where the table holds none that can be read.
-    pub(super) fn token_hash(&self) -> Option<TokenHash> {
-        TokenHash::parse(&self.row.token_sha256)
+    /// The hashes of its tokens, as far as the table holds some that can be read.
+    pub(super) fn token_hashes(&self) -> impl Iterator<Item = TokenHash> {
+        let previous = self.row.previous.as_ref().map(|previous| &previous.token_sha256);
+        previous.into_iter().chain([&self.row.token_sha256]).filter_map(|hash| TokenHash::parse(hash))
+    }
+
+    /// Since when a token of this key is refused because another has replaced it, if it is by `now`.
+    pub fn replaced_at(&self, token: &TokenHash, now: Timestamp) -> Option<Timestamp> {
+        let previous = self.row.previous.as_ref().filter(|previous| previous.until <= now)?;
+        let is_current = TokenHash::parse(&self.row.token_sha256).is_some_and(|current| current == *token);
+        (!is_current).then_some(previous.until)
     }
 }

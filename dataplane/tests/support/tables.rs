@@ -113,6 +113,7 @@ impl Tables {
     pub(crate) fn relay_key(mut self, name: &str, token: &str, edit: impl FnOnce(&mut table::RelayKey)) -> Self {
         let mut row = table::RelayKey {
             token_sha256: token::TokenHash::of(token).to_string(),
+            previous: None,
             policies: vec![named("all")],
             expires_at: None,
             revoked: false,

@@ -40,24 +40,38 @@ impl Word {
 }
 
 /// Whether the fleet serves by an object as it was compiled last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Programmed {
     /// Every pod does.
     Everywhere,
     /// Some or all pods do not yet, and one of them is named.
-    Waiting { by: usize, of: usize, for_pod: String },
+    Waiting {
+        /// How many do.
+        by: usize,
+        /// How many there are.
+        of: usize,
+        /// One that does not.
+        for_pod: String,
+    },
     /// Pods of which it is not known are all that is missing, or no pod is there: what was said before stands.
     Unsaid(Missing),
     /// No pod has been there for long.
     Deserted,
     /// A pod did not take it.
-    Nacked { pod: String, code: String, message: String },
+    Nacked {
+        /// Which.
+        pod: String,
+        /// Why, in one word.
+        code: String,
+        /// Why, for people.
+        message: String,
+    },
     /// It is in the table only as one that cannot be used.
     NotInTable,
 }
 
 /// What is missing where it is not known whether an object is in effect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Missing {
     /// Any pod.
     Pods,
@@ -119,7 +133,7 @@ impl Programmed {
 }
 
 /// What became of the token of a RelayKey whose Secret this operator makes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Issue {
     /// The Secret is about to be made or read.
     Pending,

@@ -13,6 +13,7 @@ use crate::limit::{
 fn relay_key(tpm: u64) -> RelayKey {
     RelayKey {
         token_sha256: String::new(),
+        previous: None,
         policies: Vec::new(),
         expires_at: None,
         revoked: false,

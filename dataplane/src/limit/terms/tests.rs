@@ -13,6 +13,7 @@ fn team(name: &str) -> ObjectRef {
 fn relay_key(limits: Limits, budget: Option<Budget>) -> RelayKey {
     RelayKey {
         token_sha256: String::new(),
+        previous: None,
         policies: vec![team("p")],
         expires_at: None,
         revoked: false,
