@@ -8,6 +8,7 @@ pub mod app;
 pub mod compile;
 pub mod config;
 pub mod debounce;
+pub mod events;
 pub mod lease;
 pub mod metrics;
 pub mod mint;

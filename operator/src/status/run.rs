@@ -1,0 +1,327 @@
+//! Keeps statuses and Secrets of relay keys as they should be, while this replica leads: one loop that looks at
+//! everything whenever something is new, and hands what is to be written to a few writers.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crds::Kind;
+use jiff::Timestamp;
+use kube::Client;
+use table::ObjectRef;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    facts::Facts,
+    fleet::{Acks, Fleet},
+    ledger::Ledger,
+    metrics::{Outcome, StatusMetrics},
+    plan::{Base, Rounds, Seen, Subject, View},
+    queue::{Offer, Queue},
+    write::{Written, newer, write},
+};
+use crate::{
+    Published,
+    events::{self, Poster},
+    lease::Standing,
+    mint::Minter,
+};
+
+/// How many statuses are written at the same time.
+const WRITERS: usize = 16;
+/// How many may wait to be written.
+const WAITING: usize = 16_384;
+/// Longest time that the API server may take for one. What a replica sends last is decided before another leads.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Rounds are at least this far apart, so that acknowledgements of many pods are looked at together.
+const APART: Duration = Duration::from_millis(50);
+/// Longest pause between two rounds.
+const IDLE: Duration = Duration::from_secs(60);
+/// For how long there may be no pod before objects are said to be served by none.
+const DESERTED: Duration = Duration::from_secs(60);
+
+type Key = (Kind, ObjectRef);
+
+/// What was published, with the digest under which data planes acknowledge it.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    /// What was published.
+    pub published: Arc<Published>,
+    /// The root digest of its tables, as [`PodState::root`](super::fleet::PodState::root) has it.
+    pub root: String,
+}
+
+/// What the loop is told.
+pub struct Inputs {
+    /// What was published last; `None`: nothing yet.
+    pub offered: watch::Receiver<Option<Offered>>,
+    /// What data planes hold.
+    pub acks: watch::Receiver<Arc<Acks>>,
+    /// Whether this replica leads.
+    pub standing: watch::Receiver<Standing>,
+}
+
+/// Runs until `stop`, and returns when the last write has ended.
+pub async fn run(client: Client, inputs: Inputs, poster: Poster, metrics: StatusMetrics, stop: CancellationToken) {
+    let mut desk = Desk::new(client, inputs, poster, metrics);
+    loop {
+        let pause = tokio::time::sleep_until(desk.wake.into());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(ended) = desk.writers.join_next() => {
+                if let Ok((key, subject, written)) = ended {
+                    desk.ended(key, &subject, written);
+                }
+                desk.fill();
+                continue;
+            }
+            changed = desk.inputs.offered.changed(), if desk.is_open => desk.is_open = changed.is_ok(),
+            changed = desk.inputs.acks.changed(), if desk.has_fleet => desk.has_fleet = changed.is_ok(),
+            changed = desk.inputs.standing.changed(), if desk.has_lease => desk.has_lease = changed.is_ok(),
+            () = pause => {}
+        }
+        desk.take_note();
+        desk.round_if_due().await;
+    }
+    while let Some(ended) = desk.writers.join_next().await {
+        if let Ok((key, subject, written)) = ended {
+            desk.ended(key, &subject, written);
+        }
+    }
+}
+
+/// A status that could not be written.
+struct Fault {
+    times: u32,
+    /// When it is tried again; `None`: it is being tried.
+    again_at: Option<Instant>,
+}
+
+struct Desk {
+    client: Client,
+    inputs: Inputs,
+    poster: Poster,
+    metrics: StatusMetrics,
+    offered: Option<Offered>,
+    facts: Facts,
+    ledger: Ledger,
+    rounds: Rounds,
+    minter: Minter,
+    bases: HashMap<Key, Base>,
+    queue: Queue<Key, (Subject, Seen)>,
+    writers: JoinSet<(Key, Subject, Option<Written>)>,
+    faults: HashMap<Key, Fault>,
+    is_open: bool,
+    has_fleet: bool,
+    has_lease: bool,
+    was_leading: bool,
+    /// When the last pod went; `None`: there is one.
+    deserted_since: Option<Instant>,
+    last_round: Option<Instant>,
+    wake: Instant,
+}
+
+impl Desk {
+    fn new(client: Client, inputs: Inputs, poster: Poster, metrics: StatusMetrics) -> Self {
+        Self {
+            client,
+            inputs,
+            poster,
+            metrics,
+            offered: None,
+            facts: Facts::default(),
+            ledger: Ledger::default(),
+            rounds: Rounds::default(),
+            minter: Minter::default(),
+            bases: HashMap::new(),
+            queue: Queue::new(WAITING),
+            writers: JoinSet::new(),
+            faults: HashMap::new(),
+            is_open: true,
+            has_fleet: true,
+            has_lease: true,
+            was_leading: false,
+            deserted_since: Some(Instant::now()),
+            last_round: None,
+            wake: Instant::now(),
+        }
+    }
+
+    /// Every replica keeps the ledger, so that the next leader knows who holds what.
+    fn take_note(&mut self) {
+        let now = Instant::now();
+        let offered = self.inputs.offered.borrow_and_update().clone();
+        let known = self.offered.as_ref().map(|offered| &offered.published);
+        if let Some(offered) = offered.filter(|new| !known.is_some_and(|known| Arc::ptr_eq(known, &new.published))) {
+            let Published { table, credentials, reports, .. } = &*offered.published;
+            self.ledger.publish(&offered.root, table.clone(), credentials.clone());
+            self.facts = Facts::of(table, reports);
+            self.offered = Some(offered);
+        }
+        let has_pods = !self.inputs.acks.borrow_and_update().pods.is_empty();
+        self.deserted_since = if has_pods { None } else { Some(self.deserted_since.unwrap_or(now)) };
+        self.wake = self.last_round.map_or(now, |last| last + APART).min(self.wake.max(now));
+    }
+
+    async fn round_if_due(&mut self) {
+        let now = Instant::now();
+        let is_leading = self.inputs.standing.borrow_and_update().is_leading();
+        if is_leading != self.was_leading {
+            self.begin_anew(is_leading);
+        }
+        if !is_leading || self.offered.is_none() {
+            self.wake = now + IDLE;
+            return;
+        }
+        let due = self.last_round.map_or(now, |last| last + APART);
+        if now < due {
+            self.wake = due;
+            return;
+        }
+        self.last_round = Some(now);
+        let again_at = self.try_again();
+        let next = self.round(Timestamp::now()).await;
+        let pause = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
+        let wake = Instant::now() + next.map_or(IDLE, |_| pause.unwrap_or_default().clamp(APART, IDLE));
+        self.wake = again_at.map_or(wake, |again_at| again_at.min(wake));
+        self.fill();
+    }
+
+    /// What another has written meanwhile is not known, so nothing is taken for granted.
+    fn begin_anew(&mut self, is_leading: bool) {
+        self.was_leading = is_leading;
+        self.metrics.leads(is_leading);
+        self.rounds.forget_all();
+        self.minter.forget_all();
+        self.bases.clear();
+        self.faults.clear();
+        self.queue.clear();
+        let objects = self.offered.as_ref().map_or(0, |offered| offered.published.reports.len());
+        let what = if is_leading { "begins to write" } else { "writes no more" };
+        info!(objects, "this replica {what} statuses and Secrets");
+    }
+
+    /// Looks at everything once. Gives when to look again.
+    async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let Some(Offered { published, .. }) = self.offered.clone() else { return None };
+        let happened = self.minter.round(&self.client, &published.resources, &self.inputs.standing, now).await;
+        for (id, what) in happened {
+            let Some(key) = published.resources.relay_keys.get(&id) else { continue };
+            let secret = key.spec.secret.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
+            let uid = key.metadata.uid.as_deref().unwrap_or_default();
+            self.poster.post(events::of_token(&id, uid, secret, &what));
+        }
+        let acks = self.inputs.acks.borrow().clone();
+        let is_deserted = self.deserted_since.is_some_and(|since| since.elapsed() >= DESERTED);
+        let fleet = Fleet::new(&acks, &self.ledger, is_deserted);
+        let view = View {
+            resources: &published.resources,
+            reports: &published.reports,
+            table: &published.table,
+            facts: &self.facts,
+            fleet: &fleet,
+            ledger: &self.ledger,
+        };
+        let round = self.rounds.round(&view, &self.minter, now);
+        for (subject, seen) in round.subjects {
+            let key = (subject.kind, subject.id.clone());
+            let seen = seen.map(|cached| newer(cached, self.bases.get(&key)));
+            match self.queue.offer(key.clone(), (subject, seen)) {
+                Offer::Queued => self.metrics.count(Outcome::Enqueued),
+                Offer::Replaced => {}
+                Offer::Dropped => {
+                    self.metrics.count(Outcome::Dropped);
+                    self.rounds.forget(key.0, &key.1);
+                }
+            }
+        }
+        if self.bases.len() > 2 * published.reports.len() + WAITING {
+            self.bases.clear();
+        }
+        [round.next, self.minter.next()].into_iter().flatten().min()
+    }
+
+    /// Keeps the writers busy.
+    fn fill(&mut self) {
+        while self.writers.len() < WRITERS {
+            let Some((key, (subject, seen))) = self.queue.take() else { break };
+            let (client, standing) = (self.client.clone(), self.inputs.standing.clone());
+            self.writers.spawn(async move {
+                let written = tokio::time::timeout(LIMIT, write(&client, &subject, seen, &standing)).await;
+                (key, subject, written.ok())
+            });
+        }
+        self.metrics.waits(self.queue.len());
+    }
+
+    fn ended(&mut self, key: Key, subject: &Subject, written: Option<Written>) {
+        self.queue.done(&key);
+        let outcome = match written {
+            Some(Written::Done { before, after }) => {
+                for event in events::of_status(key.0, &key.1, &after.uid, &before.status, &after.status) {
+                    self.poster.post(event);
+                }
+                self.settled(key, after);
+                Outcome::Succeeded
+            }
+            Some(Written::Same(base)) => {
+                self.settled(key, base);
+                Outcome::Needless
+            }
+            Some(Written::Gone | Written::Stale | Written::NotLeading) => {
+                self.faults.remove(&key);
+                self.bases.remove(&key);
+                Outcome::Needless
+            }
+            Some(Written::Failed(error)) => {
+                let (kind, id) = (subject.kind, &subject.id);
+                warn!(object = %id, %error, "the status of {kind} `{id}` could not be written");
+                self.failed(key);
+                Outcome::Failed
+            }
+            None => {
+                let (kind, id) = (subject.kind, &subject.id);
+                warn!(object = %id, "the API server did not take the status of {kind} `{id}` within {LIMIT:?}");
+                self.failed(key);
+                Outcome::TimedOut
+            }
+        };
+        self.metrics.count(outcome);
+    }
+
+    fn settled(&mut self, key: Key, base: Base) {
+        self.faults.remove(&key);
+        self.bases.insert(key, base);
+    }
+
+    fn failed(&mut self, key: Key) {
+        self.bases.remove(&key);
+        let fault = self.faults.entry(key).or_insert(Fault { times: 0, again_at: None });
+        fault.times += 1;
+        let again_at = Instant::now() + backoff(fault.times);
+        fault.again_at = Some(again_at);
+        self.wake = self.wake.min(again_at);
+    }
+
+    /// Has what failed looked at again when its time has come. Gives when the next one's is.
+    fn try_again(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        for (key, fault) in &mut self.faults {
+            if fault.again_at.is_some_and(|at| at <= now) {
+                fault.again_at = None;
+                self.rounds.forget(key.0, &key.1);
+            }
+        }
+        self.faults.values().filter_map(|fault| fault.again_at).min()
+    }
+}
+
+/// 0.5 s, then twice as long each time, 30 s at most.
+fn backoff(times: u32) -> Duration {
+    Duration::from_millis(250).saturating_mul(1 << times.min(8)).min(Duration::from_secs(30))
+}
