@@ -89,7 +89,7 @@ fn unknown_fields_are_refused_with_their_path_and_the_nearest_known() {
         Kind::RelayKey,
         "ttl: 1h",
         &["spec.ttl: unknown field; fields here are allowedCIDRs, attributes, budget, expiresAt, limits, policyRefs, \
-           revoked, secret, suspend, tokenHash, tokenSecretRef"],
+           revoked, rotation, secret, suspend, tokenHash, tokenSecretRef"],
     );
 }
 
@@ -102,7 +102,7 @@ fn fields_that_are_planned_are_not_taken() {
         (Kind::Model, "tokenizer"),
         (Kind::HostKey, "budget"),
         (Kind::HostKey, "previousSecretKey"),
-        (Kind::RelayKey, "rotation"),
+        (Kind::RelayKey, "ttl"),
         (Kind::RelayKey, "owner"),
         (Kind::Policy, "cache"),
         (Kind::Policy, "guardrails"),

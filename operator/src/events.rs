@@ -11,10 +11,7 @@ use table::ObjectRef;
 pub use budget::Budget;
 pub use post::{EventMetrics, Poster};
 
-use crate::{
-    mint::Happened,
-    status::said::Said,
-};
+use crate::{mint::Happened, status::said::Said};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +69,19 @@ fn worth_telling(of: &str, reason: &str) -> Option<&'static str> {
 pub fn of_token(id: &ObjectRef, uid: &str, secret: &str, happened: &Happened) -> Event {
     let (reason, is_warning, note) = match happened {
         Happened::Issued => ("TokenIssued", false, format!("made a token; it is in Secret `{secret}`")),
-        Happened::Reissued => {
-            ("TokenReissued", true, format!("Secret `{secret}` had lost its token: made another one, and the old one is refused"))
+        Happened::Reissued => (
+            "TokenReissued",
+            true,
+            format!("Secret `{secret}` had lost its token: made another one, and the old one is refused"),
+        ),
+        Happened::Rotated(until) => (
+            "TokenRotated",
+            false,
+            format!("replaced the token in Secret `{secret}`; the old one is good until {until}"),
+        ),
+        Happened::Retired => {
+            ("TokenRetired", false, format!("took the replaced token out of Secret `{secret}`: it is refused"))
         }
-        Happened::Rotated(until) => {
-            ("TokenRotated", false, format!("replaced the token in Secret `{secret}`; the old one is good until {until}"))
-        }
-        Happened::Retired => ("TokenRetired", false, format!("took the replaced token out of Secret `{secret}`: it is refused")),
         Happened::Conflicted(why) => ("Conflicted", true, why.clone()),
     };
     Event { kind: Kind::RelayKey, id: id.clone(), uid: uid.to_owned(), reason, action: "Mint", is_warning, note }

@@ -13,6 +13,7 @@ pub mod lease;
 pub mod metrics;
 pub mod mint;
 mod published;
+pub mod rbac;
 mod source_vector;
 pub mod status;
 pub mod watch;

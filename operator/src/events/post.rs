@@ -36,10 +36,10 @@ pub struct EventMetrics {
 impl EventMetrics {
     /// Adds them to what is scraped.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("relay_operator_events_posted", "Events that the API server took", self.posted.clone());
-        registry.register("relay_operator_events_failed", "Events that the API server did not take", self.failed.clone());
+        registry.register("events_posted", "Events that the API server took", self.posted.clone());
+        registry.register("events_failed", "Events that the API server did not take", self.failed.clone());
         registry.register(
-            "relay_operator_events_dropped",
+            "events_dropped",
             "Events that were too many for their object or for the queue",
             self.dropped.clone(),
         );

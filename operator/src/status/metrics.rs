@@ -55,9 +55,9 @@ impl StatusMetrics {
     /// Adds them to what is scraped.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Statuses that were put into the queue, and what became of them";
-        registry.register("relay_operator_status_writes", help, self.outcomes.clone());
-        registry.register("relay_operator_status_waiting", "Statuses that wait to be written", self.waiting.clone());
-        registry.register("relay_operator_leading", "1 where this replica holds the Lease", self.leading.clone());
+        registry.register("status_writes", help, self.outcomes.clone());
+        registry.register("status_waiting", "Statuses that wait to be written", self.waiting.clone());
+        registry.register("leading", "1 where this replica holds the Lease", self.leading.clone());
     }
 
     /// Counts one.

@@ -269,7 +269,8 @@ pub fn base(meta: &ObjectMeta, status: Value) -> Base {
     }
 }
 
-fn value(status: &Option<impl Serialize>) -> Value {
+/// A status as JSON; null where there is none.
+pub fn value(status: &Option<impl Serialize>) -> Value {
     status.as_ref().and_then(|status| serde_json::to_value(status).ok()).unwrap_or(Value::Null)
 }
 

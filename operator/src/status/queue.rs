@@ -84,11 +84,10 @@ mod tests {
     #[test]
     fn the_latest_word_on_an_object_takes_the_place_of_the_first() {
         let mut queue = Queue::new(8);
-        assert_eq!([queue.offer("a", 1), queue.offer("b", 2), queue.offer("a", 3)], [
-            Offer::Queued,
-            Offer::Queued,
-            Offer::Replaced
-        ]);
+        assert_eq!(
+            [queue.offer("a", 1), queue.offer("b", 2), queue.offer("a", 3)],
+            [Offer::Queued, Offer::Queued, Offer::Replaced]
+        );
         assert_eq!((queue.take(), queue.take(), queue.take()), (Some(("a", 3)), Some(("b", 2)), None));
     }
 

@@ -20,7 +20,7 @@ use super::{
     fleet::{Acks, Fleet},
     ledger::Ledger,
     metrics::{Outcome, StatusMetrics},
-    plan::{Base, Rounds, Seen, Subject, View},
+    plan::{Base, Rounds, Seen, Subject, View, base, value},
     queue::{Offer, Queue},
     write::{Written, newer, write},
 };
@@ -29,6 +29,7 @@ use crate::{
     events::{self, Poster},
     lease::Standing,
     mint::Minter,
+    world::World,
 };
 
 /// How many statuses are written at the same time.
@@ -41,6 +42,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 const APART: Duration = Duration::from_millis(50);
 /// Longest pause between two rounds.
 const IDLE: Duration = Duration::from_secs(60);
+/// After how long every status is looked at again, whoever has changed it.
+const REVISIT: Duration = Duration::from_secs(10 * 60);
 /// For how long there may be no pod before objects are said to be served by none.
 const DESERTED: Duration = Duration::from_secs(60);
 
@@ -57,6 +60,8 @@ pub struct Offered {
 
 /// What the loop is told.
 pub struct Inputs {
+    /// Objects as they were last heard of, with their statuses.
+    pub world: Arc<World>,
     /// What was published last; `None`: nothing yet.
     pub offered: watch::Receiver<Option<Offered>>,
     /// What data planes hold.
@@ -123,6 +128,7 @@ struct Desk {
     /// When the last pod went; `None`: there is one.
     deserted_since: Option<Instant>,
     last_round: Option<Instant>,
+    last_visit: Instant,
     wake: Instant,
 }
 
@@ -148,6 +154,7 @@ impl Desk {
             was_leading: false,
             deserted_since: Some(Instant::now()),
             last_round: None,
+            last_visit: Instant::now(),
             wake: Instant::now(),
         }
     }
@@ -184,6 +191,10 @@ impl Desk {
             return;
         }
         self.last_round = Some(now);
+        if now.duration_since(self.last_visit) >= REVISIT {
+            self.last_visit = now;
+            self.rounds.forget_all();
+        }
         let again_at = self.try_again();
         let next = self.round(Timestamp::now()).await;
         let pause = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
@@ -208,7 +219,7 @@ impl Desk {
 
     /// Looks at everything once. Gives when to look again.
     async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let Some(Offered { published, .. }) = self.offered.clone() else { return None };
+        let Offered { published, .. } = self.offered.clone()?;
         let happened = self.minter.round(&self.client, &published.resources, &self.inputs.standing, now).await;
         for (id, what) in happened {
             let Some(key) = published.resources.relay_keys.get(&id) else { continue };
@@ -230,7 +241,8 @@ impl Desk {
         let round = self.rounds.round(&view, &self.minter, now);
         for (subject, seen) in round.subjects {
             let key = (subject.kind, subject.id.clone());
-            let seen = seen.map(|cached| newer(cached, self.bases.get(&key)));
+            let heard = live(&self.inputs.world, key.0, &key.1).or(seen);
+            let seen = heard.map(|heard| newer(heard, self.bases.get(&key)));
             match self.queue.offer(key.clone(), (subject, seen)) {
                 Offer::Queued => self.metrics.count(Outcome::Enqueued),
                 Offer::Replaced => {}
@@ -318,6 +330,17 @@ impl Desk {
             }
         }
         self.faults.values().filter_map(|fault| fault.again_at).min()
+    }
+}
+
+/// An object as it was last heard of; absent where it cannot be read, or is gone.
+fn live(world: &World, kind: Kind, id: &ObjectRef) -> Seen {
+    match kind {
+        Kind::Host => world.host(id).map(|object| base(&object.metadata, value(&object.status))),
+        Kind::Model => world.model(id).map(|object| base(&object.metadata, value(&object.status))),
+        Kind::HostKey => world.host_key(id).map(|object| base(&object.metadata, value(&object.status))),
+        Kind::RelayKey => world.relay_key(id).map(|object| base(&object.metadata, value(&object.status))),
+        Kind::Policy => world.policy(id).map(|object| base(&object.metadata, value(&object.status))),
     }
 }
 

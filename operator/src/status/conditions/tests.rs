@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use compiler::Resources;
 use crds::Kind;
 use serde_json::{Value, json};
@@ -205,7 +207,8 @@ fn the_words_are_those_of_relay_check() {
         "spec": {"hostRef": {"name": "opnai"}, "source": {"secretKeyRef": {"name": "s", "key": "k"}}},
     });
     let key: crds::HostKey = serde_json::from_value(manifest).unwrap();
-    let resources = Resources { host_keys: [(ObjectRef::new("team-a", "k"), key)].into(), ..Resources::default() };
+    let resources =
+        Resources { host_keys: [(ObjectRef::new("team-a", "k"), Arc::new(key))].into(), ..Resources::default() };
     let compilation = compiler::compile(&resources);
     let [report] = compilation.reports.as_slice() else { panic!("one object, one report") };
     let judgement = Judgement { report, programmed: &Programmed::NotInTable, issue: None, expires_at: None };

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use compiler::Resources;
 use serde_json::json;
 
@@ -16,11 +18,11 @@ impl Cluster {
         let id = ObjectRef::new(namespace, name);
         let read = "the manifest is one of its kind";
         match kind {
-            "Host" => drop(self.0.hosts.insert(id, serde_json::from_value(manifest).expect(read))),
-            "Model" => drop(self.0.models.insert(id, serde_json::from_value(manifest).expect(read))),
-            "HostKey" => drop(self.0.host_keys.insert(id, serde_json::from_value(manifest).expect(read))),
-            "RelayKey" => drop(self.0.relay_keys.insert(id, serde_json::from_value(manifest).expect(read))),
-            "Policy" => drop(self.0.policies.insert(id, serde_json::from_value(manifest).expect(read))),
+            "Host" => drop(self.0.hosts.insert(id, Arc::new(serde_json::from_value(manifest).expect(read)))),
+            "Model" => drop(self.0.models.insert(id, Arc::new(serde_json::from_value(manifest).expect(read)))),
+            "HostKey" => drop(self.0.host_keys.insert(id, Arc::new(serde_json::from_value(manifest).expect(read)))),
+            "RelayKey" => drop(self.0.relay_keys.insert(id, Arc::new(serde_json::from_value(manifest).expect(read)))),
+            "Policy" => drop(self.0.policies.insert(id, Arc::new(serde_json::from_value(manifest).expect(read)))),
             other => panic!("no kind {other}"),
         }
         self

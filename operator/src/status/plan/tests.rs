@@ -48,7 +48,8 @@ impl Cluster {
         let manifest = json!({
             "apiVersion": "llmrelay.io/v1alpha1", "kind": "Policy", "metadata": metadata, "spec": spec, "status": status,
         });
-        self.resources.policies.insert(id(name), serde_json::from_value(crds::without_nulls(&manifest)).unwrap());
+        let policy: crds::Policy = serde_json::from_value(crds::without_nulls(&manifest)).unwrap();
+        self.resources.policies.insert(id(name), Arc::new(policy));
     }
 
     /// Compiles and gives the table its number. Gives its root.
@@ -86,7 +87,7 @@ impl Cluster {
             let Verdict::Write(status) = verdict(&subject, &seen.unwrap(), now) else { continue };
             let ready = Said::of(&status).condition("Ready").map(|ready| ready.reason.clone());
             written.push((subject.id.name.clone(), ready.unwrap_or_default()));
-            let policy = self.resources.policies.get_mut(&subject.id).unwrap();
+            let policy = Arc::make_mut(self.resources.policies.get_mut(&subject.id).unwrap());
             policy.status = Some(serde_json::from_value(status).unwrap());
         }
         written
@@ -196,7 +197,7 @@ fn a_paused_object_says_so_and_stays_as_it_is() {
     let root = cluster.publish();
     cluster.pod("one", &root);
     cluster.written(at(0));
-    let policy = cluster.resources.policies.get_mut(&id("a")).unwrap();
+    let policy = Arc::make_mut(cluster.resources.policies.get_mut(&id("a")).unwrap());
     policy.metadata.annotations = Some([(PAUSED.to_owned(), "true".to_owned())].into());
     policy.metadata.generation = Some(2);
     assert_eq!(cluster.written(at(1_000)), some(&[("a", "Ready")]));
@@ -205,7 +206,7 @@ fn a_paused_object_says_so_and_stays_as_it_is() {
     let last = status.conditions.as_ref().unwrap().last().unwrap();
     assert_eq!((last.type_.as_str(), last.status.as_str(), last.reason.as_str()), ("Reconciling", "False", "Paused"));
     assert_eq!(cluster.written(at(2_000)), []);
-    cluster.resources.policies.get_mut(&id("a")).unwrap().metadata.annotations = None;
+    Arc::make_mut(cluster.resources.policies.get_mut(&id("a")).unwrap()).metadata.annotations = None;
     cluster.publish();
     assert_eq!(cluster.written(at(3_000)), some(&[("a", "Ready")]));
     let status = cluster.resources.policies[&id("a")].status.clone().unwrap();
@@ -237,7 +238,8 @@ fn a_key_that_ends_is_looked_at_again_when_it_does() {
         "metadata": {"name": "app", "namespace": "team-a", "uid": "app", "generation": 1, "resourceVersion": "1"},
         "spec": {"policyRefs": [{"name": "a"}], "secret": {"name": "app-token"}, "expiresAt": at(60_000).to_string()},
     });
-    cluster.resources.relay_keys.insert(id("app"), serde_json::from_value(manifest).unwrap());
+    let key: crds::RelayKey = serde_json::from_value(manifest).unwrap();
+    cluster.resources.relay_keys.insert(id("app"), Arc::new(key));
     cluster.publish();
     let round = cluster.round(at(0));
     assert_eq!(round.next, Some(at(60_000)));

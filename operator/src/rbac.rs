@@ -1,0 +1,247 @@
+//! What the operator may do, as one table: the roles that are installed, those that are shown, and those that tests check
+//! are made of it. Whatever the code does to the API server has a row here, and nothing else has.
+
+use serde_json::{Value, json};
+
+/// Where a right is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// In each namespace that is watched.
+    Watched,
+    /// In the operator's own namespace.
+    Own,
+    /// In the whole cluster.
+    Cluster,
+}
+
+/// One right: these verbs on these resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// Where.
+    pub scope: Scope,
+    /// API group; empty: the core group.
+    pub group: &'static str,
+    /// Plurals, and subresources as `plural/subresource`.
+    pub resources: &'static [&'static str],
+    /// Objects by name; empty: all.
+    pub names: &'static [&'static str],
+    /// What may be done.
+    pub verbs: &'static [&'static str],
+    /// Which part of the code does it.
+    pub why: &'static str,
+}
+
+/// The Lease that says who writes.
+pub const LEASE: &str = "relay-operator";
+
+/// The plurals of Relay's kinds.
+const KINDS: &[&str] = &["hosts", "models", "hostkeys", "relaykeys", "policies"];
+const STATUSES: &[&str] = &["hosts/status", "models/status", "hostkeys/status", "relaykeys/status", "policies/status"];
+
+/// All that the operator does.
+pub const RIGHTS: &[Right] = &[
+    right(
+        Scope::Watched,
+        crds::GROUP,
+        KINDS,
+        &["get", "list", "watch"],
+        "watch: what is compiled; get before a status is written onto what changed meanwhile",
+    ),
+    right(Scope::Watched, crds::GROUP, STATUSES, &["patch"], "status: server-side apply of conditions"),
+    right(
+        Scope::Watched,
+        "",
+        &["secrets"],
+        &["get", "list", "watch"],
+        "watch: metadata of all, data of those that are named",
+    ),
+    right(Scope::Watched, "", &["secrets"], &["create", "update"], "mint: tokens of RelayKeys with spec.secret"),
+    right(
+        Scope::Watched,
+        "",
+        &["configmaps"],
+        &["get", "list", "watch"],
+        "watch: metadata of all, data of those that are named",
+    ),
+    right(Scope::Watched, "events.k8s.io", &["events"], &["create", "patch"], "events: what happened to an object"),
+    right(Scope::Cluster, "", &["namespaces"], &["get", "list", "watch"], "watch: labels, for allowedNamespaces"),
+    right(Scope::Cluster, "authentication.k8s.io", &["tokenreviews"], &["create"], "push: who a data plane is"),
+    right(Scope::Own, "coordination.k8s.io", &["leases"], &["create"], "lease: a name cannot be asked for at creation"),
+    Right {
+        names: &[LEASE],
+        ..right(Scope::Own, "coordination.k8s.io", &["leases"], &["get", "update"], "lease: who writes")
+    },
+];
+
+const fn right(
+    scope: Scope,
+    group: &'static str,
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+    why: &'static str,
+) -> Right {
+    Right { scope, group, resources, names: &[], verbs, why }
+}
+
+impl Right {
+    fn rule(&self) -> Value {
+        let mut rule = json!({"apiGroups": [self.group], "resources": self.resources, "verbs": self.verbs});
+        if !self.names.is_empty() {
+            rule["resourceNames"] = json!(self.names);
+        }
+        rule
+    }
+}
+
+/// Whom the roles are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The namespace of the operator.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// The namespaces that it watches; empty: all.
+    pub watched: Vec<String>,
+}
+
+/// The roles and bindings of the operator, ready to apply.
+pub fn manifests(subject: &Subject) -> Vec<Value> {
+    let Subject { namespace, watched, .. } = subject;
+    let cluster = if watched.is_empty() { &[Scope::Cluster, Scope::Watched][..] } else { &[Scope::Cluster] };
+    let mut all = vec![role("ClusterRole", "relay-operator", None, cluster), binding(subject, "ClusterRole", None)];
+    let mut namespaces: Vec<&String> = watched.iter().chain([namespace]).collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    for name in namespaces {
+        let mut scopes = Vec::new();
+        if watched.contains(name) {
+            scopes.push(Scope::Watched);
+        }
+        if name == namespace {
+            scopes.push(Scope::Own);
+        }
+        all.push(role("Role", "relay-operator", Some(name), &scopes));
+        all.push(binding(subject, "Role", Some(name)));
+    }
+    all.extend(for_people());
+    all
+}
+
+/// Roles that add themselves to the cluster's own view, edit and admin.
+fn for_people() -> Vec<Value> {
+    const READ: &[&str] = &["get", "list", "watch"];
+    const WRITE: &[&str] = &["create", "update", "patch", "delete", "deletecollection"];
+    // Who may edit workloads may use a policy, not loosen it, nor say where prompts go.
+    let own: &[&str] = &["relaykeys"];
+    [
+        ("relay-viewer", vec![(KINDS, READ)], &["view", "edit", "admin"][..]),
+        ("relay-editor", vec![(own, WRITE)], &["edit", "admin"]),
+        ("relay-admin", vec![(KINDS, WRITE)], &["admin"]),
+    ]
+    .into_iter()
+    .map(|(name, rights, into)| {
+        let rules: Vec<Value> = rights
+            .iter()
+            .map(|(resources, verbs)| json!({"apiGroups": [crds::GROUP], "resources": resources, "verbs": verbs}))
+            .collect();
+        let mut labels = labels();
+        for role in into {
+            labels[format!("rbac.authorization.k8s.io/aggregate-to-{role}")] = json!("true");
+        }
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": labels}, "rules": rules,
+        })
+    })
+    .collect()
+}
+
+fn role(kind: &str, name: &str, namespace: Option<&str>, scopes: &[Scope]) -> Value {
+    let rules: Vec<Value> = RIGHTS.iter().filter(|right| scopes.contains(&right.scope)).map(Right::rule).collect();
+    let metadata = metadata(name, namespace);
+    json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules})
+}
+
+fn binding(subject: &Subject, kind: &str, namespace: Option<&str>) -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": format!("{kind}Binding"),
+        "metadata": metadata("relay-operator", namespace),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "relay-operator"},
+        "subjects": [{"kind": "ServiceAccount", "name": subject.service_account, "namespace": subject.namespace}],
+    })
+}
+
+fn metadata(name: &str, namespace: Option<&str>) -> Value {
+    let mut metadata = json!({"name": name, "labels": labels()});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    metadata
+}
+
+fn labels() -> Value {
+    json!({"app.kubernetes.io/name": "relay-operator", "app.kubernetes.io/part-of": "relay"})
+}
+
+/// The manifests as a List, which is JSON and so YAML too: `kubectl apply -f -` takes it as it is.
+pub fn list(subject: &Subject) -> String {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests(subject)});
+    serde_json::to_string_pretty(&list).expect("maps with text keys are JSON") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(watched: &[&str]) -> Subject {
+        Subject {
+            namespace: "relay-system".to_owned(),
+            service_account: "relay-operator".to_owned(),
+            watched: watched.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    fn named(kind: &str, namespace: Option<&str>, watched: &[&str]) -> Option<Value> {
+        manifests(&subject(watched)).into_iter().find(|object| {
+            object["kind"] == kind
+                && object["metadata"]["name"] == "relay-operator"
+                && object["metadata"].get("namespace").and_then(Value::as_str) == namespace
+        })
+    }
+
+    fn touches(role: &Value, resource: &str) -> bool {
+        role["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|rule| rule["resources"].as_array().unwrap().contains(&json!(resource)))
+    }
+
+    #[test]
+    fn every_kind_has_its_rights() {
+        let plurals: Vec<&str> = crds::Kind::ALL.into_iter().map(crds::Kind::plural).collect();
+        assert_eq!(KINDS, plurals);
+        let statuses: Vec<String> = plurals.iter().map(|plural| format!("{plural}/status")).collect();
+        assert_eq!(STATUSES, statuses);
+    }
+
+    #[test]
+    fn secrets_are_open_in_watched_namespaces_alone() {
+        let watched = ["team-a"];
+        assert!(!touches(&named("ClusterRole", None, &watched).unwrap(), "secrets"));
+        assert!(touches(&named("Role", Some("team-a"), &watched).unwrap(), "secrets"));
+        assert!(!touches(&named("Role", Some("relay-system"), &watched).unwrap(), "secrets"));
+        assert!(touches(&named("Role", Some("relay-system"), &watched).unwrap(), "leases"));
+        assert!(touches(&named("ClusterRole", None, &[]).unwrap(), "secrets"), "all namespaces were asked for");
+        assert_eq!(named("Role", Some("team-b"), &watched), None);
+    }
+
+    #[test]
+    fn nothing_is_deleted_and_nothing_is_a_wildcard() {
+        for right in RIGHTS {
+            let words = right.verbs.iter().chain(right.resources).chain([&right.group]);
+            assert!(words.clone().all(|word| *word != "*"), "{right:?}");
+            assert!(!right.verbs.iter().any(|verb| verb.starts_with("delete")), "{right:?}");
+        }
+    }
+}
