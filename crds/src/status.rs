@@ -6,7 +6,6 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::patterns;
-use crate::text::Instant;
 
 /// The state of a Host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -144,12 +143,14 @@ pub struct TokenStatus {
     pub id: String,
     /// `Active` is the one to use; `Retiring` was replaced, and is good until it ends.
     pub state: TokenState,
-    /// When it was made.
+    /// When it was made, in RFC 3339's form.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Instant>,
-    /// When it ends, where that is known.
+    #[schemars(length(max = 40))]
+    pub created_at: Option<String>,
+    /// When it ends, where that is known, in RFC 3339's form.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Instant>,
+    #[schemars(length(max = 40))]
+    pub expires_at: Option<String>,
 }
 
 /// The state of a Policy.

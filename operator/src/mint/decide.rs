@@ -140,8 +140,8 @@ fn id(token: &str) -> Option<String> {
     }
 }
 
-fn instant(at: Timestamp) -> crds::Instant {
-    crds::Instant(whole_seconds(at).to_string())
+fn instant(at: Timestamp) -> String {
+    whole_seconds(at).to_string()
 }
 
 fn after(at: Timestamp, span: Duration) -> Timestamp {
