@@ -1,7 +1,7 @@
 //! The side of a data plane: holds a stream to an operator, puts what arrives into effect and answers. While there is no
 //! stream, what was in effect stays.
 
-mod backoff;
+pub(crate) mod backoff;
 mod talk;
 
 use std::time::{Duration, SystemTime};

@@ -16,7 +16,7 @@ use table::Secret;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{body::Body, metadata::AsciiMetadataValue};
+use tonic::{Request, body::Body, metadata::AsciiMetadataValue};
 
 use crate::{tls, wire::ConfigClient};
 
@@ -45,8 +45,17 @@ pub struct Connector {
 /// An open connection. Closed when dropped.
 pub(crate) struct Connection {
     pub(crate) client: ConfigClient<Http2>,
-    pub(crate) authorization: AsciiMetadataValue,
+    authorization: AsciiMetadataValue,
     _driver: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// A request that shows the token.
+    pub(crate) fn request<T>(&self, messages: T) -> Request<T> {
+        let mut request = Request::new(messages);
+        request.metadata_mut().insert("authorization", self.authorization.clone());
+        request
+    }
 }
 
 impl Connector {

@@ -65,6 +65,8 @@ pub struct Pod {
     pub ahead: Option<Regression>,
     /// How it fares.
     pub report: Report,
+    /// When its stream was opened, in milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Data planes on streams, by stream.

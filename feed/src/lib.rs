@@ -9,6 +9,7 @@ pub mod client;
 pub mod connect;
 pub mod delta;
 pub mod fleet;
+pub mod gather;
 pub mod packing;
 pub mod parts;
 pub mod publisher;

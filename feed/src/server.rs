@@ -18,8 +18,9 @@ use tonic::{Request, Response, Status, Streaming};
 use self::stream::Stream;
 use crate::{
     fleet::Identity,
+    gather::Gathered,
     publisher::Publisher,
-    wire::{ClientMessage, RebalanceReason, ServerMessage, config_server},
+    wire::{ClientMessage, FleetNews, GatherEnd, RebalanceReason, ServerMessage, config_server},
 };
 
 /// Messages that wait for a client to read; a snapshot's chunks wait one by one.
@@ -81,6 +82,7 @@ impl From<Denied> for Status {
 }
 
 type Authenticate = dyn Fn(Secret<String>) -> BoxFuture<'static, Result<Identity, Denied>> + Send + Sync;
+type Admit = dyn Fn(&Identity) -> Result<(), Denied> + Send + Sync;
 type Assign = dyn Fn(&Identity, &str) -> Result<Publisher, Denied> + Send + Sync;
 
 /// Asks clients to come anew.
@@ -99,6 +101,8 @@ struct Shared {
     settings: Settings,
     authenticate: Box<Authenticate>,
     assign: Box<Assign>,
+    admit: Box<Admit>,
+    gathered: Gathered,
     snapshots: Arc<Semaphore>,
     summons: watch::Sender<Option<Summons>>,
     streams: TaskTracker,
@@ -106,11 +110,25 @@ struct Shared {
 }
 
 impl Server {
-    /// A server that asks `authenticate` who a token belongs to, and `assign` what the owner gets of a fleet.
+    /// A server that asks `authenticate` who a token belongs to, and `assign` what the owner gets of a fleet. It takes no
+    /// news of other servers.
     pub fn new<A>(
         settings: Settings,
         authenticate: impl Fn(Secret<String>) -> A + Send + Sync + 'static,
         assign: impl Fn(&Identity, &str) -> Result<Publisher, Denied> + Send + Sync + 'static,
+    ) -> Self
+    where
+        A: Future<Output = Result<Identity, Denied>> + Send + 'static,
+    {
+        Self::gathering(settings, authenticate, assign, |_| Err(Denied::Forbidden("no news is gathered here".into())))
+    }
+
+    /// As [`Server::new`], and takes news of other servers' data planes from those whom `admit` lets.
+    pub fn gathering<A>(
+        settings: Settings,
+        authenticate: impl Fn(Secret<String>) -> A + Send + Sync + 'static,
+        assign: impl Fn(&Identity, &str) -> Result<Publisher, Denied> + Send + Sync + 'static,
+        admit: impl Fn(&Identity) -> Result<(), Denied> + Send + Sync + 'static,
     ) -> Self
     where
         A: Future<Output = Result<Identity, Denied>> + Send + 'static,
@@ -120,6 +138,8 @@ impl Server {
             settings,
             authenticate: Box::new(move |token| Box::pin(authenticate(token))),
             assign: Box::new(assign),
+            admit: Box::new(admit),
+            gathered: Gathered::default(),
             summons: watch::Sender::new(None),
             streams: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -150,6 +170,11 @@ impl Server {
         ReceiverStream::new(answers)
     }
 
+    /// What other servers said about their data planes.
+    pub fn gathered(&self) -> &Gathered {
+        &self.0.gathered
+    }
+
     fn service(&self) -> config_server::ConfigServer<Server> {
         config_server::ConfigServer::new(self.clone()).max_decoding_message_size(MAX_CLIENT_MESSAGE)
     }
@@ -166,6 +191,15 @@ impl config_server::Config for Server {
         let token = bearer(&request)?;
         let identity = (self.0.authenticate)(token).await?;
         Ok(Response::new(Box::pin(self.attach(identity, request.into_inner()))))
+    }
+
+    async fn gather(&self, request: Request<Streaming<FleetNews>>) -> Result<Response<GatherEnd>, Status> {
+        let identity = (self.0.authenticate)(bearer(&request)?).await?;
+        (self.0.admit)(&identity)?;
+        tokio::select! {
+            () = self.0.stop.cancelled() => Err(Status::unavailable("shutting down")),
+            taken = self.0.gathered.take(request.into_inner()) => taken.map(|()| Response::new(GatherEnd {})),
+        }
     }
 }
 

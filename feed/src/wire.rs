@@ -11,10 +11,11 @@ mod generated {
 }
 
 pub use generated::{
-    Ack, Breaker, BreakerState, ClientMessage, Codec, Delta, Fault, Held, Hello, Nack, Op, Ops, Part, Ping, Pong,
-    Rebalance, RebalanceReason, Rejection, Report, Resume, RowItem, SealedBody, SealedHeader, SealedQuarantine,
-    SealedTable, ServerMessage, SnapshotBegin, SnapshotChunk, SnapshotEnd, Welcome, client_message::Kind as FromClient,
-    config_client::ConfigClient, config_server, server_message::Kind as FromServer,
+    Ack, AheadOf, Breaker, BreakerState, ClientMessage, Codec, Delta, Fault, FleetNews, GatherEnd, Held, Hello, Nack,
+    Op, Ops, Part, Ping, PodNews, Pong, Rebalance, RebalanceReason, RefusedRevision, Rejection, Report, Resume,
+    RowItem, SealedBody, SealedHeader, SealedQuarantine, SealedTable, ServerMessage, SnapshotBegin, SnapshotChunk,
+    SnapshotEnd, Welcome, client_message::Kind as FromClient, config_client::ConfigClient, config_server,
+    server_message::Kind as FromServer,
 };
 
 /// At most so many rejections stand in one [`Nack`].

@@ -542,3 +542,79 @@ async fn two_hundred_data_planes_get_the_table_and_each_change() {
     fleet(&publisher, <[Pod]>::is_empty).await;
     assert_eq!(publisher.fleet().streams(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_data_planes_of_one_server_answer_reaches_another() {
+    let (authority, publisher) = (Authority::new("one"), Publisher::new());
+    let follower = serve(&authority, &publisher).await;
+    let (chain, key) = authority.leaf(NAME);
+    let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+    let refusals = watch::Sender::new(0);
+    let (turned_away, mut refusals) = (refusals.clone(), refusals.subscribe());
+    let leader = Server::gathering(
+        settings(),
+        |token| identity_of(token, None),
+        |_, fleet| Err(Denied::Forbidden(format!("no fleet `{fleet}`"))),
+        move |identity| {
+            if identity.namespace == "relay-system" {
+                return Ok(());
+            }
+            turned_away.send_modify(|count| *count += 1);
+            Err(Denied::Forbidden("only operators have news".into()))
+        },
+    );
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let (address, tls, serving) =
+        (listener.local_addr().unwrap(), certificate.server_config().unwrap(), leader.clone());
+    let task = tokio::spawn(async move { serving.serve(listener, tls).await });
+
+    offer(&publisher, 1, 1, &some_keys(1));
+    let mut plane = Wish::new(1, &follower, &authority).start();
+    plane.has(&publisher).await;
+    let (token, trust) = (Arc::new(Mutex::new("apps/pod-1/uid-1".to_owned())), authority.pem.clone());
+    let shown = token.clone();
+    let connector = Connector::new(
+        NAME,
+        move || TcpStream::connect(address),
+        move || Ok(trust.clone().into_bytes()),
+        move || Ok(Secret::new(shown.lock().clone())),
+    );
+    let (stop, fleets) = (CancellationToken::new(), [("default".to_owned(), publisher.clone())].into());
+    let telling = {
+        let (stop, connector) = (stop.clone(), connector.unwrap());
+        tokio::spawn(async move { feed::gather::follow("operator-0", &fleets, &connector, &stop).await })
+    };
+    // A data plane's token is no operator's: nothing is taken until the right one is shown.
+    let mut changes = leader.gathered().changes();
+    tokio::time::timeout(PATIENCE, refusals.wait_for(|count| *count > 0)).await.unwrap().unwrap();
+    assert_eq!(leader.gathered().pods("default", Vec::new()), []);
+    *token.lock() = "relay-system/operator-0/uid".into();
+    let told = async |what: &dyn Fn(&[Pod]) -> bool, changes: &mut watch::Receiver<u64>| {
+        let waiting = async {
+            loop {
+                changes.borrow_and_update();
+                let pods = leader.gathered().pods("default", Vec::new());
+                if what(&pods) {
+                    return pods;
+                }
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("news arrive")
+    };
+    let pods = told(&|pods| pods.iter().any(|pod| pod.revision == 1), &mut changes).await;
+    assert_eq!(pods, publisher.fleet().pods());
+    offer(&publisher, 2, 2, &some_keys(2));
+    told(&|pods| pods.iter().any(|pod| pod.revision == 2), &mut changes).await;
+    drop(plane);
+    told(&|pods| pods.is_empty(), &mut changes).await;
+
+    let _plane = Wish::new(2, &follower, &authority).start();
+    told(&|pods| pods.len() == 1, &mut changes).await;
+    stop.cancel();
+    telling.await.unwrap();
+    // What a server said goes with its stream.
+    told(&|pods| pods.is_empty(), &mut changes).await;
+    leader.shut_down(Duration::ZERO).await;
+    task.await.unwrap();
+}

@@ -5,26 +5,26 @@ use std::time::Duration;
 
 /// Waits of one client.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     most: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    pub(crate) fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, failures: 0 }
     }
 
     /// The next wait: up to the bound of this failure, and no less than a tenth of it.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
         bound.mul_f64(rand::random_range(0.1..=1.0))
     }
 
     /// After a success.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 
 use super::{Backoff, Client, Worker, show};
 use crate::{
@@ -69,8 +69,7 @@ impl<'a> Talk<'a> {
         let mut connection = self.client.connector.open().await?;
         let hello = self.client.hello();
         self.answer(FromClient::Hello(hello))?;
-        let mut request = Request::new(ReceiverStream::new(outbound));
-        request.metadata_mut().insert("authorization", connection.authorization.clone());
+        let request = connection.request(ReceiverStream::new(outbound));
         let opened = tokio::time::timeout(self.heartbeat, connection.client.sync(request)).await;
         let inbound = opened.context("the server does not answer")?.map_err(refused)?.into_inner();
         self.client.state.send_modify(|state| state.streams += 1);

@@ -463,6 +463,97 @@ pub struct SealedQuarantine {
     #[prost(bytes = "bytes", optional, tag = "2")]
     pub good: ::core::option::Option<::prost::bytes::Bytes>,
 }
+/// What changed about the data planes of one fleet on one server. The first of a stream holds all of them.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FleetNews {
+    /// The server that they hang on.
+    #[prost(string, tag = "1")]
+    pub server_id: ::prost::alloc::string::String,
+    /// The fleet.
+    #[prost(string, tag = "2")]
+    pub fleet: ::prost::alloc::string::String,
+    /// Data planes that are new or changed.
+    #[prost(message, repeated, tag = "3")]
+    pub pods: ::prost::alloc::vec::Vec<PodNews>,
+    /// UIDs of those that are gone.
+    #[prost(string, repeated, tag = "4")]
+    pub gone: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What one data plane answered.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PodNews {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Its UID.
+    #[prost(string, tag = "3")]
+    pub uid: ::prost::alloc::string::String,
+    /// The node that it runs on.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+    /// Version of its program.
+    #[prost(string, tag = "5")]
+    pub build: ::prost::alloc::string::String,
+    /// What it has was read from a sealed copy of an earlier run.
+    #[prost(bool, tag = "6")]
+    pub restored: bool,
+    /// The digest of what is in effect there; empty: nothing yet.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub root: ::prost::bytes::Bytes,
+    /// The revision that it acknowledged last, as its server counts; 0: none.
+    #[prost(uint64, tag = "8")]
+    pub revision: u64,
+    /// From the last byte to the swap.
+    #[prost(uint64, tag = "9")]
+    pub apply_micros: u64,
+    /// Entries that it cannot use.
+    #[prost(message, repeated, tag = "10")]
+    pub rejections: ::prost::alloc::vec::Vec<Rejection>,
+    /// The last revision that was sent, where it is not in effect there at all.
+    #[prost(message, optional, tag = "11")]
+    pub refused: ::core::option::Option<RefusedRevision>,
+    /// The sources of which it has seen more than its server.
+    #[prost(message, optional, tag = "12")]
+    pub ahead: ::core::option::Option<AheadOf>,
+    /// How it fares.
+    #[prost(message, optional, tag = "13")]
+    pub report: ::core::option::Option<Report>,
+    /// When its stream was opened, in milliseconds since 1970.
+    #[prost(uint64, tag = "14")]
+    pub since_ms: u64,
+}
+/// A revision that is not in effect.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RefusedRevision {
+    /// Which, as its server counts.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Why.
+    #[prost(enumeration = "Fault", tag = "2")]
+    pub fault: i32,
+    /// For people.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+}
+/// A source of which a data plane has seen more than its server.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AheadOf {
+    /// The kind of source.
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// What the data plane has seen.
+    #[prost(uint64, tag = "2")]
+    pub held: u64,
+    /// What its server has seen.
+    #[prost(uint64, tag = "3")]
+    pub offered: u64,
+}
+/// Closes a stream of news.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GatherEnd {}
 /// How bytes are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -701,6 +792,28 @@ pub mod config_client {
                 .insert(GrpcMethod::new("relay.config.v1.Config", "Sync"));
             self.inner.streaming(req, path, codec).await
         }
+        /// One stream from each operator that does not write status to the one that does: what its data planes answered.
+        pub async fn gather(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::FleetNews>,
+        ) -> std::result::Result<tonic::Response<super::GatherEnd>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/relay.config.v1.Config/Gather",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("relay.config.v1.Config", "Gather"));
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -727,6 +840,11 @@ pub mod config_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::ClientMessage>>,
         ) -> std::result::Result<tonic::Response<Self::SyncStream>, tonic::Status>;
+        /// One stream from each operator that does not write status to the one that does: what its data planes answered.
+        async fn gather(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::FleetNews>>,
+        ) -> std::result::Result<tonic::Response<super::GatherEnd>, tonic::Status>;
     }
     /// How compiled routing tables reach data planes.
     #[derive(Debug)]
@@ -847,6 +965,51 @@ pub mod config_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/relay.config.v1.Config/Gather" => {
+                    #[allow(non_camel_case_types)]
+                    struct GatherSvc<T: Config>(pub Arc<T>);
+                    impl<
+                        T: Config,
+                    > tonic::server::ClientStreamingService<super::FleetNews>
+                    for GatherSvc<T> {
+                        type Response = super::GatherEnd;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::FleetNews>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Config>::gather(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GatherSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -322,7 +322,13 @@ fn pod(hello: &Hello) -> Pod {
         refused: None,
         ahead: None,
         report: crate::wire::Report::default(),
+        since_ms: now_ms(),
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn welcome(shared: &Shared) -> ServerMessage {

@@ -4,12 +4,12 @@ use feed::{
     publisher::{Offer, Publisher},
     rows::Decoded,
 };
-use table::{Credential, Credentials, Limits, ObjectRef, RelayKey, RoutingTable, Row, Secret};
+use table::{Credential, Credentials, Digest, Limits, ObjectRef, RelayKey, RoutingTable, Row, Secret};
 
 /// A relay key as compiled, of the token hash that `value` stands for.
 pub(crate) fn relay_key(value: u64) -> RelayKey {
     RelayKey {
-        token_sha256: format!("{:064x}", u128::from(value).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)),
+        token_sha256: ["one half", "the other"].map(|half| Digest::of(&(half, value)).to_string()).concat(),
         policies: vec![ObjectRef::new("team", "default")],
         expires_at: None,
         revoked: false,
