@@ -1,4 +1,4 @@
-//! `relay crds`: the definitions of the five kinds, for a cluster and for editors.
+//! `relay crds`: the definitions of all kinds, for a cluster and for editors.
 
 use std::{fs, path::PathBuf};
 

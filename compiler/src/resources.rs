@@ -59,6 +59,8 @@ impl Resources {
             Kind::HostKey => Box::new(within(&self.host_keys, namespace)),
             Kind::RelayKey => Box::new(within(&self.relay_keys, namespace)),
             Kind::Policy => Box::new(within(&self.policies, namespace)),
+            // Nothing refers to a fleet.
+            Kind::DataPlane => Box::new(std::iter::empty()),
         }
     }
 

@@ -166,6 +166,7 @@ fn add_bad(resources: &mut Resources, id: &ObjectRef, kind: usize) {
         Kind::HostKey => moved(&mut resources.host_keys, id, &mut bad.host_keys),
         Kind::RelayKey => moved(&mut resources.relay_keys, id, &mut bad.relay_keys),
         Kind::Policy => moved(&mut resources.policies, id, &mut bad.policies),
+        Kind::DataPlane => unreachable!("it is not compiled"),
     }
 }
 

@@ -222,7 +222,7 @@ pub struct Budget {
 }
 
 /// Stands for a map of labels in schemas.
-enum Labels {}
+pub(crate) enum Labels {}
 
 impl schemars::JsonSchema for Labels {
     fn inline_schema() -> bool {

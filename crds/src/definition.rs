@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::kind::Kind;
 use crate::yaml::document;
 
-static DEFINITIONS: LazyLock<[Value; 5]> = LazyLock::new(|| Kind::ALL.map(tidied));
+static DEFINITIONS: LazyLock<[Value; 6]> = LazyLock::new(|| Kind::ALL.map(tidied));
 
 /// The definition of one kind.
 pub fn definition(kind: Kind) -> CustomResourceDefinition {

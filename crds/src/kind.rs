@@ -1,9 +1,9 @@
-//! The five kinds by name, for code that meets manifests before it knows what they are.
+//! The kinds by name, for code that meets manifests before it knows what they are.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use crate::{Host, HostKey, Model, Policy, RelayKey};
+use crate::{DataPlane, Host, HostKey, Model, Policy, RelayKey};
 
 /// One of Relay's kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,11 +18,13 @@ pub enum Kind {
     RelayKey,
     /// What relay keys may reach and how hard they may push.
     Policy,
+    /// A fleet of pods that serves. It is not compiled: it says to whom what is compiled goes.
+    DataPlane,
 }
 
 impl Kind {
     /// All kinds, in the order in which one writes them.
-    pub const ALL: [Self; 5] = [Self::Host, Self::Model, Self::HostKey, Self::RelayKey, Self::Policy];
+    pub const ALL: [Self; 6] = [Self::Host, Self::Model, Self::HostKey, Self::RelayKey, Self::Policy, Self::DataPlane];
 
     /// The kind of that name, as in `kind:` of a manifest; `None` when Relay has no such kind.
     pub fn from_name(name: &str) -> Option<Self> {
@@ -37,6 +39,7 @@ impl Kind {
             Self::HostKey => "HostKey",
             Self::RelayKey => "RelayKey",
             Self::Policy => "Policy",
+            Self::DataPlane => "DataPlane",
         }
     }
 
@@ -48,6 +51,7 @@ impl Kind {
             Self::HostKey => "hostkeys",
             Self::RelayKey => "relaykeys",
             Self::Policy => "policies",
+            Self::DataPlane => "dataplanes",
         }
     }
 
@@ -59,6 +63,7 @@ impl Kind {
             Self::HostKey => HostKey::crd(),
             Self::RelayKey => RelayKey::crd(),
             Self::Policy => Policy::crd(),
+            Self::DataPlane => DataPlane::crd(),
         }
     }
 }

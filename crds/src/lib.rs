@@ -14,6 +14,7 @@ pub const VERSION: &str = "v1alpha1";
 #[macro_use]
 mod choices;
 mod common;
+mod data_plane;
 mod definition;
 mod host;
 mod host_key;
@@ -36,6 +37,7 @@ mod validate;
 mod yaml;
 
 pub use common::*;
+pub use data_plane::*;
 pub use definition::{all, definition, file_name, schema, yaml};
 pub use host::*;
 pub use host_key::*;

@@ -179,6 +179,70 @@ pub struct PolicyStatus {
     pub unmatched_globs: Option<Vec<String>>,
 }
 
+/// The state of a fleet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataPlaneStatus {
+    /// The generation of the spec that this status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted, Programmed and Ready, and what is wrong when something is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Conditions>")]
+    pub conditions: Option<Vec<Condition>>,
+    /// The pods of the fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<FleetPods>,
+    /// The digest of what was published to the fleet last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub table: Option<String>,
+    /// Objects that pods refuse. At most 10 are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub nacks: Option<Vec<FleetNack>>,
+}
+
+/// How many pods a fleet has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetPods {
+    /// Those that are connected.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub connected: u32,
+    /// Those that serve by what was published last.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub current: u32,
+    /// Those that serve by something older.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub lagging: u32,
+    /// Those that refuse a part of what was published last.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub nacked: u32,
+}
+
+/// An object that pods refuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetNack {
+    /// Kind of the object.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Namespace of the object.
+    #[schemars(length(max = 63))]
+    pub namespace: String,
+    /// Name of the object.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Number of pods that refuse it.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub pods: u32,
+    /// Why, in the words of one of them.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
 /// Stands for a list of [`Condition`] in schemas: a list map by type.
 enum Conditions {}
 

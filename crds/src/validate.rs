@@ -25,7 +25,7 @@ impl std::fmt::Display for Violation {
     }
 }
 
-static COMPILED: LazyLock<[CompiledSchema; 5]> = LazyLock::new(|| Kind::ALL.map(|kind| compile_schema(schema(kind))));
+static COMPILED: LazyLock<[CompiledSchema; 6]> = LazyLock::new(|| Kind::ALL.map(|kind| compile_schema(schema(kind))));
 
 /// What is wrong with a whole manifest of that kind, `apiVersion` to `status`, when it is created. Empty: nothing. CEL
 /// rules are looked at only when the shape is right.

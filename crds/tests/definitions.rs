@@ -71,7 +71,7 @@ fn group_version_and_names_are_the_constants() {
         assert_eq!(Kind::from_name(kind.as_str()), Some(kind));
     }
     let short: Vec<_> = crds::all().into_iter().flat_map(|crd| crd.spec.names.short_names.unwrap()).collect();
-    assert_eq!(short, ["rhost", "rmodel", "hkey", "rkey", "rpol"]);
+    assert_eq!(short, ["rhost", "rmodel", "hkey", "rkey", "rpol", "rdp"]);
     assert_eq!(Kind::from_name("host"), None);
 }
 

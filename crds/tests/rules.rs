@@ -8,7 +8,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use cases::{CREATED, FULL, UPDATED};
-use crds::{Host, HostKey, Kind, Model, Policy, RelayKey, Violation};
+use crds::{DataPlane, Host, HostKey, Kind, Model, Policy, RelayKey, Violation};
 use kube::core::cel::ValidationErrors;
 use serde_json::Value;
 use support::{least, with, yaml};
@@ -35,6 +35,7 @@ fn by_type(kind: Kind, object: &Value, old: Option<&Value>) -> Vec<String> {
         Kind::HostKey => judge!(HostKey),
         Kind::RelayKey => judge!(RelayKey),
         Kind::Policy => judge!(Policy),
+        Kind::DataPlane => judge!(DataPlane),
     };
     verdict.err().into_iter().flat_map(ValidationErrors::into_vec).map(|error| error.message).collect()
 }

@@ -52,6 +52,7 @@ fn typed(kind: Kind, object: &Value) -> Value {
         Kind::HostKey => through!(crds::HostKey),
         Kind::RelayKey => through!(crds::RelayKey),
         Kind::Policy => through!(crds::Policy),
+        Kind::DataPlane => through!(crds::DataPlane),
     };
     through.expect("it is JSON")
 }

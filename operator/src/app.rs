@@ -48,7 +48,7 @@ pub async fn build_for(config: Config, cluster: kube::Config) -> anyhow::Result<
     let client = Client::try_from(cluster).context("preparing to connect to the cluster")?;
     let socket = TcpListener::bind(config.admin).await;
     let socket = socket.with_context(|| format!("listening on {} for the admin port", config.admin))?;
-    let world = Arc::new(World::new(&namespaces.watched, &namespaces.catalog));
+    let world = Arc::new(World::new(&namespaces));
     let metrics = Arc::new(Metrics::new());
     let compiler = Compiler::new(world.clone(), metrics.clone());
     let published = compiler.published();

@@ -7,7 +7,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use crate::{debounce::Urgency, metrics::Metrics, published::Published, world::World};
+use crate::{
+    debounce::Urgency,
+    fleets::{self, Load},
+    metrics::Metrics,
+    published::Published,
+    world::{Snapshot, World},
+};
 
 /// Compiles a world whenever it changed.
 pub struct Compiler {
@@ -77,31 +83,31 @@ fn compiled(world: &World, last: Option<&Published>, urgency: Urgency) -> Option
     let snapshot_ms = begun.elapsed().as_secs_f64() * 1e3;
     let compilation = compiler::compile(&snapshot.resources);
     let compile_ms = begun.elapsed().as_secs_f64() * 1e3 - snapshot_ms;
-    let published = merge(last, compilation, urgency);
-    let published =
-        Published { resources: Arc::new(snapshot.resources), source_vector: snapshot.source_vector, ..published };
-    Some((published, Times { snapshot_ms, compile_ms }))
+    Some((merge(last, snapshot, compilation, urgency), Times { snapshot_ms, compile_ms }))
 }
 
 /// What stayed the same is the same value, so that whoever gets it sees that at once.
-fn merge(last: Option<&Published>, compilation: Compilation, urgency: Urgency) -> Published {
+fn merge(last: Option<&Published>, snapshot: Snapshot, compilation: Compilation, urgency: Urgency) -> Published {
+    let Snapshot { resources, data_planes, source_vector } = snapshot;
     let Compilation { table, credentials, reports } = compilation;
-    let same_table = last.filter(|last| *last.table == table).map(|last| last.table.clone());
-    let same_credentials = last.filter(|last| *last.credentials == credentials).map(|last| last.credentials.clone());
     let same_reports = last.filter(|last| *last.reports == reports).map(|last| last.reports.clone());
-    let is_same = same_table.is_some() && same_credentials.is_some();
-    let revision = last.map_or(0, |last| last.revision) + u64::from(!is_same);
+    let whole = Load::new(table, credentials, last.map(|last| (&last.table, &last.credentials)));
+    let fleets = fleets::compiled(&resources, data_planes, &whole, last.map(|last| &last.fleets));
+    let is_same = last.is_some_and(|last| {
+        Arc::ptr_eq(&last.table, &whole.table)
+            && Arc::ptr_eq(&last.credentials, &whole.credentials)
+            && fleets::carry_the_same(&last.fleets, &fleets)
+    });
+    let (revision, urgent_revision) = last.map_or((0, 0), |last| (last.revision, last.urgent_revision));
+    let revision = revision + u64::from(!is_same);
     Published {
         revision,
-        table: same_table.unwrap_or_else(|| Arc::new(table)),
-        credentials: same_credentials.unwrap_or_else(|| Arc::new(credentials)),
+        table: whole.table,
+        credentials: whole.credentials,
+        fleets,
         reports: same_reports.unwrap_or_else(|| Arc::new(reports)),
-        resources: Arc::default(),
-        source_vector: Default::default(),
-        urgent_revision: if !is_same && urgency == Urgency::Urgent {
-            revision
-        } else {
-            last.map_or(0, |last| last.urgent_revision)
-        },
+        resources: Arc::new(resources),
+        source_vector,
+        urgent_revision: if !is_same && urgency == Urgency::Urgent { revision } else { urgent_revision },
     }
 }

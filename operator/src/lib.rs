@@ -9,6 +9,7 @@ pub mod compile;
 pub mod config;
 pub mod debounce;
 pub mod events;
+mod fleets;
 pub mod lease;
 pub mod metrics;
 pub mod mint;
@@ -19,5 +20,6 @@ pub mod status;
 pub mod watch;
 pub mod world;
 
+pub use fleets::Fleet;
 pub use published::Published;
 pub use source_vector::{Position, SourceVector};

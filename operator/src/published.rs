@@ -1,22 +1,24 @@
 //! What came of a compilation, as it is handed to whoever pushes tables and to whoever reports on objects.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use compiler::{Report, Resources};
-use table::{Credentials, RoutingTable};
+use table::{Credentials, ObjectRef, RoutingTable};
 
-use crate::source_vector::SourceVector;
+use crate::{fleets::Fleet, source_vector::SourceVector};
 
 /// What the cluster meant at a moment. Handed on whole, and only after every watched kind was listed and every named
 /// Secret was read once.
 #[derive(Clone, Debug)]
 pub struct Published {
-    /// Counts up, from 1, whenever the table or the credentials differ from those before. Of this process alone.
+    /// Counts up, from 1, whenever the table, the credentials or those of a fleet differ from those before. Of this process alone.
     pub revision: u64,
     /// What data planes route by.
     pub table: Arc<RoutingTable>,
     /// What travels beside it.
     pub credentials: Arc<Credentials>,
+    /// What goes to each fleet that a DataPlane describes. Where there is none, all of the above goes to whoever may have it.
+    pub fleets: BTreeMap<ObjectRef, Fleet>,
     /// One for each object, sorted by kind, namespace and name.
     pub reports: Arc<Vec<Report>>,
     /// What was compiled: the objects as they were, with metadata and status. Of Secrets only those that objects name.

@@ -34,8 +34,10 @@ pub struct Right {
 /// The Lease that says who writes.
 pub const LEASE: &str = "relay-operator";
 
-/// The plurals of Relay's kinds.
+/// The plurals of the kinds that are compiled.
 const KINDS: &[&str] = &["hosts", "models", "hostkeys", "relaykeys", "policies"];
+/// The plurals of all kinds.
+const ALL: &[&str] = &["hosts", "models", "hostkeys", "relaykeys", "policies", "dataplanes"];
 const STATUSES: &[&str] = &["hosts/status", "models/status", "hostkeys/status", "relaykeys/status", "policies/status"];
 
 /// All that the operator does.
@@ -46,6 +48,13 @@ pub const RIGHTS: &[Right] = &[
         KINDS,
         &["get", "list", "watch"],
         "watch: what is compiled; get before a status is written onto what changed meanwhile",
+    ),
+    right(
+        Scope::Own,
+        crds::GROUP,
+        &["dataplanes"],
+        &["list", "watch"],
+        "watch: fleets, of the own namespace alone because they are given credentials",
     ),
     right(Scope::Watched, crds::GROUP, STATUSES, &["patch"], "status: server-side apply of conditions"),
     right(
@@ -134,9 +143,9 @@ fn for_people() -> Vec<Value> {
     // Who may edit workloads may use a policy, not loosen it, nor say where prompts go.
     let own: &[&str] = &["relaykeys"];
     [
-        ("relay-viewer", vec![(KINDS, READ)], &["view", "edit", "admin"][..]),
+        ("relay-viewer", vec![(ALL, READ)], &["view", "edit", "admin"][..]),
         ("relay-editor", vec![(own, WRITE)], &["edit", "admin"]),
-        ("relay-admin", vec![(KINDS, WRITE)], &["admin"]),
+        ("relay-admin", vec![(ALL, WRITE)], &["admin"]),
     ]
     .into_iter()
     .map(|(name, rights, into)| {
@@ -220,8 +229,9 @@ mod tests {
     #[test]
     fn every_kind_has_its_rights() {
         let plurals: Vec<&str> = crds::Kind::ALL.into_iter().map(crds::Kind::plural).collect();
-        assert_eq!(KINDS, plurals);
-        let statuses: Vec<String> = plurals.iter().map(|plural| format!("{plural}/status")).collect();
+        assert_eq!(ALL, plurals);
+        assert_eq!(KINDS, &plurals[..5], "fleets alone are not compiled");
+        let statuses: Vec<String> = KINDS.iter().map(|plural| format!("{plural}/status")).collect();
         assert_eq!(STATUSES, statuses);
     }
 

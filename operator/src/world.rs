@@ -6,7 +6,7 @@ use std::{
 };
 
 use compiler::{Malformed, Resources};
-use crds::{Host, HostKey, Model, Policy, RelayKey};
+use crds::{DataPlane, Host, HostKey, Model, Policy, RelayKey};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use table::{ObjectRef, Secret};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
+    config::Namespaces,
     debounce::Bell,
     source_vector::SourceVector,
     watch::{
@@ -33,6 +34,7 @@ pub struct World {
     pub(crate) host_keys: Shelves<HostKey>,
     pub(crate) relay_keys: Shelves<RelayKey>,
     pub(crate) policies: Shelves<Policy>,
+    pub(crate) data_planes: Shelves<DataPlane>,
     pub(crate) namespaces: Shelves<PartialObjectMeta<Namespace>>,
     pub(crate) secrets: Pantries<BTreeMap<String, Secret<Vec<u8>>>>,
     pub(crate) config_maps: Pantries<BTreeMap<String, String>>,
@@ -45,6 +47,8 @@ pub struct World {
 pub struct Snapshot {
     /// What is compiled.
     pub resources: Resources,
+    /// The fleets that it goes to.
+    pub data_planes: BTreeMap<ObjectRef, Arc<DataPlane>>,
     /// How new it is.
     pub source_vector: SourceVector,
 }
@@ -61,19 +65,22 @@ pub struct Standing {
 }
 
 impl World {
-    /// Nothing is heard of yet. `scopes` are the namespaces that are watched; the empty name stands for all of them.
-    pub fn new(scopes: &BTreeSet<String>, catalog_namespace: impl Into<String>) -> Self {
+    /// Nothing is heard of yet. DataPlanes are those of the operator's own namespace alone: a fleet is given credentials,
+    /// and who may make one elsewhere shall not get them.
+    pub fn new(namespaces: &Namespaces) -> Self {
+        let scopes = &namespaces.watched;
         Self {
             hosts: Shelves::new("hosts", scopes),
             models: Shelves::new("models", scopes),
             host_keys: Shelves::new("hostkeys", scopes),
             relay_keys: Shelves::new("relaykeys", scopes),
             policies: Shelves::new("policies", scopes),
+            data_planes: Shelves::new("dataplanes", &[namespaces.own.clone()].into()),
             namespaces: Shelves::new("namespaces", &[String::new()].into()),
             secrets: Pantries::new("secrets", scopes),
             config_maps: Pantries::new("configmaps", scopes),
             bell: Bell::default(),
-            catalog_namespace: catalog_namespace.into(),
+            catalog_namespace: namespaces.catalog.clone(),
         }
     }
 
@@ -109,6 +116,7 @@ impl World {
         self.host_keys.standings(&mut all);
         self.relay_keys.standings(&mut all);
         self.policies.standings(&mut all);
+        self.data_planes.standings(&mut all);
         self.namespaces.standings(&mut all);
         self.secrets.standings(&mut all);
         self.config_maps.standings(&mut all);
@@ -159,6 +167,7 @@ impl World {
         let host_keys = self.host_keys.take(&mut all, &before.host_keys, |key| is_complete(key));
         let relay_keys = self.relay_keys.take(&mut all, &before.relay_keys, |key| is_complete(key));
         let policies = self.policies.take(&mut all, &before.policies, |_| true);
+        all.data_planes = self.data_planes.take(&mut all, &BTreeMap::new(), |_| true);
         let namespaces = self.namespaces.take(&mut all, &BTreeMap::new(), |_| true);
         self.secrets.add_positions(&secrets, &mut all.source_vector);
         self.config_maps.add_positions(&config_maps, &mut all.source_vector);
@@ -198,6 +207,11 @@ impl World {
     /// The RelayKey of that name as it was last heard of, with its status.
     pub fn relay_key(&self, id: &ObjectRef) -> Option<Arc<RelayKey>> {
         self.relay_keys.get(id)
+    }
+
+    /// The DataPlane of that name as it was last heard of, with its status.
+    pub fn data_plane(&self, id: &ObjectRef) -> Option<Arc<DataPlane>> {
+        self.data_planes.get(id)
     }
 
     /// The Policy of that name as it was last heard of, with its status.

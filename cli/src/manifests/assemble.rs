@@ -67,6 +67,7 @@ impl Object {
             Object::HostKey(id, _) => (Kind::HostKey.as_str(), id.clone()),
             Object::RelayKey(id, _) => (Kind::RelayKey.as_str(), id.clone()),
             Object::Policy(id, _) => (Kind::Policy.as_str(), id.clone()),
+            Object::DataPlane(id) => (Kind::DataPlane.as_str(), id.clone()),
             Object::Malformed(malformed) => (malformed.kind.as_str(), malformed.id.clone()),
             Object::Secret(id, _) => ("Secret", id.clone()),
             Object::ConfigMap(id, _) => ("ConfigMap", id.clone()),
@@ -88,6 +89,7 @@ impl Loaded {
             Object::HostKey(id, key) => drop(resources.host_keys.insert(id.clone(), key.clone())),
             Object::RelayKey(id, key) => drop(resources.relay_keys.insert(id.clone(), key.clone())),
             Object::Policy(id, policy) => drop(resources.policies.insert(id.clone(), policy.clone())),
+            Object::DataPlane(_) => {}
             Object::Malformed(malformed) => resources.malformed.push(malformed.clone()),
             Object::Secret(id, data) => drop(resources.secrets.insert(id.clone(), Arc::new(data.clone()))),
             Object::ConfigMap(id, data) => drop(resources.config_maps.insert(id.clone(), data.clone())),

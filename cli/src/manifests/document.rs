@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use crds::{GROUP, Host, HostKey, Kind, Model, Policy, RelayKey, VERSION, Violation};
+use crds::{DataPlane, GROUP, Host, HostKey, Kind, Model, Policy, RelayKey, VERSION, Violation};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use table::{ObjectRef, Secret};
@@ -41,6 +41,8 @@ pub(super) enum Object {
     RelayKey(ObjectRef, Arc<RelayKey>),
     /// One of ours.
     Policy(ObjectRef, Arc<Policy>),
+    /// One of ours that says nothing to a process without a cluster.
+    DataPlane(ObjectRef),
     /// One of ours that its schema refuses.
     Malformed(compiler::Malformed),
     /// `v1/Secret`.
@@ -244,6 +246,10 @@ fn typed(kind: Kind, id: ObjectRef, value: Value) -> Result<Object, String> {
         Kind::HostKey => Object::HostKey(id, read(value)?),
         Kind::RelayKey => Object::RelayKey(id, read(value)?),
         Kind::Policy => Object::Policy(id, read(value)?),
+        Kind::DataPlane => {
+            read::<DataPlane>(value)?;
+            Object::DataPlane(id)
+        }
     })
 }
 

@@ -42,6 +42,7 @@ fn add(resources: &mut Resources, document: Value, is_checked: bool) {
         Kind::HostKey => insert(&mut resources.host_keys, id, document),
         Kind::RelayKey => insert(&mut resources.relay_keys, id, document),
         Kind::Policy => insert(&mut resources.policies, id, document),
+        Kind::DataPlane => {}
     }
 }
 

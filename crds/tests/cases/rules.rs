@@ -9,6 +9,7 @@ pub(crate) const FULL: &[(Kind, &str)] = &[
     (Kind::HostKey, include_str!("../full/hostkey.yaml")),
     (Kind::RelayKey, include_str!("../full/relaykey.yaml")),
     (Kind::Policy, include_str!("../full/policy.yaml")),
+    (Kind::DataPlane, include_str!("../full/dataplane.yaml")),
 ];
 
 /// Kind, change to the least object, and the refusals expected: none where it is let through.

@@ -16,6 +16,7 @@ pub(crate) fn least(kind: Kind) -> Value {
         Kind::HostKey => "hostRef: {name: example}\nsource: {secretKeyRef: {name: example, key: token}}",
         Kind::RelayKey => "policyRefs: [{name: all}]\nsecret: {name: app-token}",
         Kind::Policy => "models: {allow: ['*']}",
+        Kind::DataPlane => "{}",
     };
     json!({
         "apiVersion": "llmrelay.io/v1alpha1",

@@ -229,6 +229,8 @@ fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed:
             (object.meta(), value(&object.status))
         }),
         Kind::Policy => resources.policies.get(id).map(|object| (object.meta(), value(&object.status))),
+        // A fleet is not compiled, so that only one which cannot be read has a report, and none has a status from here.
+        Kind::DataPlane => None,
     };
     let is_paused = seen.as_ref().is_some_and(|(meta, _)| asks_for_pause(meta));
     let programmed = programmed(view, kind, id);
@@ -245,6 +247,7 @@ fn programmed(view: &View<'_>, kind: Kind, id: &ObjectRef) -> Programmed {
         Kind::HostKey => matches!(table.host_keys.get(id), Some(Row::Usable(_))),
         Kind::RelayKey => matches!(table.relay_keys.get(id), Some(Row::Usable(_))),
         Kind::Policy => matches!(table.policies.get(id), Some(Row::Usable(_))),
+        Kind::DataPlane => false,
     };
     match view.ledger.since(kind, id) {
         Some(since) if is_usable => {

@@ -341,6 +341,7 @@ fn live(world: &World, kind: Kind, id: &ObjectRef) -> Seen {
         Kind::HostKey => world.host_key(id).map(|object| base(&object.metadata, value(&object.status))),
         Kind::RelayKey => world.relay_key(id).map(|object| base(&object.metadata, value(&object.status))),
         Kind::Policy => world.policy(id).map(|object| base(&object.metadata, value(&object.status))),
+        Kind::DataPlane => world.data_plane(id).map(|object| base(&object.metadata, value(&object.status))),
     }
 }
 

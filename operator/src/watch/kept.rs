@@ -1,7 +1,7 @@
 //! What is kept of watched objects, and how an object is read: leniently, so that one which cannot be read costs only
 //! itself and never the watch.
 
-use crds::{Host, HostKey, Kind, Model, Policy, RelayKey};
+use crds::{DataPlane, Host, HostKey, Kind, Model, Policy, RelayKey};
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use serde::de::DeserializeOwned;
@@ -70,6 +70,7 @@ kept!(RelayKey, Urgency::Urgent, |now, before| {
     is_off(now) && !is_off(before) || now.revoked == Some(true) && before.revoked != Some(true)
 });
 kept!(Policy, Urgency::Urgent, |_now, _before| false);
+kept!(DataPlane, Urgency::Usual, |_now, _before| false);
 
 impl Kept for PartialObjectMeta<Namespace> {
     type Raw = Self;

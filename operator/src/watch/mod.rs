@@ -30,6 +30,7 @@ pub fn start(client: &Client, world: &Arc<World>, tasks: &TaskTracker, stop: &Ca
     watching.kind(|world| &world.host_keys);
     watching.kind(|world| &world.relay_keys);
     watching.kind(|world| &world.policies);
+    watching.kind(|world| &world.data_planes);
     watching.named::<Secret>(|world| &world.secrets);
     watching.named::<ConfigMap>(|world| &world.config_maps);
     watching.namespaces();

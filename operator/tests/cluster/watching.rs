@@ -185,6 +185,45 @@ async fn only_the_namespaces_that_are_asked_for_are_watched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fleets_get_what_their_data_plane_selects() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let (own, other) = (plane.namespace(), plane.namespace());
+    plane.apply(&manifests(&own));
+    plane.apply(&manifests(&other));
+    let fleet = |namespace: &str, name: &str, spec: &str| {
+        format!(
+            "apiVersion: llmrelay.io/v1alpha1\nkind: DataPlane\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             spec: {spec}\n"
+        )
+    };
+    plane.apply(&fleet(&own, "all", "{}"));
+    plane.apply(&fleet(
+        &own,
+        "edge",
+        &format!("{{selector: {{namespaces: [{other}]}}, serviceAccounts: [{{name: edge}}]}}"),
+    ));
+    plane.apply(&fleet(&other, "thief", "{serviceAccounts: [{name: thief}]}"));
+    let mut operator = start(plane.kubeconfig(), &[&own, &other]).await;
+    let first = operator.until("something is published", |_| true).await;
+    let names: Vec<&str> = first.fleets.keys().map(|id| id.name.as_str()).collect();
+    assert_eq!(names, ["all", "edge"], "only a DataPlane of the operator's own namespace counts");
+    let of = |account| first.fleet_of(&own, account).unwrap().1;
+    assert_eq!(of("edge").table.hosts.keys().map(|id| &id.namespace).collect::<Vec<_>>(), [&other]);
+    assert_eq!(of("edge").credentials.host_keys.len(), 1);
+    assert_eq!(of("anybody").table.hosts.len(), 2);
+
+    let wider = format!("{{selector: {{namespaces: [{own}, {other}]}}, serviceAccounts: [{{name: edge}}]}}");
+    plane.apply(&fleet(&own, "edge", &wider));
+    let edge = ObjectRef::new(&own, "edge");
+    let second = operator.until("the fleet has more", |now| now.fleets[&edge].table.hosts.len() == 2).await;
+    assert!(second.revision > first.revision);
+    plane.kubectl(&["delete", "dataplane", "edge", "-n", &own]);
+    operator.until("the fleet is gone", |now| now.fleets.len() == 1).await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_secrets_that_are_named_are_read() {
     let Some(plane) = Plane::shared() else { return };
     plane.install_crds();
