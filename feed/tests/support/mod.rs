@@ -10,6 +10,7 @@ use table::{Credential, Credentials, Digest, Limits, ObjectRef, RelayKey, Routin
 pub(crate) fn relay_key(value: u64) -> RelayKey {
     RelayKey {
         token_sha256: ["one half", "the other"].map(|half| Digest::of(&(half, value)).to_string()).concat(),
+        previous: None,
         policies: vec![ObjectRef::new("team", "default")],
         expires_at: None,
         revoked: false,
