@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::wire::Codec;
 
-/// Level 3: 5 ms for the 10,000 keys of a large fleet, and higher levels save little on hashes.
+/// Level 3: some 6 ms for 10,000 relay keys, whose hashes nothing packs.
 const LEVEL: i32 = 3;
 
 /// Below this, packing costs more than it saves.
