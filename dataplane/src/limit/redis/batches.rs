@@ -42,6 +42,8 @@ const MOST: usize = 256;
 const MOST_WAITING: usize = 200_000;
 /// How long a batch that Redis does not take waits for the next try.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How often a batch is tried that Redis refuses although it takes others.
+const MOST_TRIES: u32 = 20;
 
 /// An entry, and the reservation that it ends.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(super) struct Posted {
 pub(super) struct Ended {
     /// When the data began in which it was made.
     pub(super) born: Arc<str>,
+    /// When it was made.
+    pub(super) at: Millis,
     pub(super) scopes: Vec<ScopeClaim>,
     pub(super) budgets: Vec<Dated>,
     pub(super) outcome: Outcome,
@@ -160,7 +164,7 @@ impl Batches {
     }
 
     /// Sends until nothing is left.
-    async fn empty(&self, domain: &Arc<str>, queue: &Queue) {
+    async fn empty(self: &Arc<Self>, domain: &Arc<str>, queue: &Queue) {
         tokio::select! {
             () = tokio::time::sleep(GATHER) => {}
             () = queue.filled.notified() => {}
@@ -200,6 +204,7 @@ impl Batches {
         let Parts { link, keys, settle, process, clock, metrics, .. } = &self.parts;
         let keys = wire::batch_keys(keys, domain, process);
         let argument = wire::batch(number, lease(), &clock.fresh_birth(process), entries);
+        let mut tries = 0;
         loop {
             match link.call(domain, settle, &keys, &argument).await {
                 Ok(bytes) => {
@@ -213,6 +218,11 @@ impl Batches {
                 }
                 Err(missed) => {
                     debug!(domain = &**domain, %missed, "settlements wait for Redis");
+                    tries += u32::from(link.is_up(domain));
+                    if tries > MOST_TRIES {
+                        error!(domain = &**domain, %missed, "settlements of namespace `{domain}` are dropped: {missed}");
+                        return None;
+                    }
                     tokio::time::sleep(AGAIN).await;
                     link.up(domain).await;
                 }
@@ -220,9 +230,16 @@ impl Batches {
         }
     }
 
-    /// Writes down what was settled, for the day when Redis loses its data; and spends anew what reservations used that
-    /// were lost with them. Those that Redis does not know because they have expired are over.
-    async fn book(&self, domain: &Arc<str>, settled: &Settled, ended: Vec<(Arc<str>, Box<Ended>)>, spends: &[Spend]) {
+    /// Writes down what was settled, for the day when Redis loses its data. What reservations used that were lost with
+    /// them is spent anew; what they used that expired although they went on, because Redis was away for so long, is put
+    /// right.
+    async fn book(
+        self: &Arc<Self>,
+        domain: &Arc<str>,
+        settled: &Settled,
+        ended: Vec<(Arc<str>, Box<Ended>)>,
+        spends: &[Spend],
+    ) {
         let Parts { births, spends: later, clock, spent, .. } = &self.parts;
         // Before anything is written down: what is now in the counters must not be given back to them.
         while births.register(domain, &settled.born).await.is_err() {
@@ -230,12 +247,12 @@ impl Batches {
             tokio::time::sleep(AGAIN).await;
         }
         for (id, one) in ended {
-            let is_lost = if settled.unknown.iter().any(|unknown| **unknown == *id) {
-                *one.born != *settled.born
-            } else {
-                !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born)
-            };
-            if is_lost {
+            let is_unknown = settled.unknown.iter().any(|unknown| **unknown == *id);
+            if is_unknown && *one.born == *settled.born {
+                self.push(domain, Entry::Spend { scopes: self.amended(&one) });
+            }
+            let is_lost = is_unknown && *one.born != *settled.born;
+            if is_lost || !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born) {
                 for claim in &one.scopes {
                     later.add(claim, one.outcome, clock.now());
                 }
@@ -256,14 +273,35 @@ impl Batches {
         let budgets = spend.budgets.iter().map(|budget| {
             let at = u64::try_from(budget.at_ms).unwrap_or_default();
             let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
-            AddedBudget(Rule::Budget(budget.period).as_str(), at, budget.amount, bounds)
+            AddedBudget(Rule::Budget(budget.period).as_str(), at, amount(budget.amount), bounds)
         });
         Added(self.parts.keys.scope(&spend.scope), rates.collect(), budgets.collect())
+    }
+
+    /// What is missing of a reservation that has expired: its windows were given back, its money stayed as reserved.
+    fn amended(&self, ended: &Ended) -> Vec<Added> {
+        let scope = |claim: &ScopeClaim| {
+            let rates = claim
+                .rates
+                .iter()
+                .map(|rate| AddedRate(rate.rule().as_str(), length(rate.span), ended.at, ended.outcome.counts(rate)));
+            let budgets = claim.budgets.iter().map(|budget| {
+                let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
+                let missing = amount(ended.outcome.spends(budget.amount.0)) - amount(budget.amount.0);
+                AddedBudget(budget.rule().as_str(), ended.at, missing, bounds)
+            });
+            Added(self.parts.keys.scope(&claim.scope), rates.collect(), budgets.collect())
+        };
+        ended.scopes.iter().map(scope).collect()
     }
 }
 
 pub(super) fn lease() -> Millis {
     u64::try_from(LEASE.as_millis()).expect("a lease has few milliseconds")
+}
+
+fn amount(nano_usd: u64) -> i64 {
+    i64::try_from(nano_usd).unwrap_or(i64::MAX)
 }
 
 fn length(span: Span) -> Millis {

@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub(super) domain: Arc<str>,
     /// When the data began in which it was written; absent: nothing of it is in Redis.
     pub(super) born: Option<Arc<str>>,
+    /// When it was made, in Redis' time.
+    pub(super) at: Millis,
     /// Whether its holder lives.
     pub(super) pulse: Weak<()>,
     /// When its lease was written or renewed last, in Redis' time.
@@ -144,7 +146,7 @@ impl Reservations {
                 Entry::Release { id: open.id, begun: open.begun, doubtful: false }
             }
         };
-        let ended = Some(Box::new(Ended { born, scopes: open.scopes, budgets: open.budgets, outcome }));
+        let ended = Some(Box::new(Ended { born, at: open.at, scopes: open.scopes, budgets: open.budgets, outcome }));
         self.batches.push(&open.domain, Posted { entry, ended });
     }
 }

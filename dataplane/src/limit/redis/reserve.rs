@@ -323,15 +323,16 @@ fn grant(
     let (shared, attempt) = pending.granted();
     let born = answer.as_ref().map(|answer| Arc::from(&*answer.born));
     let budgets = answer.as_ref().map(|answer| budgets(&split.exact, &answer.scopes)).unwrap_or_default();
-    let renewed = inner.clock.millis();
+    let at = answer.as_ref().map_or_else(|| inner.clock.millis(), |answer| answer.now);
     let scopes = split.exact.clone();
     let pulse_watch = pulse.watch();
     let reservation = Open {
         id: wire_id,
         domain,
         born,
+        at,
         pulse: pulse_watch,
-        renewed,
+        renewed: at,
         scopes,
         budgets,
         shared,

@@ -144,7 +144,7 @@ pub(super) struct AddedRate(pub(super) &'static str, pub(super) Millis, pub(supe
 
 /// `{name, at, amount, bounds}`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) u64, pub(super) Vec<Millis>);
+pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) i64, pub(super) Vec<Millis>);
 
 impl Charged {
     /// What an attempt charges of a scope.

@@ -141,7 +141,7 @@ end
 local function add_budget(key, counters, name, at, amount, bounds)
   local found = spending(counters, name, bounds)
   if found and (at >= found[1] or found[1] == 0) then
-    found[3] = found[3] + amount
+    found[3] = math.max(0, found[3] + amount)
     touch(key, counters, lasting(found[2]))
   end
 end

@@ -2,6 +2,7 @@
 
 mod bench;
 mod contract;
+mod late;
 mod leased;
 mod places;
 
