@@ -4,6 +4,7 @@ mod bench;
 mod contract;
 mod late;
 mod leased;
+mod losses;
 mod places;
 
 use std::sync::Arc;
