@@ -59,7 +59,7 @@ pub struct RedisConfig {
     pub ca: Option<PathBuf>,
 
     /// How long one call to Redis may take, from 1ms to 5s
-    #[arg(id = "redis-timeout", long = "redis-timeout", env = "RELAY_REDIS_TIMEOUT", default_value = "50ms", value_parser = timeout, value_name = "DURATION")]
+    #[arg(id = "redis-timeout", long = "redis-timeout", env = "RELAY_REDIS_TIMEOUT", default_value = "40ms", value_parser = timeout, value_name = "DURATION")]
     pub timeout: Duration,
 
     /// What all keys in Redis begin with; deployments that share a Redis need different ones
