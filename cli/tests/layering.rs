@@ -19,8 +19,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "relay-cli",
-        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],
-        &["kube-client", "kube-runtime"],
+        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table", "relay-test-servers"],
+        &["kube-client", "kube-runtime", "servers"],
     ),
     ("relay-test-servers", &[], &["tokio", "redis"]),
 ];
