@@ -109,7 +109,9 @@ fn four_processes_and_two_hundred_callers_never_exceed_tokens_or_money_and_refus
     println!("records: {tokens} tokens and {money} nano-USD used; {cancelled} answers were cut off by callers");
 
     // Nothing but answers and refusals came, by limits that all processes share.
-    assert!(seen.iter().all(|seen| seen.left || [Some(200), Some(429)].contains(&seen.status)), "{seen:?}");
+    let is_odd = |seen: &&Seen| !seen.left && ![Some(200), Some(429)].contains(&seen.status);
+    let odd: Vec<_> = seen.iter().filter(is_odd).collect();
+    assert!(odd.is_empty(), "{odd:?}");
     assert!(records.iter().all(|record| record["limits_degraded"] == false));
     // Both limits were met, while answers went on and callers left.
     assert!(status(&seen, 200) > 500 && status(&seen, 429) > 500 && cancelled > 20);
