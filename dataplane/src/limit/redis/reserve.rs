@@ -364,7 +364,7 @@ fn standing(inner: &Inner, split: &Split, answer: Option<&Answer>) -> (Standing,
 /// The periods in which budgets were charged.
 fn budgets(claims: &[ScopeClaim], states: &[State]) -> Vec<Dated> {
     let of = |(claim, state): (&ScopeClaim, &State)| {
-        let periods = claim.budgets.iter().zip(state.periods());
+        let periods = claim.budgets.iter().zip(state.periods(claim));
         periods
             .map(|(budget, (start, end))| Dated { scope: claim.scope.clone(), period: budget.period, start, end })
             .collect::<Vec<_>>()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use table::Period;
 
 use super::{clock, keys::Keys};
@@ -22,9 +22,25 @@ const MOST: u64 = (1 << 53) - 1;
 /// How many calendar periods a call names: the present one and those beside it, because only the script knows the time.
 const PERIODS: usize = 3;
 
-/// `{name, span, capacity, pair (0: none), amount}`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Rate(&'static str, Millis, u64, u64, u64);
+/// `{name, span, capacity, pair (0: none), amount}` of one rate after the other, in one list: Lua makes a table of each.
+#[derive(Clone, Debug)]
+pub(super) struct Rates(Vec<Rate>);
+
+#[derive(Clone, Debug)]
+struct Rate(&'static str, Millis, u64, u64, u64);
+
+impl Serialize for Rates {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut list = to.serialize_seq(Some(5 * self.0.len()))?;
+        for Rate(name, span, capacity, pair, amount) in &self.0 {
+            list.serialize_element(name)?;
+            for number in [span, capacity, pair, amount] {
+                list.serialize_element(number)?;
+            }
+        }
+        list.end()
+    }
+}
 
 /// `{name, limit, amount, blocks, bounds}`.
 #[derive(Clone, Debug, Serialize)]
@@ -32,7 +48,7 @@ pub(super) struct Budget(&'static str, u64, u64, u8, Vec<Millis>);
 
 /// `{counters, slots, concurrency, rates, budgets}`, keys by their index, from 1; 0 is none.
 #[derive(Clone, Debug, Serialize)]
-struct Scope(usize, usize, i64, Vec<Rate>, Vec<Budget>);
+struct Scope(usize, usize, i64, Rates, Vec<Budget>);
 
 /// `{breaker, scopes}`.
 #[derive(Clone, Debug, Serialize)]
@@ -132,7 +148,7 @@ pub(super) enum Entry {
 
 /// `{counters, slots, rates, budgets}`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Charged(String, String, Vec<Rate>, Vec<Budget>);
+pub(super) struct Charged(String, String, Rates, Vec<Budget>);
 
 /// `{counters, rates, budgets}`.
 #[derive(Clone, Debug, Serialize)]
@@ -155,7 +171,7 @@ impl Charged {
 }
 
 impl Serialize for Entry {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Entry::Settle { id, used } => {
                 let used = (used.input_tokens.min(MOST), used.output_tokens.min(MOST), used.cost.0.min(MOST));
@@ -208,9 +224,16 @@ pub(super) mod status {
     pub(in super::super) const TAKEN: u8 = 4;
 }
 
-/// The counters of a scope, in the order of its claim.
+/// The counters of a scope in one list: requests in flight, then [`OF_RATE`] numbers of each rate and [`OF_BUDGET`] of each
+/// budget, in the order of its claim.
 #[derive(Debug, Deserialize)]
-pub(super) struct State(u64, Vec<(u64, u64, u64, u64)>, Vec<(Millis, Millis, u64, u64, Millis)>);
+pub(super) struct State(Vec<u64>);
+
+/// `{bucket, current, previous, held}`.
+const OF_RATE: usize = 4;
+
+/// `{start, end (0: never), spent, held, epoch}`.
+const OF_BUDGET: usize = 5;
 
 /// A candidate whose breaker another replica has opened.
 #[derive(Debug, Deserialize)]
@@ -220,21 +243,33 @@ impl State {
     /// As counters; without what open reservations may still give back, if `settled`.
     pub(super) fn counter(&self, claim: &ScopeClaim, settled: bool) -> Counter {
         let without = |count: u64, held: u64| if settled { count.saturating_sub(held) } else { count };
-        let rates = claim.rates.iter().zip(&self.1).map(|(rate, &(bucket, current, previous, held))| {
+        let rates = claim.rates.iter().zip(self.rates(claim)).map(|(rate, &[bucket, current, previous, held])| {
             // Nobody knows which of the two buckets it would leave. From the later one it would free most.
             let earlier = without(previous, held.saturating_sub(current));
             (rate.counted, rate.span, Window::restored(bucket, without(current, held), earlier))
         });
-        let budgets = claim.budgets.iter().zip(&self.2).map(|(budget, &(start, end, spent, held, _))| {
+        let budgets = claim.budgets.iter().zip(self.budgets(claim)).map(|(budget, &[start, end, spent, held, _])| {
             let bounds = Bounds { start: timestamp(start), end: (end > 0).then(|| timestamp(end)) };
             (budget.period, Spending::restored(bounds, without(spent, held), &budget.timezone))
         });
-        Counter::restored(rates.collect(), budgets.collect(), if settled { 0 } else { self.0 })
+        let in_flight = self.0.first().copied().filter(|_| !settled);
+        Counter::restored(rates.collect(), budgets.collect(), in_flight.unwrap_or_default())
     }
 
-    /// When the period of each budget begins and ends; `0`: never.
-    pub(super) fn periods(&self) -> impl Iterator<Item = (Millis, Millis)> {
-        self.2.iter().map(|&(start, end, ..)| (start, end))
+    /// When the period of each budget of the claim begins and ends; `0`: never.
+    pub(super) fn periods(&self, claim: &ScopeClaim) -> impl Iterator<Item = (Millis, Millis)> {
+        self.budgets(claim).iter().map(|&[start, end, ..]| (start, end))
+    }
+
+    fn rates(&self, claim: &ScopeClaim) -> &[[u64; OF_RATE]] {
+        let numbers = self.0.get(1..).unwrap_or_default();
+        let (rates, _) = numbers.as_chunks();
+        rates.get(..claim.rates.len()).unwrap_or(rates)
+    }
+
+    fn budgets(&self, claim: &ScopeClaim) -> &[[u64; OF_BUDGET]] {
+        let numbers = self.0.get(1 + OF_RATE * claim.rates.len()..).unwrap_or_default();
+        numbers.as_chunks().0
     }
 }
 
@@ -247,14 +282,14 @@ fn encoded(value: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("numbers, strings and lists can always be written")
 }
 
-fn rates(claims: &[RateClaim]) -> Vec<Rate> {
+fn rates(claims: &[RateClaim]) -> Rates {
     let rate = |claim: &RateClaim| {
         let capacity = claim.ceiling.capacity().min(MOST);
         let pair = claim.ceiling.pair();
         let pair = if pair == u64::MAX { 0 } else { pair.min(MOST) };
         Rate(claim.rule().as_str(), span(claim), capacity, pair, claim.amount.min(MOST))
     };
-    claims.iter().map(rate).collect()
+    Rates(claims.iter().map(rate).collect())
 }
 
 fn budgets(claims: &[BudgetClaim], now: Now) -> Vec<Budget> {

@@ -17,7 +17,8 @@ local function clock()
 end
 
 local now = clock()
-local states, changed = {}, {}
+-- Counters by key; what was read but not looked at yet; and those that changed, with whether they last longer than before.
+local states, fetched, changed = {}, {}, {}
 
 local function decoded(raw)
   return raw and cmsgpack.unpack(raw) or {}
@@ -27,7 +28,11 @@ end
 local function state(key)
   local known = states[key]
   if not known then
-    known = decoded(redis.call('GET', key))
+    local raw = fetched[key]
+    if raw == nil then
+      raw = redis.call('GET', key)
+    end
+    known = decoded(raw)
     states[key] = known
   end
   return known
@@ -35,30 +40,34 @@ end
 
 -- Writes what was changed.
 local function save()
-  for key in pairs(changed) do
+  for key, is_longer in pairs(changed) do
     local counters = states[key]
     local ends = counters.x or 0
     if ends >= NEVER then
       redis.call('SET', key, cmsgpack.pack(counters))
-    elseif ends > now then
+    elseif ends <= now then
+      redis.call('DEL', key)
+    elseif is_longer then
       redis.call('SET', key, cmsgpack.pack(counters), 'PX', ends - now + SLACK)
     else
-      redis.call('DEL', key)
+      redis.call('SET', key, cmsgpack.pack(counters), 'KEEPTTL')
     end
   end
   changed = {}
 end
 
 local function touch(key, counters, ends)
-  changed[key] = true
   if ends > (counters.x or 0) then
     counters.x = ends
+    changed[key] = true
+  elseif not changed[key] then
+    changed[key] = false
   end
 end
 
 -- The window of a rate, moved on to now.
 local function window(counters, name, span)
-  local bucket, found = math.floor(now / span), counters[name]
+  local bucket, found = (now - now % span) / span, counters[name]
   if not found then
     found = {bucket, 0, 0, 0}
     counters[name] = found
@@ -120,32 +129,36 @@ local function lasting(ends)
   return ends == 0 and NEVER or ends
 end
 
--- What really counts against a rate.
+-- What really counts against a rate. Its name begins with what it counts.
 local function counted(name, used)
-  local first = string.sub(name, 1, 1)
-  if first == 'r' then
+  local first = string.byte(name)
+  if first == 114 then -- requests
     return 1
-  elseif first == 't' then
+  elseif first == 116 then -- tokens
     return used[1] + used[2]
-  elseif first == 'i' then
+  elseif first == 105 then -- input
     return used[1]
   end
   return used[2]
 end
 
--- Charges a scope: `rates` of {name, span, .., amount}, `budgets` of {name, .., amount, .., bounds}. Returns the charge,
--- to be ended by `conclude`; nil: the bounds of a budget do not reach to now.
+-- Charges a scope. `rates` has {name, span, capacity, pair, amount} of one after the other, `budgets` has one
+-- {name, limit, amount, blocks, bounds} for each. Returns the charge, to be ended by `conclude`: {counters, slots,
+-- {name, span, bucket, amount of one rate after the other}, {name, epoch, amount of one budget after the other}}; nil:
+-- the bounds of a budget do not reach to now.
 local function charge(key, slots, rates, budgets)
   local counters, taken, spent = state(key), {}, {}
-  for at, rate in ipairs(rates) do
-    local name, span, amount = rate[1], rate[2], rate[5]
+  local last = 0
+  for at = 1, #rates, 5 do
+    local name, span, amount = rates[at], rates[at + 1], rates[at + 4]
     local found = window(counters, name, span)
     found[2] = found[2] + amount
     found[4] = found[4] + amount
-    taken[at] = {name, span, found[1], amount}
+    taken[last + 1], taken[last + 2], taken[last + 3], taken[last + 4] = name, span, found[1], amount
+    last = last + 4
     touch(key, counters, (found[1] + 2) * span)
   end
-  for at, budget in ipairs(budgets) do
+  for _, budget in ipairs(budgets) do
     local name, amount = budget[1], budget[3]
     local found = spending(counters, name, budget[5])
     if not found then
@@ -153,36 +166,42 @@ local function charge(key, slots, rates, budgets)
     end
     found[3] = found[3] + amount
     found[4] = found[4] + amount
-    spent[at] = {name, found[5], amount}
+    spent[#spent + 1] = name
+    spent[#spent + 1] = found[5]
+    spent[#spent + 1] = amount
     touch(key, counters, lasting(found[2]))
   end
   return {key, slots, taken, spent}
 end
 
--- Ends a charge: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it ran: request
--- and money stay), 'expired' (its holder died: the money stays).
-local function conclude(id, done, outcome, used)
-  local key, slots, taken, spent = done[1], done[2], done[3], done[4]
+local function without(value, amount)
+  return value > amount and value - amount or 0
+end
+
+-- Ends what a charge counts: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it
+-- ran: request and money stay), 'expired' (its holder died: the money stays). The slot is for the caller to free.
+local function conclude(done, outcome, used)
+  local key, taken, spent = done[1], done[3], done[4]
   local counters = state(key)
-  for _, rate in ipairs(taken) do
-    local name, span, bucket, amount = rate[1], rate[2], rate[3], rate[4]
+  for n = 1, #taken, 4 do
+    local name, span, bucket, amount = taken[n], taken[n + 1], taken[n + 2], taken[n + 3]
     local real = 0
     if outcome == 'used' then
       real = counted(name, used)
-    elseif outcome == 'unknown' and string.sub(name, 1, 1) == 'r' then
+    elseif outcome == 'unknown' and string.byte(name) == 114 then
       real = amount
     end
     local found = window(counters, name, span)
     local at = found[1] == bucket and 2 or (found[1] == bucket + 1 and 3 or nil)
     if at then
-      found[at] = math.max(0, found[at] - amount) + real
+      found[at] = without(found[at], amount) + real
     end
-    found[4] = math.max(0, found[4] - amount)
+    found[4] = without(found[4], amount)
     touch(key, counters, (found[1] + 2) * span)
   end
-  for _, budget in ipairs(spent) do
-    local name, epoch, amount = budget[1], budget[2], budget[3]
-    local found = counters[name]
+  for n = 1, #spent, 3 do
+    local epoch, amount = spent[n + 1], spent[n + 2]
+    local found = counters[spent[n]]
     if found and found[5] == epoch then
       local real = amount
       if outcome == 'used' then
@@ -190,12 +209,9 @@ local function conclude(id, done, outcome, used)
       elseif outcome == 'never' then
         real = 0
       end
-      found[3] = math.max(0, found[3] - amount) + real
-      found[4] = math.max(0, found[4] - amount)
+      found[3] = without(found[3], amount) + real
+      found[4] = without(found[4], amount)
       touch(key, counters, lasting(found[2]))
     end
-  end
-  if slots ~= '' then
-    redis.call('ZREM', slots, id)
   end
 end

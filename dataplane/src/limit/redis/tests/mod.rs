@@ -1,6 +1,5 @@
 //! The limiter on real Redis servers.
 
-mod batching;
 mod bench;
 mod contract;
 mod late;
