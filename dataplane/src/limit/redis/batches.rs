@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
+use futures::future::FutureExt;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
@@ -32,9 +33,9 @@ use crate::{
 };
 
 /// How long the first entry of a batch waits for others.
-const GATHER: Duration = Duration::from_millis(5);
+pub(super) const GATHER: Duration = Duration::from_millis(5);
 /// So many do not wait.
-const FULL: usize = 64;
+pub(super) const FULL: usize = 64;
 /// The most that one call carries: it keeps Redis busy for a few milliseconds.
 const MOST: usize = 256;
 /// Entries of a domain that wait at most while Redis is away. Beyond, the oldest are dropped: what they held ends by
@@ -105,6 +106,21 @@ struct State {
     number: u64,
 }
 
+impl Queue {
+    /// Waits for others to come, but not long.
+    async fn gathered(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(GATHER) => {}
+            () = self.filled.notified() => {}
+        }
+    }
+
+    /// Whether something waits that may wait for more.
+    fn is_filling(&self) -> bool {
+        (1..FULL).contains(&self.state.lock().waiting.len())
+    }
+}
+
 impl Batches {
     /// Queues that are sent by tasks of the current runtime.
     pub(super) fn new(parts: Parts) -> Self {
@@ -165,10 +181,7 @@ impl Batches {
 
     /// Sends until nothing is left.
     async fn empty(self: &Arc<Self>, domain: &Arc<str>, queue: &Queue) {
-        tokio::select! {
-            () = tokio::time::sleep(GATHER) => {}
-            () = queue.filled.notified() => {}
-        }
+        queue.gathered().await;
         loop {
             let spends = self.parts.spends.take(domain, MOST);
             let (batch, number) = {
@@ -180,6 +193,8 @@ impl Batches {
                 }
                 let most = state.waiting.len().min(MOST);
                 let batch: Vec<_> = state.waiting.drain(..most).collect();
+                // What was full is on its way: the next batch gathers anew.
+                let _ = queue.filled.notified().now_or_never();
                 state.number += 1;
                 (batch, state.number)
             };
@@ -195,6 +210,10 @@ impl Batches {
             }
             if let Some(settled) = self.send(domain, number, &entries).await {
                 self.book(domain, &settled, ended, &spends).await;
+            }
+            // Those that came meanwhile wait for others too, or there would be a batch each round trip.
+            if queue.is_filling() {
+                queue.gathered().await;
             }
         }
     }

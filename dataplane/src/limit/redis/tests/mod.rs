@@ -1,5 +1,6 @@
 //! The limiter on real Redis servers.
 
+mod batching;
 mod bench;
 mod contract;
 mod late;
