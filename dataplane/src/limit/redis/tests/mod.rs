@@ -7,6 +7,7 @@ mod late;
 mod leased;
 mod losses;
 mod places;
+mod rush;
 
 use std::sync::Arc;
 
