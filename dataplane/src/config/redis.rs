@@ -19,7 +19,7 @@ const PASSWORD: &str = "RELAY_REDIS_PASSWORD";
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct RedisConfig {
-    /// Redis that data planes count limits in together, as redis://[USER[:PASSWORD]@]HOST:PORT[/DB], rediss:// for TLS; more nodes after commas; absent: each counts alone
+    /// Redis that data planes count limits in together, as `redis://[USER[:PASSWORD]@]HOST:PORT[/DB]`, `rediss://` for TLS; more nodes after commas; absent: each counts alone
     #[arg(id = "redis", long = "redis", env = "RELAY_REDIS", hide_env_values = true, value_parser = secret, value_name = "URL")]
     pub url: Option<Secret<String>>,
 

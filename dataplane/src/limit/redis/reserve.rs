@@ -153,7 +153,7 @@ async fn attempt(inner: &Arc<Inner>, claims: &Claims) -> Result<Reservation, Obs
     let answer = if split.needs_redis(&reachable) {
         let answer = ask(inner, claims, &split, &reachable, &mut pending).await?;
         if answer.status == status::REFUSED {
-            return Err(Obstacle::Refused(refusal(inner, claims, &split, &reachable, &answer, closed)));
+            return Err(refusal(inner, claims, &split, &reachable, &answer, closed));
         }
         Some(answer)
     } else {
@@ -274,7 +274,7 @@ fn refusal(
     reachable: &[usize],
     answer: &Answer,
     closed: Option<Verdict>,
-) -> Verdict {
+) -> Obstacle {
     let now = clock::at(answer.now);
     let mut worst: Option<Verdict> = None;
     for (claim, state) in split.exact.iter().zip(&answer.scopes) {
@@ -293,7 +293,14 @@ fn refusal(
         let closed = refusals.chain(closed).reduce(Verdict::shorter);
         worst = worst.into_iter().chain(closed).reduce(Verdict::longer);
     }
-    worst.expect("the script refuses by the same arithmetic, and shows what it refused by")
+    match worst {
+        Some(verdict) => Obstacle::Refused(verdict),
+        None => {
+            // The script refuses by the same arithmetic and shows what it refused by: another version's may not.
+            error!(domain = claims.domain, "Redis refuses what nothing stands against");
+            Obstacle::Missed
+        }
+    }
 }
 
 fn grant(
