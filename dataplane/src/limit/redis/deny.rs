@@ -59,7 +59,9 @@ impl Denials {
         }
         let held = claims.iter().flat_map(|claim| rules(claim).map(move |rule| (claim, rule)));
         let verdicts = held.filter_map(|(claim, rule)| {
-            let denial = known.get(&(claim.scope.clone(), rule)).filter(|denial| now < denial.until)?;
+            // From before it was said nothing is known: the clock of Redis may step back.
+            let holds = |denial: &&Denial| denial.at <= now && now < denial.until;
+            let denial = known.get(&(claim.scope.clone(), rule)).filter(holds)?;
             let (limit, amount) = asked(claim, rule)?;
             let wait = denial.verdict.wait.map(|wait| (denial.at + wait).saturating_sub(now));
             let verdict = || Verdict { wait, ..denial.verdict.clone() };
@@ -123,6 +125,11 @@ mod tests {
     fn as_much_is_refused_and_told_what_is_left_of_the_wait() {
         assert_eq!(wait(&denied(300), claim(100, 30), 1_200), Some(Some(4_800)));
         assert_eq!(wait(&denied(300), claim(100, 31), 1_200), Some(Some(4_800)));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_makes_no_refusal_last_longer() {
+        assert_eq!(wait(&denied(300), claim(100, 30), 999), None);
     }
 
     #[test]
