@@ -264,6 +264,7 @@ impl Inner {
 
     /// Waits until everything that was posted has taken effect.
     async fn settled(&self) {
+        self.ledger.batches.push_spends();
         self.ledger.batches.sent().await;
         self.ledger.shares.tell().await;
     }

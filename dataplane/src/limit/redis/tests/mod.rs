@@ -6,6 +6,7 @@ mod contract;
 mod late;
 mod leased;
 mod losses;
+mod model;
 mod places;
 mod rush;
 
