@@ -208,8 +208,9 @@ impl Batches {
             if !spends.is_empty() {
                 entries.push(Entry::Spend { scopes: spends.iter().map(|spend| self.added(spend)).collect() });
             }
-            if let Some(settled) = self.send(domain, number, &entries).await {
-                self.book(domain, &settled, ended, &spends).await;
+            if let Some((settled, heard)) = self.send(domain, number, &entries).await {
+                self.register(domain, &settled, heard.as_ref()).await;
+                self.book(domain, &settled, ended, &spends);
             }
             // Those that came meanwhile wait for others too, or there would be a batch each round trip.
             if queue.is_filling() {
@@ -218,13 +219,14 @@ impl Batches {
         }
     }
 
-    /// Sends one batch until it is taken. `None`: nobody knows whether it was.
-    async fn send(&self, domain: &Arc<str>, number: u64, entries: &[Entry]) -> Option<Settled> {
-        let Parts { link, keys, settle, process, clock, metrics, .. } = &self.parts;
+    /// Sends one batch until it is taken; also gives the birth that was known before. `None`: nobody knows whether it was.
+    async fn send(&self, domain: &Arc<str>, number: u64, entries: &[Entry]) -> Option<(Settled, Option<Arc<str>>)> {
+        let Parts { link, keys, settle, process, clock, births, metrics, .. } = &self.parts;
         let keys = wire::batch_keys(keys, domain, process);
         let argument = wire::batch(number, lease(), &clock.fresh_birth(process), entries);
         let mut tries = 0;
         loop {
+            let heard = births.heard(domain);
             match link.call(domain, settle, &keys, &argument).await {
                 Ok(bytes) => {
                     metrics.redis_settlements.inc_by(entries.len() as u64);
@@ -233,7 +235,7 @@ impl Batches {
                     let settled =
                         settled.inspect_err(|reason| error!(%reason, "an answer of Redis cannot be read")).ok()?;
                     clock.heard(settled.now);
-                    return Some(settled);
+                    return Some((settled, heard));
                 }
                 Err(missed) => {
                     debug!(domain = &**domain, %missed, "settlements wait for Redis");
@@ -249,22 +251,26 @@ impl Batches {
         }
     }
 
+    /// Makes sure, before anything is written down, that what is now in the counters is not given back to them.
+    async fn register(&self, domain: &str, settled: &Settled, heard: Option<&Arc<str>>) {
+        let Parts { births, link, .. } = &self.parts;
+        while births.register(domain, &settled.born, heard).await.is_err() {
+            link.up(domain).await;
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
     /// Writes down what was settled, for the day when Redis loses its data. What reservations used that were lost with
     /// them is spent anew; what they used that expired although they went on, because Redis was away for so long, is put
     /// right.
-    async fn book(
+    fn book(
         self: &Arc<Self>,
         domain: &Arc<str>,
         settled: &Settled,
         ended: Vec<(Arc<str>, Box<Ended>)>,
         spends: &[Spend],
     ) {
-        let Parts { births, spends: later, clock, spent, .. } = &self.parts;
-        // Before anything is written down: what is now in the counters must not be given back to them.
-        while births.register(domain, &settled.born).await.is_err() {
-            self.parts.link.up(domain).await;
-            tokio::time::sleep(AGAIN).await;
-        }
+        let Parts { spends: later, clock, spent, .. } = &self.parts;
         for (id, one) in ended {
             let is_unknown = settled.unknown.iter().any(|unknown| **unknown == *id);
             if is_unknown && *one.born == *settled.born {

@@ -20,6 +20,11 @@ local now = clock()
 -- Counters by key; what was read but not looked at yet; and those that changed, with whether they last longer than before.
 local states, fetched, changed = {}, {}, {}
 
+-- The name of data that begin now. Later ones sort after earlier ones; `fresh` tells apart those of one millisecond.
+local function birth_of(fresh)
+  return string.format('%013.0f-%s', now, fresh)
+end
+
 local function decoded(raw)
   return raw and cmsgpack.unpack(raw) or {}
 end

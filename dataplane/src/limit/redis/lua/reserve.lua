@@ -24,7 +24,7 @@ for at = 6, #KEYS do
   read[#read + 1] = KEYS[at]
 end
 local raw = redis.call('MGET', unpack(read))
-local born = raw[1] or fresh
+local born = raw[1] or birth_of(fresh)
 for at = 2, #read do
   fetched[read[at]] = raw[at]
 end

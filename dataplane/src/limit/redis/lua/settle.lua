@@ -211,7 +211,7 @@ save()
 write_members()
 write_holds()
 if not born then
-  born = fresh
+  born = birth_of(fresh)
   redis.call('SET', KEYS[1], born)
 end
 redis.call('SET', KEYS[4], cmsgpack.pack({batch, unknown}), 'PX', BATCH_KEPT)

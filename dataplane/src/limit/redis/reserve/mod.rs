@@ -137,6 +137,7 @@ async fn ask(
     inner.learned.ask(domain);
     for _ in 0..MOST_CALLS {
         let call = call(inner, claims, split, reachable);
+        let heard = inner.births.heard(domain);
         let (born, fresh) = (inner.births.of(domain), inner.clock.fresh_birth(&inner.process));
         let asking = Asking {
             id: &pending.wire_id,
@@ -151,11 +152,11 @@ async fn ask(
         pending.is_sent = true;
         let answer = said(inner, domain, &call, &asking).await?;
         match answer.status {
-            status::REBORN => inner.births.register(domain, &answer.born).await?,
+            status::REBORN => inner.births.register(domain, &answer.born, heard.as_ref()).await?,
             status::TAKEN => pending.renumber(),
             status::CLOCK => {}
             _ => {
-                inner.births.registered(domain, &answer.born);
+                inner.births.registered(domain, &answer.born, heard.as_ref());
                 pending.is_sent = answer.status == status::GRANTED;
                 return Ok(answer);
             }

@@ -160,7 +160,7 @@ mod tests {
         let records = directory.path().join("usage.jsonl");
         let (shelf, none) = Shelf::open(&records).expect("an empty directory");
         let mut ledger = Ledger::default();
-        assert!(ledger.hear("team", &"1".into()));
+        assert!(ledger.hear("team", &"1".into(), None));
         let book = Book { domains: ledger.pages(), ..Book::begin() };
         shelf.put(&Book::begin()).expect("there is room");
         shelf.put(&book).expect("there is room");

@@ -28,9 +28,14 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A process that takes Redis for gone only after a while, however much this machine has to do.
 async fn process(server: &Server, records: Option<PathBuf>) -> Redis {
-    let address = server.address();
-    let target = target::Target::standalone(target::Address::new(address.ip().to_string(), address.port()));
+    hasty_process(server, records, Duration::from_secs(5)).await
+}
+
+async fn hasty_process(server: &Server, records: Option<PathBuf>, timeout: Duration) -> Redis {
+    let address = target::Address::new(server.address().ip().to_string(), server.address().port());
+    let target = target::Target { timeout, ..target::Target::standalone(address) };
     let settings = Settings { prefix: "relay".to_owned(), time: Time::Redis, records };
     Redis::start(target, &settings, &books(), Arc::new(Signals::new())).await.expect("the target is whole")
 }
@@ -120,7 +125,7 @@ async fn whenever_the_data_are_lost_the_counters_come_to_what_was_settled() {
     let (settled, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut processes = Vec::new();
     for _ in 0..3 {
-        processes.push(process(&server, None).await);
+        processes.push(hasty_process(&server, None, target::TIMEOUT).await);
     }
     let clients: Vec<_> = (0..24_usize)
         .map(|client| {
