@@ -14,7 +14,7 @@ use super::{
     clock::RedisClock,
     keys::Keys,
     shares::Shares,
-    wire::{Charged, Entry},
+    wire::{self, Entry},
 };
 use crate::limit::{
     claims::{CandidateClaim, ScopeClaim},
@@ -125,7 +125,7 @@ impl Reservations {
         open.attempt = self.shares.take(&elsewhere);
         if open.born.is_some() {
             let now = self.clock.now();
-            let scopes = here.iter().map(|claim| Charged::of(&self.keys, claim, now)).collect();
+            let scopes = here.iter().map(|claim| wire::Scope::charged(&self.keys, claim, now)).collect();
             self.batches.push(&open.domain, Entry::Attempt { id: open.id.clone(), begun: !first, scopes });
         }
     }

@@ -22,17 +22,44 @@ const MOST: u64 = (1 << 53) - 1;
 /// How many calendar periods a call names: the present one and those beside it, because only the script knows the time.
 const PERIODS: usize = 3;
 
-/// `{name, span, capacity, pair (0: none), amount}` of one rate after the other, in one list: Lua makes a table of each.
+/// `{name, limit, amount, blocks, bounds}`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Budget(&'static str, u64, u64, u8, Vec<Millis>);
+
+/// `{counters, slots, concurrency (-1: none), budgets (0: none), then name, span, capacity, pair (0: none) and amount of
+/// one rate after the other}`: in one list, because Lua makes a table of each. Keys by their index, from 1, where 0 is none;
+/// or by name.
 #[derive(Clone, Debug)]
-pub(super) struct Rates(Vec<Rate>);
+pub(super) struct Scope<K> {
+    counters: K,
+    slots: K,
+    concurrency: i64,
+    budgets: Vec<Budget>,
+    rates: Vec<Rate>,
+}
 
 #[derive(Clone, Debug)]
-struct Rate(&'static str, Millis, u64, u64, u64);
+struct Rate {
+    name: &'static str,
+    span: Millis,
+    capacity: u64,
+    /// `0`: none.
+    pair: u64,
+    amount: u64,
+}
 
-impl Serialize for Rates {
+impl<K: Serialize> Serialize for Scope<K> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut list = to.serialize_seq(Some(5 * self.0.len()))?;
-        for Rate(name, span, capacity, pair, amount) in &self.0 {
+        let mut list = to.serialize_seq(Some(4 + 5 * self.rates.len()))?;
+        list.serialize_element(&self.counters)?;
+        list.serialize_element(&self.slots)?;
+        list.serialize_element(&self.concurrency)?;
+        if self.budgets.is_empty() {
+            list.serialize_element(&0)?;
+        } else {
+            list.serialize_element(&self.budgets)?;
+        }
+        for Rate { name, span, capacity, pair, amount } in &self.rates {
             list.serialize_element(name)?;
             for number in [span, capacity, pair, amount] {
                 list.serialize_element(number)?;
@@ -42,17 +69,9 @@ impl Serialize for Rates {
     }
 }
 
-/// `{name, limit, amount, blocks, bounds}`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Budget(&'static str, u64, u64, u8, Vec<Millis>);
-
-/// `{counters, slots, concurrency, rates, budgets}`, keys by their index, from 1; 0 is none.
-#[derive(Clone, Debug, Serialize)]
-struct Scope(usize, usize, i64, Rates, Vec<Budget>);
-
 /// `{breaker, scopes}`.
 #[derive(Clone, Debug, Serialize)]
-struct Candidate(String, Vec<Scope>);
+struct Candidate(String, Vec<Scope<usize>>);
 
 /// Who asks, and what for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,7 +98,7 @@ pub(super) struct Asking<'a> {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) keys: Vec<String>,
-    scopes: Vec<Scope>,
+    scopes: Vec<Scope<usize>>,
     candidates: Vec<Candidate>,
 }
 
@@ -112,11 +131,10 @@ impl Call {
         encoded(&(a, b, c, d, e, f, g, h, &self.scopes, &self.candidates))
     }
 
-    fn one(&mut self, keys: &Keys, claim: &ScopeClaim, now: Now) -> Scope {
+    fn one(&mut self, keys: &Keys, claim: &ScopeClaim, now: Now) -> Scope<usize> {
         let counters = self.key(keys.scope(&claim.scope));
         let slots = if claim.concurrency.is_some() { self.key(keys.slots(&claim.scope)) } else { 0 };
-        let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
-        Scope(counters, slots, concurrency, rates(&claim.rates), budgets(&claim.budgets, now))
+        Scope::of(counters, slots, claim, now)
     }
 
     /// The index of a key, as Lua counts. Candidates of one host share their host's.
@@ -139,16 +157,12 @@ pub(super) enum Entry {
     /// It is over, and nobody knows what it used.
     Release { id: Arc<str>, begun: bool, doubtful: bool },
     /// Another candidate is tried.
-    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Charged> },
+    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Scope<String>> },
     /// Its holder lives.
     Renew { id: Arc<str>, lease: Millis },
     /// So much was used without a reservation.
     Spend { scopes: Vec<Added> },
 }
-
-/// `{counters, slots, rates, budgets}`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Charged(String, String, Rates, Vec<Budget>);
 
 /// `{counters, rates, budgets}`.
 #[derive(Clone, Debug, Serialize)]
@@ -162,11 +176,18 @@ pub(super) struct AddedRate(pub(super) &'static str, pub(super) Millis, pub(supe
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) i64, pub(super) Vec<Millis>);
 
-impl Charged {
+impl<K> Scope<K> {
+    fn of(counters: K, slots: K, claim: &ScopeClaim, now: Now) -> Self {
+        let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
+        Self { counters, slots, concurrency, budgets: budgets(&claim.budgets, now), rates: rates(&claim.rates) }
+    }
+}
+
+impl Scope<String> {
     /// What an attempt charges of a scope.
-    pub(super) fn of(keys: &Keys, claim: &ScopeClaim, now: Now) -> Self {
+    pub(super) fn charged(keys: &Keys, claim: &ScopeClaim, now: Now) -> Self {
         let slots = claim.concurrency.map(|_| keys.slots(&claim.scope)).unwrap_or_default();
-        Self(keys.scope(&claim.scope), slots, rates(&claim.rates), budgets(&claim.budgets, now))
+        Self::of(keys.scope(&claim.scope), slots, claim, now)
     }
 }
 
@@ -282,14 +303,14 @@ fn encoded(value: &impl Serialize) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("numbers, strings and lists can always be written")
 }
 
-fn rates(claims: &[RateClaim]) -> Rates {
+fn rates(claims: &[RateClaim]) -> Vec<Rate> {
     let rate = |claim: &RateClaim| {
         let capacity = claim.ceiling.capacity().min(MOST);
         let pair = claim.ceiling.pair();
         let pair = if pair == u64::MAX { 0 } else { pair.min(MOST) };
-        Rate(claim.rule().as_str(), span(claim), capacity, pair, claim.amount.min(MOST))
+        Rate { name: claim.rule().as_str(), span: span(claim), capacity, pair, amount: claim.amount.min(MOST) }
     };
-    Rates(claims.iter().map(rate).collect())
+    claims.iter().map(rate).collect()
 }
 
 fn budgets(claims: &[BudgetClaim], now: Now) -> Vec<Budget> {

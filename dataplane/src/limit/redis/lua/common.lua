@@ -147,23 +147,26 @@ local function counted(name, used)
   return used[2]
 end
 
--- Charges a scope. `rates` has {name, span, capacity, pair, amount} of one after the other, `budgets` has one
--- {name, limit, amount, blocks, bounds} for each. Returns the charge, to be ended by `conclude`: {counters, slots,
--- {name, span, bucket, amount of one rate after the other}, {name, epoch, amount of one budget after the other}}; nil:
--- the bounds of a budget do not reach to now.
-local function charge(key, slots, rates, budgets)
-  local counters, taken, spent = state(key), {}, {}
-  local last = 0
-  for at = 1, #rates, 5 do
-    local name, span, amount = rates[at], rates[at + 1], rates[at + 4]
+-- Charges what a scope claims: {.., .., .., budgets (0: none), then name, span, capacity, pair and amount of one rate after
+-- the other}; budget: {name, limit, amount, blocks, bounds}. Returns the charge, to be ended by `conclude`, in one list:
+-- {counters, slots, where its rates end, name, span, bucket and amount of each rate, name, epoch and amount of each
+-- budget}; nil: the bounds of a budget do not reach to now.
+local function charge(key, slots, scope)
+  local counters, done, last = state(key), {key, slots, 0}, 3
+  for at = 5, #scope, 5 do
+    local name, span, amount = scope[at], scope[at + 1], scope[at + 4]
     local found = window(counters, name, span)
     found[2] = found[2] + amount
     found[4] = found[4] + amount
-    taken[last + 1], taken[last + 2], taken[last + 3], taken[last + 4] = name, span, found[1], amount
+    done[last + 1], done[last + 2], done[last + 3], done[last + 4] = name, span, found[1], amount
     last = last + 4
     touch(key, counters, (found[1] + 2) * span)
   end
-  for _, budget in ipairs(budgets) do
+  done[3] = last
+  if scope[4] == 0 then
+    return done
+  end
+  for _, budget in ipairs(scope[4]) do
     local name, amount = budget[1], budget[3]
     local found = spending(counters, name, budget[5])
     if not found then
@@ -171,12 +174,11 @@ local function charge(key, slots, rates, budgets)
     end
     found[3] = found[3] + amount
     found[4] = found[4] + amount
-    spent[#spent + 1] = name
-    spent[#spent + 1] = found[5]
-    spent[#spent + 1] = amount
+    done[last + 1], done[last + 2], done[last + 3] = name, found[5], amount
+    last = last + 3
     touch(key, counters, lasting(found[2]))
   end
-  return {key, slots, taken, spent}
+  return done
 end
 
 local function without(value, amount)
@@ -186,10 +188,10 @@ end
 -- Ends what a charge counts: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it
 -- ran: request and money stay), 'expired' (its holder died: the money stays). The slot is for the caller to free.
 local function conclude(done, outcome, used)
-  local key, taken, spent = done[1], done[3], done[4]
+  local key, rates_end = done[1], done[3]
   local counters = state(key)
-  for n = 1, #taken, 4 do
-    local name, span, bucket, amount = taken[n], taken[n + 1], taken[n + 2], taken[n + 3]
+  for n = 4, rates_end, 4 do
+    local name, span, bucket, amount = done[n], done[n + 1], done[n + 2], done[n + 3]
     local real = 0
     if outcome == 'used' then
       real = counted(name, used)
@@ -204,9 +206,9 @@ local function conclude(done, outcome, used)
     found[4] = without(found[4], amount)
     touch(key, counters, (found[1] + 2) * span)
   end
-  for n = 1, #spent, 3 do
-    local epoch, amount = spent[n + 1], spent[n + 2]
-    local found = counters[spent[n]]
+  for n = rates_end + 1, #done, 3 do
+    local epoch, amount = done[n + 1], done[n + 2]
+    local found = counters[done[n]]
     if found and found[5] == epoch then
       local real = amount
       if outcome == 'used' then

@@ -2,8 +2,8 @@
 --
 -- KEYS: born, holds, leases, breakers, seeded, then the keys that claims name by their index.
 -- ARGV[1]: {id, born as known, born to be, process, must seed, lease, peek, candidates wanted, scopes, candidates}
---   scope:     {counters, slots (0: none), concurrency (-1: none), rates, budgets}
---   rates:     {name, span, capacity, pair, amount of one after the other}
+--   scope:     {counters, slots (0: none), concurrency (-1: none), budgets (0: none), then name, span, capacity, pair
+--              and amount of one rate after the other}
 --   budget:    {name, limit, amount, blocks, bounds}
 --   candidate: {breaker (or ''), scopes}
 -- Answer: {status, now, born, states of scopes, open candidates, states of candidates, breakers that are open}
@@ -84,16 +84,22 @@ local function flying(slots)
   return known
 end
 
+local NONE = {}
+
+local function budgets_of(scope)
+  return scope[4] == 0 and NONE or scope[4]
+end
+
 -- Whether a scope lets its claim in; nil: the bounds of a budget do not reach to now.
 local function open(scope)
-  local counters, rates, let_in = state(KEYS[scope[1]]), scope[4], true
-  for at = 1, #rates, 5 do
-    local span = rates[at + 1]
-    if not fits(window(counters, rates[at], span), span, rates[at + 2], rates[at + 3], rates[at + 4]) then
+  local counters, let_in = state(KEYS[scope[1]]), true
+  for at = 5, #scope, 5 do
+    local span = scope[at + 1]
+    if not fits(window(counters, scope[at], span), span, scope[at + 2], scope[at + 3], scope[at + 4]) then
       let_in = false
     end
   end
-  for _, budget in ipairs(scope[5]) do
+  for _, budget in ipairs(budgets_of(scope)) do
     local found = spending(counters, budget[1], budget[5])
     if not found then
       return nil
@@ -123,14 +129,14 @@ end
 local function shown(list)
   local rows = {}
   for n, scope in ipairs(list) do
-    local counters, rates = state(KEYS[scope[1]]), scope[4]
+    local counters = state(KEYS[scope[1]])
     local row, last = {scope[2] > 0 and flying(KEYS[scope[2]]) or 0}, 1
-    for at = 1, #rates, 5 do
-      local found = counters[rates[at]]
+    for at = 5, #scope, 5 do
+      local found = counters[scope[at]]
       row[last + 1], row[last + 2], row[last + 3], row[last + 4] = found[1], found[2], found[3], found[4]
       last = last + 4
     end
-    for _, budget in ipairs(scope[5]) do
+    for _, budget in ipairs(budgets_of(scope)) do
       for part = 1, 5 do
         row[last + part] = counters[budget[1]][part]
       end
@@ -202,7 +208,7 @@ local function take(list)
   local charges = {}
   for at, scope in ipairs(list) do
     local slots = scope[2] > 0 and KEYS[scope[2]] or ''
-    charges[at] = charge(KEYS[scope[1]], slots, scope[4], scope[5])
+    charges[at] = charge(KEYS[scope[1]], slots, scope)
   end
   return charges
 end

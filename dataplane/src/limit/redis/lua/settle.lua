@@ -5,8 +5,7 @@
 --   {'s', id, {input, output, cost}}        it is over and used so much
 --   {'r', id, begun, doubtful}              it is over, and nobody knows what it used. Doubtful: it may not have come yet,
 --                                           and must not be taken when it does
---   {'a', id, begun, scopes}                another candidate is tried; scope: {counters, slots or '', rates, budgets} as
---                                           for `charge`
+--   {'a', id, begun, scopes}                another candidate is tried; scope: {counters, slots or '', ..} as for `charge`
 --   {'n', id, lease}                        its holder lives
 --   {'p', scopes}                           so much was used without a reservation; scope: {counters, rates, budgets},
 --                                           rate: {name, span, at, amount}, budget: {name, at, amount, bounds}
@@ -111,7 +110,7 @@ function apply.a(entry)
   conclude_all(id, found[2], begun == 1 and 'unknown' or 'never')
   local charges, ends = {}, redis.call('ZSCORE', KEYS[3], id) or renewed
   for at, scope in ipairs(entry[4]) do
-    charges[at] = charge(scope[1], scope[2], scope[3], scope[4]) or {scope[1], scope[2], {}, {}}
+    charges[at] = charge(scope[1], scope[2], scope) or {scope[1], scope[2], 3}
     if scope[2] ~= '' then
       place(scope[2], id, ends)
     end
