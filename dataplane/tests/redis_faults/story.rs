@@ -25,8 +25,9 @@ use crate::{
 
 /// Within which Redis is used again.
 const RETURN: Duration = Duration::from_secs(1);
-/// Longer than a request that meets an outage may be delayed, on a machine that is busy with other tests.
-const LATE: Duration = Duration::from_millis(500);
+/// Longer than a request takes that meets an outage, on a machine that is busy with other tests. That none waits twice is
+/// counted; this is for waits that are not for a call.
+const LATE: Duration = Duration::from_secs(2);
 /// Requests of each client before a fault and after it.
 const CALM: usize = 8;
 /// Streams that begin before a fault, or in it, and end when it is over.
@@ -129,8 +130,8 @@ impl Story {
         assert_answers(&seen, self.mode);
         assert_eq!(told.degraded > 0, fault == Fault::Outage, "{} answers were degraded", told.degraded);
         assert!(told.rounds[0] < LATE && told.rounds[1] < LATE, "{:?}", told.rounds);
-        assert!(told.back < RETURN && told.last_degraded < RETURN, "{:?}, {:?}", told.back, told.last_degraded);
-        let outages = assert_log(&self.log, self.mode, fault);
+        assert!(told.back < RETURN, "{:?}", told.back);
+        let outages = assert_log(&self.log, self.mode, fault).await;
         assert_metrics(&self.relay, self.mode, told.degraded, outages).await;
         let (counts, in_flight) = Counts::of(&self.relay).await;
         assert_eq!(in_flight, 0);
@@ -211,6 +212,7 @@ fn spread(times: impl Iterator<Item = Duration>) -> [Duration; 2] {
 
 /// Waits until nothing is open, here and in Redis.
 async fn settle(relay: &TestRelay, nodes: &[&Redis]) {
+    until("Redis to be used", async || relay.metric("relay_redis_up").await == Some(1.0)).await;
     until("the end of all reservations", async || relay.metric("relay_limit_reservations_live").await == Some(0.0))
         .await;
     until("the end of all settlements", async || block_in_place(|| nodes.iter().all(|node| is_at_rest(node)))).await;
@@ -246,7 +248,6 @@ async fn assert_metrics(relay: &TestRelay, mode: RedisOutage, degraded: usize, o
             page.lines().filter(|line| line.starts_with(name) && labels.iter().all(|label| line.contains(label)));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
-    assert_eq!(of("relay_redis_up", &[]), 1.0);
     let name = match mode {
         RedisOutage::LocalShare => "local_share",
         RedisOutage::Closed => "closed",
@@ -267,15 +268,13 @@ async fn assert_metrics(relay: &TestRelay, mode: RedisOutage, degraded: usize, o
 
 /// The log says when it began and when it was over, and what held in between. Says how often it began: a machine that
 /// is busy with other tests may let Redis miss its time once more.
-fn assert_log(log: &Log, mode: RedisOutage, fault: Fault) -> usize {
-    let text = log.about("Redis");
-    let [fell, rose] =
-        ["Redis is not used until it is back", "Redis is used again after"].map(|words| log.count(words));
+async fn assert_log(log: &Log, mode: RedisOutage, fault: Fault) -> usize {
+    let fell = || log.count("Redis is not used until it is back");
+    until("the end of all outages", async || fell() == log.count("Redis is used again after")).await;
     let decided = format!("requests are decided without Redis, as `redisOutage.mode` of their policies says: {mode:?}");
-    let decided = log.count(&decided);
-    assert_eq!(fell, rose, "{text}");
-    assert_eq!((fell > 0, decided > 0), (fault == Fault::Outage, fault == Fault::Outage), "{text}");
-    fell
+    let seen = (fell() > 0, log.count(&decided) > 0);
+    assert_eq!(seen, (fault == Fault::Outage, fault == Fault::Outage), "{}", log.about("Redis"));
+    fell()
 }
 
 impl Counts {
