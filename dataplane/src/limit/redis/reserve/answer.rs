@@ -2,6 +2,7 @@
 
 use std::{mem, sync::Arc};
 
+use tokio::time::Instant;
 use tracing::error;
 
 use super::{
@@ -27,14 +28,15 @@ pub(super) fn refusal(
     split: &Split,
     reachable: &[usize],
     answer: &Answer,
+    sent: Instant,
     closed: Option<Verdict>,
 ) -> Obstacle {
-    let now = clock::at(answer.now);
+    let (now, heard) = (clock::at(answer.now), Instant::now());
     let mut worst: Option<Verdict> = None;
     for (claim, state) in split.exact.iter().zip(&answer.scopes) {
         let Some(verdict) = state.counter(claim, false).refusal(claim, now) else { continue };
         if let Some(certain) = state.counter(claim, true).refusal(claim, now) {
-            inner.denials.note(claim, &certain, &verdict, answer.now);
+            inner.denials.note(claim, &certain, &verdict, sent, heard);
         }
         worst = worst.into_iter().chain([verdict]).reduce(Verdict::longer);
     }

@@ -6,6 +6,7 @@ mod split;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tracing::error;
 
 use self::{pending::Pending, split::Split};
@@ -63,7 +64,7 @@ pub(super) async fn reserve(inner: &Arc<Inner>, claims: Claims) -> Result<Reserv
 
 async fn attempt(inner: &Arc<Inner>, claims: &Claims) -> Result<Reservation, Obstacle> {
     let split = Split::of(claims);
-    if let Some(verdict) = inner.denials.verdict(&split.exact, inner.clock.millis()) {
+    if let Some(verdict) = inner.denials.verdict(&split.exact, Instant::now()) {
         return Err(Obstacle::Refused(verdict));
     }
     let all: Vec<_> = (0..claims.candidates.len()).collect();
@@ -81,7 +82,7 @@ async fn attempt(inner: &Arc<Inner>, claims: &Claims) -> Result<Reservation, Obs
     let said = if split.needs_redis(&reachable) {
         let said = ask(inner, claims, &split, &reachable, &mut pending).await?;
         if said.status == status::REFUSED {
-            return Err(answer::refusal(inner, claims, &split, &reachable, &said, closed));
+            return Err(answer::refusal(inner, claims, &split, &reachable, &said, pending.sent, closed));
         }
         Some(said)
     } else {
@@ -149,7 +150,7 @@ async fn ask(
             peek: false,
             candidates: claims.max_candidates.max(1),
         };
-        pending.is_sent = true;
+        (pending.sent, pending.is_sent) = (Instant::now(), true);
         let answer = said(inner, domain, &call, &asking).await?;
         match answer.status {
             status::REBORN => inner.births.register(domain, &answer.born, heard.as_ref()).await?,

@@ -2,6 +2,8 @@
 
 use std::{mem, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::super::{Inner, wire::Entry};
 use crate::limit::{
     counter::{Charge, Outcome},
@@ -14,6 +16,8 @@ pub(super) struct Pending<'a> {
     pub(super) domain: Arc<str>,
     pub(super) id: ReservationId,
     pub(super) wire_id: Arc<str>,
+    /// When Redis was asked last.
+    pub(super) sent: Instant,
     /// Whether Redis may have it.
     pub(super) is_sent: bool,
     pub(super) shared: Vec<Charge>,
@@ -24,7 +28,7 @@ impl<'a> Pending<'a> {
     pub(super) fn new(inner: &'a Arc<Inner>, domain: &str) -> Self {
         let (id, wire_id) = inner.next_id();
         let (shared, attempt) = (Vec::new(), Vec::new());
-        Self { inner, domain: domain.into(), id, wire_id, is_sent: false, shared, attempt }
+        Self { inner, domain: domain.into(), id, wire_id, sent: Instant::now(), is_sent: false, shared, attempt }
     }
 
     /// Gives the id up for another: Redis has seen it.

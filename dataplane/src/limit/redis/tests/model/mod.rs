@@ -197,6 +197,7 @@ impl World {
             Standalone::shared().serving(domain).cli(&["SET", &key, &now.to_string()]);
         }
         for process in &self.processes {
+            process.redis.inner.denials.forget();
             process.redis.inner.clock.heard(now.unsigned_abs());
         }
         self.plain.set_clock(now);
