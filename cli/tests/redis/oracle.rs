@@ -96,12 +96,12 @@ fn parts(words: &[Vec<u8>]) -> (Vec<String>, Value) {
     (keys, rmp_serde::from_slice(&words[3 + count]).expect("an argument is MessagePack"))
 }
 
-/// What a scope claims: `{counters, slots, concurrency, rates, budgets}`, of which a rate is
-/// `{name, span, capacity, pair, amount}` and a budget `{name, limit, amount, blocks, bounds}`.
+/// What a scope claims: `{counters, slots, concurrency, budgets (0: none), name, span, capacity, pair and amount of one rate
+/// after the other}`, where a budget is `{name, limit, amount, blocks, bounds}`.
 fn claims(keys: &[String], scope: &Value) -> Vec<Claim> {
     let key = &keys[usize::try_from(number(&scope[0])).expect("few keys") - 1];
-    let rates = list(&scope[3]).iter().map(|rate| (&rate[0], &rate[2], &rate[4]));
-    let budgets = list(&scope[4]).iter().map(|budget| (&budget[0], &budget[1], &budget[2]));
+    let rates = list(scope)[4..].chunks_exact(5).map(|rate| (&rate[0], &rate[2], &rate[4]));
+    let budgets = scope[3].as_array().into_iter().flatten().map(|budget| (&budget[0], &budget[1], &budget[2]));
     let claim = |(rule, limit, amount)| Claim {
         charge: Charge { name: (key.clone(), text(rule)), amount: number(amount) },
         limit: number(limit),
