@@ -1,4 +1,5 @@
-//! Refusals that are certain to last: whoever asks for as much again is refused without asking Redis.
+//! Refusals that are certain to last: whoever asks for as much again is refused without asking Redis. Whoever asks for
+//! more has to wait longer, and only Redis knows how long.
 //!
 //! A refusal is certain for as long as it would hold if every open reservation gave back everything. It is believed for
 //! a second at most, so that a counter that somebody resets by hand is seen. Time is this process' own: a clock of Redis
@@ -29,7 +30,7 @@ pub(super) struct Denials(RwLock<HashMap<(Arc<Scope>, Rule), Denial>>);
 struct Denial {
     /// Another limit makes it void.
     limit: u64,
-    /// As much, or more, is refused.
+    /// As much is refused.
     amount: u64,
     /// Until then it is certain.
     until: Instant,
@@ -65,7 +66,7 @@ impl Denials {
             let passed = u64::try_from(now.saturating_duration_since(denial.heard).as_millis()).unwrap_or(u64::MAX);
             let wait = denial.verdict.wait.map(|wait| wait.saturating_sub(passed));
             let verdict = || Verdict { wait, ..denial.verdict.clone() };
-            (limit == denial.limit && amount >= denial.amount).then(verdict)
+            ((limit, amount) == (denial.limit, denial.amount)).then(verdict)
         });
         verdicts.reduce(Verdict::longer)
     }
@@ -139,11 +140,12 @@ mod tests {
     #[test]
     fn as_much_is_refused_and_told_what_is_left_of_the_wait() {
         assert_eq!(wait(300, claim(100, 30), 210), Some(Some(4_800)));
-        assert_eq!(wait(300, claim(100, 31), 210), Some(Some(4_800)));
     }
 
     #[test]
-    fn less_another_limit_and_a_later_time_have_to_be_asked() {
+    fn another_amount_another_limit_and_a_later_time_have_to_be_asked() {
+        // Of more, this wait would be too short.
+        assert_eq!(wait(300, claim(100, 31), 200), None);
         assert_eq!(wait(300, claim(100, 29), 200), None);
         assert_eq!(wait(300, claim(101, 30), 200), None);
         assert_eq!(wait(300, claim(100, 30), 300), None);
