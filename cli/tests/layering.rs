@@ -25,8 +25,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "relay-cli",
-        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table"],
-        &["kube-client", "kube-runtime"],
+        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table", "relay-test-servers"],
+        &["kube-client", "kube-runtime", "servers"],
     ),
     ("relay-feed", &["relay-table"], &["kube", "kube-core", "k8s-openapi", "axum"]),
     ("relay-test-servers", &[], &["tokio", "redis"]),

@@ -19,7 +19,7 @@ const PASSWORD: &str = "RELAY_REDIS_PASSWORD";
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct RedisConfig {
-    /// Redis that data planes count limits in together, as redis://[USER[:PASSWORD]@]HOST:PORT[/DB], rediss:// for TLS; more nodes after commas; absent: each counts alone
+    /// Redis that data planes count limits in together, as `redis://[USER[:PASSWORD]@]HOST:PORT[/DB]`, `rediss://` for TLS; more nodes after commas; absent: each counts alone
     #[arg(id = "redis", long = "redis", env = "RELAY_REDIS", hide_env_values = true, value_parser = secret, value_name = "URL")]
     pub url: Option<Secret<String>>,
 
@@ -59,7 +59,7 @@ pub struct RedisConfig {
     pub ca: Option<PathBuf>,
 
     /// How long one call to Redis may take, from 1ms to 5s
-    #[arg(id = "redis-timeout", long = "redis-timeout", env = "RELAY_REDIS_TIMEOUT", default_value = "50ms", value_parser = timeout, value_name = "DURATION")]
+    #[arg(id = "redis-timeout", long = "redis-timeout", env = "RELAY_REDIS_TIMEOUT", default_value = "40ms", value_parser = timeout, value_name = "DURATION")]
     pub timeout: Duration,
 
     /// What all keys in Redis begin with; deployments that share a Redis need different ones

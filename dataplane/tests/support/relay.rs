@@ -52,6 +52,12 @@ pub(crate) fn config() -> Config {
 }
 
 /// A directory that goes away, and where in it usage records are written.
+/// The Redis whose nodes listen at `addresses`, with the usual settings.
+pub(crate) fn redis_at(addresses: &[SocketAddr]) -> RedisConfig {
+    let urls: Vec<_> = addresses.iter().map(|address| format!("redis://{address}")).collect();
+    RedisConfig { url: Some(Secret::new(urls.join(","))), ..RedisConfig::default() }
+}
+
 fn scratch() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a scratch directory");
     let usage = directory.path().join("usage.jsonl");
@@ -85,9 +91,13 @@ impl TestRelay {
 
     /// Serves `tables` and counts in the Redis at `address`, which may take its time: a busy machine is no outage.
     pub(crate) async fn start_sharing(tables: Tables, address: SocketAddr) -> Self {
-        let mut config = config();
-        config.redis.url = Some(Secret::new(format!("redis://{address}")));
-        config.redis.timeout = Duration::from_secs(5);
+        let redis = RedisConfig { timeout: Duration::from_secs(5), ..redis_at(&[address]) };
+        Self::start_at(tables, redis).await
+    }
+
+    /// Serves `tables` and counts in this Redis.
+    pub(crate) async fn start_at(tables: Tables, redis: RedisConfig) -> Self {
+        let config = Config { redis, ..config() };
         let (directory, usage) = scratch();
         let app = app::build_with(config, Target::File(usage.clone()), Arc::new(Loopback)).await.expect("free ports");
         Self::serve(app, tables, directory, usage)

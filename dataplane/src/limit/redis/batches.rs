@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
+use futures::future::FutureExt;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::task::TaskTracker;
@@ -32,9 +33,9 @@ use crate::{
 };
 
 /// How long the first entry of a batch waits for others.
-const GATHER: Duration = Duration::from_millis(5);
+pub(super) const GATHER: Duration = Duration::from_millis(5);
 /// So many do not wait.
-const FULL: usize = 64;
+pub(super) const FULL: usize = 64;
 /// The most that one call carries: it keeps Redis busy for a few milliseconds.
 const MOST: usize = 256;
 /// Entries of a domain that wait at most while Redis is away. Beyond, the oldest are dropped: what they held ends by
@@ -42,6 +43,8 @@ const MOST: usize = 256;
 const MOST_WAITING: usize = 200_000;
 /// How long a batch that Redis does not take waits for the next try.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How often a batch is tried that Redis refuses although it takes others.
+const MOST_TRIES: u32 = 20;
 
 /// An entry, and the reservation that it ends.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub(super) struct Posted {
 pub(super) struct Ended {
     /// When the data began in which it was made.
     pub(super) born: Arc<str>,
+    /// When it was made.
+    pub(super) at: Millis,
     pub(super) scopes: Vec<ScopeClaim>,
     pub(super) budgets: Vec<Dated>,
     pub(super) outcome: Outcome,
@@ -99,6 +104,21 @@ struct State {
     waiting: Vec<Posted>,
     is_running: bool,
     number: u64,
+}
+
+impl Queue {
+    /// Waits for others to come, but not long.
+    async fn gathered(&self) {
+        tokio::select! {
+            () = tokio::time::sleep(GATHER) => {}
+            () = self.filled.notified() => {}
+        }
+    }
+
+    /// Whether something waits that may wait for more.
+    fn is_filling(&self) -> bool {
+        (1..FULL).contains(&self.state.lock().waiting.len())
+    }
 }
 
 impl Batches {
@@ -160,11 +180,8 @@ impl Batches {
     }
 
     /// Sends until nothing is left.
-    async fn empty(&self, domain: &Arc<str>, queue: &Queue) {
-        tokio::select! {
-            () = tokio::time::sleep(GATHER) => {}
-            () = queue.filled.notified() => {}
-        }
+    async fn empty(self: &Arc<Self>, domain: &Arc<str>, queue: &Queue) {
+        queue.gathered().await;
         loop {
             let spends = self.parts.spends.take(domain, MOST);
             let (batch, number) = {
@@ -176,6 +193,8 @@ impl Batches {
                 }
                 let most = state.waiting.len().min(MOST);
                 let batch: Vec<_> = state.waiting.drain(..most).collect();
+                // What was full is on its way: the next batch gathers anew.
+                let _ = queue.filled.notified().now_or_never();
                 state.number += 1;
                 (batch, state.number)
             };
@@ -189,18 +208,25 @@ impl Batches {
             if !spends.is_empty() {
                 entries.push(Entry::Spend { scopes: spends.iter().map(|spend| self.added(spend)).collect() });
             }
-            if let Some(settled) = self.send(domain, number, &entries).await {
-                self.book(domain, &settled, ended, &spends).await;
+            if let Some((settled, heard)) = self.send(domain, number, &entries).await {
+                self.register(domain, &settled, heard.as_ref()).await;
+                self.book(domain, &settled, ended, &spends);
+            }
+            // Those that came meanwhile wait for others too, or there would be a batch each round trip.
+            if queue.is_filling() {
+                queue.gathered().await;
             }
         }
     }
 
-    /// Sends one batch until it is taken. `None`: nobody knows whether it was.
-    async fn send(&self, domain: &Arc<str>, number: u64, entries: &[Entry]) -> Option<Settled> {
-        let Parts { link, keys, settle, process, clock, metrics, .. } = &self.parts;
+    /// Sends one batch until it is taken; also gives the birth that was known before. `None`: nobody knows whether it was.
+    async fn send(&self, domain: &Arc<str>, number: u64, entries: &[Entry]) -> Option<(Settled, Option<Arc<str>>)> {
+        let Parts { link, keys, settle, process, clock, births, metrics, .. } = &self.parts;
         let keys = wire::batch_keys(keys, domain, process);
         let argument = wire::batch(number, lease(), &clock.fresh_birth(process), entries);
+        let mut tries = 0;
         loop {
+            let heard = births.heard(domain);
             match link.call(domain, settle, &keys, &argument).await {
                 Ok(bytes) => {
                     metrics.redis_settlements.inc_by(entries.len() as u64);
@@ -209,10 +235,15 @@ impl Batches {
                     let settled =
                         settled.inspect_err(|reason| error!(%reason, "an answer of Redis cannot be read")).ok()?;
                     clock.heard(settled.now);
-                    return Some(settled);
+                    return Some((settled, heard));
                 }
                 Err(missed) => {
                     debug!(domain = &**domain, %missed, "settlements wait for Redis");
+                    tries += u32::from(link.is_up(domain));
+                    if tries > MOST_TRIES {
+                        error!(domain = &**domain, %missed, "settlements of namespace `{domain}` are dropped: {missed}");
+                        return None;
+                    }
                     tokio::time::sleep(AGAIN).await;
                     link.up(domain).await;
                 }
@@ -220,22 +251,33 @@ impl Batches {
         }
     }
 
-    /// Writes down what was settled, for the day when Redis loses its data; and spends anew what reservations used that
-    /// were lost with them. Those that Redis does not know because they have expired are over.
-    async fn book(&self, domain: &Arc<str>, settled: &Settled, ended: Vec<(Arc<str>, Box<Ended>)>, spends: &[Spend]) {
-        let Parts { births, spends: later, clock, spent, .. } = &self.parts;
-        // Before anything is written down: what is now in the counters must not be given back to them.
-        while births.register(domain, &settled.born).await.is_err() {
-            self.parts.link.up(domain).await;
+    /// Makes sure, before anything is written down, that what is now in the counters is not given back to them.
+    async fn register(&self, domain: &str, settled: &Settled, heard: Option<&Arc<str>>) {
+        let Parts { births, link, .. } = &self.parts;
+        while births.register(domain, &settled.born, heard).await.is_err() {
+            link.up(domain).await;
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Writes down what was settled, for the day when Redis loses its data. What reservations used that were lost with
+    /// them is spent anew; what they used that expired although they went on, because Redis was away for so long, is put
+    /// right.
+    fn book(
+        self: &Arc<Self>,
+        domain: &Arc<str>,
+        settled: &Settled,
+        ended: Vec<(Arc<str>, Box<Ended>)>,
+        spends: &[Spend],
+    ) {
+        let Parts { spends: later, clock, spent, .. } = &self.parts;
         for (id, one) in ended {
-            let is_lost = if settled.unknown.iter().any(|unknown| **unknown == *id) {
-                *one.born != *settled.born
-            } else {
-                !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born)
-            };
-            if is_lost {
+            let is_unknown = settled.unknown.iter().any(|unknown| **unknown == *id);
+            if is_unknown && *one.born == *settled.born {
+                self.push(domain, Entry::Spend { scopes: self.amended(&one) });
+            }
+            let is_lost = is_unknown && *one.born != *settled.born;
+            if is_lost || !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born) {
                 for claim in &one.scopes {
                     later.add(claim, one.outcome, clock.now());
                 }
@@ -256,14 +298,35 @@ impl Batches {
         let budgets = spend.budgets.iter().map(|budget| {
             let at = u64::try_from(budget.at_ms).unwrap_or_default();
             let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
-            AddedBudget(Rule::Budget(budget.period).as_str(), at, budget.amount, bounds)
+            AddedBudget(Rule::Budget(budget.period).as_str(), at, amount(budget.amount), bounds)
         });
         Added(self.parts.keys.scope(&spend.scope), rates.collect(), budgets.collect())
+    }
+
+    /// What is missing of a reservation that has expired: its windows were given back, its money stayed as reserved.
+    fn amended(&self, ended: &Ended) -> Vec<Added> {
+        let scope = |claim: &ScopeClaim| {
+            let rates = claim
+                .rates
+                .iter()
+                .map(|rate| AddedRate(rate.rule().as_str(), length(rate.span), ended.at, ended.outcome.counts(rate)));
+            let budgets = claim.budgets.iter().map(|budget| {
+                let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
+                let missing = amount(ended.outcome.spends(budget.amount.0)) - amount(budget.amount.0);
+                AddedBudget(budget.rule().as_str(), ended.at, missing, bounds)
+            });
+            Added(self.parts.keys.scope(&claim.scope), rates.collect(), budgets.collect())
+        };
+        ended.scopes.iter().map(scope).collect()
     }
 }
 
 pub(super) fn lease() -> Millis {
     u64::try_from(LEASE.as_millis()).expect("a lease has few milliseconds")
+}
+
+fn amount(nano_usd: u64) -> i64 {
+    i64::try_from(nano_usd).unwrap_or(i64::MAX)
 }
 
 fn length(span: Span) -> Millis {

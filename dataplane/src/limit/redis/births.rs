@@ -28,10 +28,22 @@ impl Births {
         self.known.lock().get(domain).cloned()
     }
 
-    /// A script has registered this process. An answer that is late brings no earlier birth back.
-    pub(super) fn registered(&self, domain: &str, born: &str) {
+    /// The birth of a domain's present data, as far as it was heard of: to be asked before something is sent.
+    pub(super) fn heard(&self, domain: &str) -> Option<Arc<str>> {
+        self.seeder.heard(domain)
+    }
+
+    /// A script has registered this process, says an answer to what was sent when `heard` was the present birth. An
+    /// answer that is late brings no earlier birth back.
+    pub(super) fn registered(&self, domain: &str, born: &str, heard: Option<&Arc<str>>) {
+        if self.seeder.hear(domain, born, heard) {
+            self.know(domain, born);
+        }
+    }
+
+    fn know(&self, domain: &str, born: &str) {
         let mut known = self.known.lock();
-        if known.get(domain).is_none_or(|known| **known < *born) {
+        if known.get(domain).is_none_or(|known| **known != *born) {
             known.insert(domain.to_owned(), born.into());
         }
     }
@@ -51,12 +63,13 @@ impl Births {
         self.seeder.run(stop).await;
     }
 
-    /// Registers this process in the domain's data that began with `born`, and gives back what it knows.
-    pub(super) async fn register(&self, domain: &str, born: &str) -> Result<(), Missed> {
+    /// Registers this process in the domain's data that began with `born`, and gives back what it knows; `heard` is as in
+    /// [`Births::registered`].
+    pub(super) async fn register(&self, domain: &str, born: &str, heard: Option<&Arc<str>>) -> Result<(), Missed> {
         let _one = self.seeding.lock().await;
-        if self.of(domain).is_none_or(|known| *known != *born) {
+        if self.seeder.hear(domain, born, heard) && self.of(domain).is_none_or(|known| *known != *born) {
             self.seeder.seed(domain, born).await?;
-            self.registered(domain, born);
+            self.know(domain, born);
         }
         Ok(())
     }

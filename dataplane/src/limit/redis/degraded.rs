@@ -13,6 +13,8 @@ use std::{
 use futures::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
 use table::{NanoUsd, RedisOutage};
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::spends::Spends;
 use crate::{
@@ -29,6 +31,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// How often it is said at most that requests are decided without Redis.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// How many data planes are alive, this one included; never less than 1.
 pub type LivePods = Arc<dyn Fn() -> u32 + Send + Sync>;
 
@@ -38,6 +43,8 @@ pub struct Degraded {
     pods: LivePods,
     metrics: Arc<Metrics>,
     books: Arc<Books>,
+    /// When it was last said that requests are decided so.
+    told: Mutex<HashMap<RedisOutage, Instant>>,
 }
 
 /// What open reservations will have spent.
@@ -71,7 +78,8 @@ impl Degraded {
     /// that buckets are the same here and there.
     pub fn new(clock: Arc<dyn Clock>, pods: LivePods, spends: Arc<Spends>, metrics: Arc<Metrics>) -> Self {
         let memory = Memory::with_clock(clock.clone());
-        Self { memory, pods, metrics, books: Arc::new(Books { clock, spends, open: Mutex::default() }) }
+        let books = Arc::new(Books { clock, spends, open: Mutex::default() });
+        Self { memory, pods, metrics, books, told: Mutex::default() }
     }
 
     /// Reservations that are neither settled nor released.
@@ -95,17 +103,20 @@ impl Degraded {
         }
     }
 
-    /// By what the request is decided; absent: nothing limits it.
+    /// What the caller's policies declare, of several the strictest. Where only hosts and their keys are limited, those
+    /// hold locally in every mode. Absent: nothing limits the request.
     fn mode(&self, claims: &Claims) -> Option<RedisOutage> {
-        let caller: Vec<_> =
-            claims.scopes.iter().filter(|claim| claim.limits_something()).map(|claim| claim.outage).collect();
+        let caller = claims.scopes.iter().filter(|claim| claim.limits_something()).map(|claim| claim.outage).max();
         let mut candidates = claims.candidates.iter().flat_map(|candidate| &candidate.scopes);
-        if caller.contains(&RedisOutage::Closed) {
-            Some(RedisOutage::Closed)
-        } else if caller.contains(&RedisOutage::LocalShare) || candidates.any(ScopeClaim::limits_something) {
-            Some(RedisOutage::LocalShare)
-        } else {
-            caller.first().copied()
+        caller.or_else(|| candidates.any(ScopeClaim::limits_something).then_some(RedisOutage::LocalShare))
+    }
+
+    /// Says how requests are decided, not for each of them.
+    fn tell(&self, mode: RedisOutage) {
+        let (now, mut told) = (Instant::now(), self.told.lock());
+        if told.get(&mode).is_none_or(|last| now.duration_since(*last) >= TELL_EVERY) {
+            told.insert(mode, now);
+            warn!(?mode, "requests are decided without Redis, as `redisOutage.mode` of their policies says: {mode:?}");
         }
     }
 
@@ -121,6 +132,7 @@ impl Limiter for Degraded {
             let mode = self.mode(&claims);
             if let Some(mode) = mode {
                 self.metrics.degraded_request(mode);
+                self.tell(mode);
             }
             if mode == Some(RedisOutage::Closed) {
                 return Err(LimitError::Unavailable);

@@ -1,21 +1,23 @@
-//! Refusals that are certain to last: whoever asks for as much again is refused without asking Redis.
+//! Refusals that are certain to last: whoever asks for as much again is refused without asking Redis. Whoever asks for
+//! more has to wait longer, and only Redis knows how long.
 //!
 //! A refusal is certain for as long as it would hold if every open reservation gave back everything. It is believed for
-//! a second at most, so that a counter that somebody resets by hand is seen.
+//! a second at most, so that a counter that somebody resets by hand is seen. Time is this process' own: a clock of Redis
+//! that steps makes no refusal last longer.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use crate::limit::{
     claims::ScopeClaim,
     counter::Verdict,
     rule::{Rule, Scope},
-    window::Millis,
 };
 
 /// How long a refusal is believed.
-const BELIEVED: Millis = 1_000;
+const BELIEVED: Duration = Duration::from_secs(1);
 
 /// Refusals that are remembered at most; beyond, all are forgotten.
 const MOST: usize = 10_000;
@@ -28,31 +30,31 @@ pub(super) struct Denials(RwLock<HashMap<(Arc<Scope>, Rule), Denial>>);
 struct Denial {
     /// Another limit makes it void.
     limit: u64,
-    /// As much, or more, is refused.
+    /// As much is refused.
     amount: u64,
-    /// Until then, in Redis' time.
-    until: Millis,
+    /// Until then it is certain.
+    until: Instant,
     verdict: Verdict,
-    /// When the verdict was given.
-    at: Millis,
+    /// When the verdict was heard.
+    heard: Instant,
 }
 
 impl Denials {
-    /// This scope's claim was refused at `at` by `verdict`; by `certain` it would be even if open reservations gave back
-    /// everything.
-    pub(super) fn note(&self, claim: &ScopeClaim, certain: &Verdict, verdict: &Verdict, at: Millis) {
+    /// This scope's claim was refused by `verdict`, which was asked for at `sent` and heard of at `heard`; by `certain` it
+    /// would be refused even if open reservations gave back everything.
+    pub(super) fn note(&self, claim: &ScopeClaim, certain: &Verdict, verdict: &Verdict, sent: Instant, heard: Instant) {
         let Some((limit, amount)) = asked(claim, certain.rule.rule) else { return };
-        let until = at.saturating_add(certain.wait.unwrap_or(Millis::MAX).min(BELIEVED));
+        let until = sent + certain.wait.map_or(BELIEVED, |wait| Duration::from_millis(wait).min(BELIEVED));
         let mut known = self.0.write();
         if known.len() >= MOST {
             known.clear();
         }
-        let denial = Denial { limit, amount, until, verdict: verdict.clone(), at };
+        let denial = Denial { limit, amount, until, verdict: verdict.clone(), heard };
         known.insert((claim.scope.clone(), certain.rule.rule), denial);
     }
 
     /// The refusal that still holds for one of the claims.
-    pub(super) fn verdict(&self, claims: &[ScopeClaim], now: Millis) -> Option<Verdict> {
+    pub(super) fn verdict(&self, claims: &[ScopeClaim], now: Instant) -> Option<Verdict> {
         let known = self.0.read();
         if known.is_empty() {
             return None;
@@ -61,11 +63,20 @@ impl Denials {
         let verdicts = held.filter_map(|(claim, rule)| {
             let denial = known.get(&(claim.scope.clone(), rule)).filter(|denial| now < denial.until)?;
             let (limit, amount) = asked(claim, rule)?;
-            let wait = denial.verdict.wait.map(|wait| (denial.at + wait).saturating_sub(now));
+            let passed = u64::try_from(now.saturating_duration_since(denial.heard).as_millis()).unwrap_or(u64::MAX);
+            let wait = denial.verdict.wait.map(|wait| wait.saturating_sub(passed));
             let verdict = || Verdict { wait, ..denial.verdict.clone() };
-            (limit == denial.limit && amount >= denial.amount).then(verdict)
+            ((limit, amount) == (denial.limit, denial.amount)).then(verdict)
         });
         verdicts.reduce(Verdict::longer)
+    }
+}
+
+#[cfg(test)]
+impl Denials {
+    /// For tests that move the clock of Redis: nothing is certain any more.
+    pub(super) fn forget(&self) {
+        self.0.write().clear();
     }
 }
 
@@ -107,29 +118,37 @@ mod tests {
         ScopeClaim { rates: vec![rate], ..ScopeClaim::new(scope) }
     }
 
-    fn denied(certain: Millis) -> Denials {
+    /// A refusal that is certain for so many milliseconds, of a request that was asked for at `start`.
+    fn denied(start: Instant, certain: u64) -> Denials {
         let (denials, claim) = (Denials::default(), claim(100, 30));
         let rule = RuleRef { scope: claim.scope.clone(), rule: claim.rates[0].rule() };
         let verdict = |wait| Verdict { rule: rule.clone(), limit: 100, remaining: 20, wait: Some(wait) };
-        denials.note(&claim, &verdict(certain), &verdict(5_000), 1_000);
+        denials.note(&claim, &verdict(certain), &verdict(5_000), start, after(start, 10));
         denials
     }
 
-    fn wait(denials: &Denials, claim: ScopeClaim, now: Millis) -> Option<Option<Millis>> {
-        denials.verdict(&[claim], now).map(|verdict| verdict.wait)
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    /// What is left to wait for somebody who asks so many milliseconds after the start.
+    fn wait(certain: u64, claim: ScopeClaim, millis: u64) -> Option<Option<u64>> {
+        let start = Instant::now();
+        denied(start, certain).verdict(&[claim], after(start, millis)).map(|verdict| verdict.wait)
     }
 
     #[test]
     fn as_much_is_refused_and_told_what_is_left_of_the_wait() {
-        assert_eq!(wait(&denied(300), claim(100, 30), 1_200), Some(Some(4_800)));
-        assert_eq!(wait(&denied(300), claim(100, 31), 1_200), Some(Some(4_800)));
+        assert_eq!(wait(300, claim(100, 30), 210), Some(Some(4_800)));
     }
 
     #[test]
-    fn less_another_limit_and_a_later_time_have_to_be_asked() {
-        assert_eq!(wait(&denied(300), claim(100, 29), 1_200), None);
-        assert_eq!(wait(&denied(300), claim(101, 30), 1_200), None);
-        assert_eq!(wait(&denied(300), claim(100, 30), 1_300), None);
-        assert_eq!(wait(&denied(900_000), claim(100, 30), 1_000 + BELIEVED), None);
+    fn another_amount_another_limit_and_a_later_time_have_to_be_asked() {
+        // Of more, this wait would be too short.
+        assert_eq!(wait(300, claim(100, 31), 200), None);
+        assert_eq!(wait(300, claim(100, 29), 200), None);
+        assert_eq!(wait(300, claim(101, 30), 200), None);
+        assert_eq!(wait(300, claim(100, 30), 300), None);
+        assert_eq!(wait(900_000, claim(100, 30), 1_000), None);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     clock::RedisClock,
     keys::Keys,
     shares::Shares,
-    wire::{Charged, Entry},
+    wire::{self, Entry},
 };
 use crate::limit::{
     claims::{CandidateClaim, ScopeClaim},
@@ -50,6 +50,8 @@ pub(super) struct Open {
     pub(super) domain: Arc<str>,
     /// When the data began in which it was written; absent: nothing of it is in Redis.
     pub(super) born: Option<Arc<str>>,
+    /// When it was made, in Redis' time.
+    pub(super) at: Millis,
     /// Whether its holder lives.
     pub(super) pulse: Weak<()>,
     /// When its lease was written or renewed last, in Redis' time.
@@ -123,7 +125,7 @@ impl Reservations {
         open.attempt = self.shares.take(&elsewhere);
         if open.born.is_some() {
             let now = self.clock.now();
-            let scopes = here.iter().map(|claim| Charged::of(&self.keys, claim, now)).collect();
+            let scopes = here.iter().map(|claim| wire::Scope::charged(&self.keys, claim, now)).collect();
             self.batches.push(&open.domain, Entry::Attempt { id: open.id.clone(), begun: !first, scopes });
         }
     }
@@ -144,7 +146,7 @@ impl Reservations {
                 Entry::Release { id: open.id, begun: open.begun, doubtful: false }
             }
         };
-        let ended = Some(Box::new(Ended { born, scopes: open.scopes, budgets: open.budgets, outcome }));
+        let ended = Some(Box::new(Ended { born, at: open.at, scopes: open.scopes, budgets: open.budgets, outcome }));
         self.batches.push(&open.domain, Posted { entry, ended });
     }
 }

@@ -40,8 +40,9 @@ use std::{
 
 use futures::future::{BoxFuture, FutureExt};
 use table::LimitMode;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
 
 use self::{
     batches::{Batches, Parts, lease},
@@ -151,7 +152,7 @@ impl Redis {
 
 /// Says of open reservations that their holders live.
 async fn renew(ledger: Arc<Reservations>) {
-    let mut ticks = tokio::time::interval(RENEW_EVERY);
+    let mut ticks = interval_at(Instant::now() + RENEW_EVERY, RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -188,14 +189,14 @@ impl Limiter for Redis {
 
     fn close(&self, within: Duration) -> BoxFuture<'_, ()> {
         async move {
-            let closing = async {
-                self.inner.settled().await;
-                self.inner.stop.cancel();
-                self.inner.tasks.close();
-                self.inner.tasks.wait().await;
-            };
-            if tokio::time::timeout(within, closing).await.is_err() {
-                tracing::warn!("not everything was settled in Redis: what is missing ends with its leases");
+            // The last fifth is for what the tasks do at their end: sums that outlive the process are written there.
+            if timeout(within.mul_f32(0.8), self.inner.settled()).await.is_err() {
+                warn!("not everything was settled in Redis: what is missing ends with its leases");
+            }
+            self.inner.stop.cancel();
+            self.inner.tasks.close();
+            if timeout(within.mul_f32(0.2), self.inner.tasks.wait()).await.is_err() {
+                warn!("what was settled may not have been written down: the disk or Redis did not answer");
             }
         }
         .boxed()
@@ -254,6 +255,7 @@ impl Inner {
             tasks,
         })
     }
+
     /// The next reservation's id, here and in Redis.
     fn next_id(&self) -> (ReservationId, Arc<str>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -262,6 +264,7 @@ impl Inner {
 
     /// Waits until everything that was posted has taken effect.
     async fn settled(&self) {
+        self.ledger.batches.push_spends();
         self.ledger.batches.sent().await;
         self.ledger.shares.tell().await;
     }

@@ -48,11 +48,22 @@ impl Seeder {
         self.spent.has(domain)
     }
 
+    /// The birth of the domain's present counters, as far as it was heard of: to be asked before something is sent.
+    pub(super) fn heard(&self, domain: &str) -> Option<Birth> {
+        self.spent.birth(domain)
+    }
+
+    /// The counters of the domain have this birth, says an answer to what was sent when `known` was the present one.
+    /// Whether it is the present one now: the answer may be late.
+    pub(super) fn hear(&self, domain: &str, born: &str, known: Option<&Birth>) -> bool {
+        self.spent.hear(domain, born, known)
+    }
+
     /// Gives the counters of this birth what is owed to them, be it nothing; they let this process in then. Nothing
     /// happens where they have it, or are lost since.
     pub async fn seed(&self, domain: &str, born: &str) -> Result<(), Missed> {
         let birth = Birth::from(born);
-        let Some(owed) = self.spent.owed(domain, &birth) else { return Ok(()) };
+        let owed = self.spent.owed(domain, &birth);
         // Before it is sent: whoever goes on after a crash must not owe this birth another sum.
         self.spent.save().await;
         let (keys, argument) = call(&self.keys, domain, self.process(), born, &owed);

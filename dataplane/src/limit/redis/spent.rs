@@ -117,14 +117,24 @@ impl Spent {
         self.ledger.lock().has(domain)
     }
 
-    /// The counters of the domain have this birth. What is owed to them; absent: they are not the present ones, because
-    /// this comes from an answer that is late.
-    pub(super) fn owed(&self, domain: &str, birth: &Birth) -> Option<Vec<Amount>> {
+    /// The birth of the domain's present counters, as far as it was heard of.
+    pub(super) fn birth(&self, domain: &str) -> Option<Birth> {
+        self.ledger.lock().birth(domain)
+    }
+
+    /// The counters of the domain have this birth, says an answer to what was sent when `known` was the present one.
+    /// Whether it is the present one now: the answer may be late.
+    pub(super) fn hear(&self, domain: &str, birth: &str, known: Option<&Birth>) -> bool {
         let mut ledger = self.ledger.lock();
-        if ledger.hear(domain, birth) {
+        if ledger.birth(domain).as_deref() != Some(birth) && ledger.hear(domain, &birth.into(), known) {
             self.is_changed.store(true, Ordering::Release);
         }
-        (ledger.birth(domain).as_ref() == Some(birth)).then(|| ledger.owed(domain, birth))
+        ledger.birth(domain).as_deref() == Some(birth)
+    }
+
+    /// What is owed to the counters of this birth.
+    pub(super) fn owed(&self, domain: &str, birth: &Birth) -> Vec<Amount> {
+        self.ledger.lock().owed(domain, birth)
     }
 
     /// The domains in which something is owed to counters that are known.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use table::Period;
 
 use super::{clock, keys::Keys};
@@ -22,21 +22,56 @@ const MOST: u64 = (1 << 53) - 1;
 /// How many calendar periods a call names: the present one and those beside it, because only the script knows the time.
 const PERIODS: usize = 3;
 
-/// `{name, span, capacity, pair (0: none), amount}`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Rate(&'static str, Millis, u64, u64, u64);
-
 /// `{name, limit, amount, blocks, bounds}`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Budget(&'static str, u64, u64, u8, Vec<Millis>);
 
-/// `{counters, slots, concurrency, rates, budgets}`, keys by their index, from 1; 0 is none.
-#[derive(Clone, Debug, Serialize)]
-struct Scope(usize, usize, i64, Vec<Rate>, Vec<Budget>);
+/// `{counters, slots, concurrency (-1: none), budgets (0: none), then name, span, capacity, pair (0: none) and amount of
+/// one rate after the other}`: in one list, because Lua makes a table of each. Keys by their index, from 1, where 0 is none;
+/// or by name.
+#[derive(Clone, Debug)]
+pub(super) struct Scope<K> {
+    counters: K,
+    slots: K,
+    concurrency: i64,
+    budgets: Vec<Budget>,
+    rates: Vec<Rate>,
+}
+
+#[derive(Clone, Debug)]
+struct Rate {
+    name: &'static str,
+    span: Millis,
+    capacity: u64,
+    /// `0`: none.
+    pair: u64,
+    amount: u64,
+}
+
+impl<K: Serialize> Serialize for Scope<K> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut list = to.serialize_seq(Some(4 + 5 * self.rates.len()))?;
+        list.serialize_element(&self.counters)?;
+        list.serialize_element(&self.slots)?;
+        list.serialize_element(&self.concurrency)?;
+        if self.budgets.is_empty() {
+            list.serialize_element(&0)?;
+        } else {
+            list.serialize_element(&self.budgets)?;
+        }
+        for Rate { name, span, capacity, pair, amount } in &self.rates {
+            list.serialize_element(name)?;
+            for number in [span, capacity, pair, amount] {
+                list.serialize_element(number)?;
+            }
+        }
+        list.end()
+    }
+}
 
 /// `{breaker, scopes}`.
 #[derive(Clone, Debug, Serialize)]
-struct Candidate(String, Vec<Scope>);
+struct Candidate(String, Vec<Scope<usize>>);
 
 /// Who asks, and what for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +98,7 @@ pub(super) struct Asking<'a> {
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) keys: Vec<String>,
-    scopes: Vec<Scope>,
+    scopes: Vec<Scope<usize>>,
     candidates: Vec<Candidate>,
 }
 
@@ -96,11 +131,10 @@ impl Call {
         encoded(&(a, b, c, d, e, f, g, h, &self.scopes, &self.candidates))
     }
 
-    fn one(&mut self, keys: &Keys, claim: &ScopeClaim, now: Now) -> Scope {
+    fn one(&mut self, keys: &Keys, claim: &ScopeClaim, now: Now) -> Scope<usize> {
         let counters = self.key(keys.scope(&claim.scope));
         let slots = if claim.concurrency.is_some() { self.key(keys.slots(&claim.scope)) } else { 0 };
-        let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
-        Scope(counters, slots, concurrency, rates(&claim.rates), budgets(&claim.budgets, now))
+        Scope::of(counters, slots, claim, now)
     }
 
     /// The index of a key, as Lua counts. Candidates of one host share their host's.
@@ -123,16 +157,12 @@ pub(super) enum Entry {
     /// It is over, and nobody knows what it used.
     Release { id: Arc<str>, begun: bool, doubtful: bool },
     /// Another candidate is tried.
-    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Charged> },
+    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Scope<String>> },
     /// Its holder lives.
     Renew { id: Arc<str>, lease: Millis },
     /// So much was used without a reservation.
     Spend { scopes: Vec<Added> },
 }
-
-/// `{counters, slots, rates, budgets}`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Charged(String, String, Vec<Rate>, Vec<Budget>);
 
 /// `{counters, rates, budgets}`.
 #[derive(Clone, Debug, Serialize)]
@@ -144,18 +174,25 @@ pub(super) struct AddedRate(pub(super) &'static str, pub(super) Millis, pub(supe
 
 /// `{name, at, amount, bounds}`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) u64, pub(super) Vec<Millis>);
+pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) i64, pub(super) Vec<Millis>);
 
-impl Charged {
+impl<K> Scope<K> {
+    fn of(counters: K, slots: K, claim: &ScopeClaim, now: Now) -> Self {
+        let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
+        Self { counters, slots, concurrency, budgets: budgets(&claim.budgets, now), rates: rates(&claim.rates) }
+    }
+}
+
+impl Scope<String> {
     /// What an attempt charges of a scope.
-    pub(super) fn of(keys: &Keys, claim: &ScopeClaim, now: Now) -> Self {
+    pub(super) fn charged(keys: &Keys, claim: &ScopeClaim, now: Now) -> Self {
         let slots = claim.concurrency.map(|_| keys.slots(&claim.scope)).unwrap_or_default();
-        Self(keys.scope(&claim.scope), slots, rates(&claim.rates), budgets(&claim.budgets, now))
+        Self::of(keys.scope(&claim.scope), slots, claim, now)
     }
 }
 
 impl Serialize for Entry {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Entry::Settle { id, used } => {
                 let used = (used.input_tokens.min(MOST), used.output_tokens.min(MOST), used.cost.0.min(MOST));
@@ -208,9 +245,16 @@ pub(super) mod status {
     pub(in super::super) const TAKEN: u8 = 4;
 }
 
-/// The counters of a scope, in the order of its claim.
+/// The counters of a scope in one list: requests in flight, then [`OF_RATE`] numbers of each rate and [`OF_BUDGET`] of each
+/// budget, in the order of its claim.
 #[derive(Debug, Deserialize)]
-pub(super) struct State(u64, Vec<(u64, u64, u64, u64)>, Vec<(Millis, Millis, u64, u64, Millis)>);
+pub(super) struct State(Vec<u64>);
+
+/// `{bucket, current, previous, held}`.
+const OF_RATE: usize = 4;
+
+/// `{start, end (0: never), spent, held, epoch}`.
+const OF_BUDGET: usize = 5;
 
 /// A candidate whose breaker another replica has opened.
 #[derive(Debug, Deserialize)]
@@ -220,21 +264,33 @@ impl State {
     /// As counters; without what open reservations may still give back, if `settled`.
     pub(super) fn counter(&self, claim: &ScopeClaim, settled: bool) -> Counter {
         let without = |count: u64, held: u64| if settled { count.saturating_sub(held) } else { count };
-        let rates = claim.rates.iter().zip(&self.1).map(|(rate, &(bucket, current, previous, held))| {
+        let rates = claim.rates.iter().zip(self.rates(claim)).map(|(rate, &[bucket, current, previous, held])| {
             // Nobody knows which of the two buckets it would leave. From the later one it would free most.
             let earlier = without(previous, held.saturating_sub(current));
             (rate.counted, rate.span, Window::restored(bucket, without(current, held), earlier))
         });
-        let budgets = claim.budgets.iter().zip(&self.2).map(|(budget, &(start, end, spent, held, _))| {
+        let budgets = claim.budgets.iter().zip(self.budgets(claim)).map(|(budget, &[start, end, spent, held, _])| {
             let bounds = Bounds { start: timestamp(start), end: (end > 0).then(|| timestamp(end)) };
             (budget.period, Spending::restored(bounds, without(spent, held), &budget.timezone))
         });
-        Counter::restored(rates.collect(), budgets.collect(), if settled { 0 } else { self.0 })
+        let in_flight = self.0.first().copied().filter(|_| !settled);
+        Counter::restored(rates.collect(), budgets.collect(), in_flight.unwrap_or_default())
     }
 
-    /// When the period of each budget begins and ends; `0`: never.
-    pub(super) fn periods(&self) -> impl Iterator<Item = (Millis, Millis)> {
-        self.2.iter().map(|&(start, end, ..)| (start, end))
+    /// When the period of each budget of the claim begins and ends; `0`: never.
+    pub(super) fn periods(&self, claim: &ScopeClaim) -> impl Iterator<Item = (Millis, Millis)> {
+        self.budgets(claim).iter().map(|&[start, end, ..]| (start, end))
+    }
+
+    fn rates(&self, claim: &ScopeClaim) -> &[[u64; OF_RATE]] {
+        let numbers = self.0.get(1..).unwrap_or_default();
+        let (rates, _) = numbers.as_chunks();
+        rates.get(..claim.rates.len()).unwrap_or(rates)
+    }
+
+    fn budgets(&self, claim: &ScopeClaim) -> &[[u64; OF_BUDGET]] {
+        let numbers = self.0.get(1 + OF_RATE * claim.rates.len()..).unwrap_or_default();
+        numbers.as_chunks().0
     }
 }
 
@@ -252,7 +308,7 @@ fn rates(claims: &[RateClaim]) -> Vec<Rate> {
         let capacity = claim.ceiling.capacity().min(MOST);
         let pair = claim.ceiling.pair();
         let pair = if pair == u64::MAX { 0 } else { pair.min(MOST) };
-        Rate(claim.rule().as_str(), span(claim), capacity, pair, claim.amount.min(MOST))
+        Rate { name: claim.rule().as_str(), span: span(claim), capacity, pair, amount: claim.amount.min(MOST) }
     };
     claims.iter().map(rate).collect()
 }

@@ -169,6 +169,25 @@ async fn a_data_plane_holds_to_its_part_rounded_up_and_zero_stays_zero() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_is_counted_under_the_strictest_mode_that_its_policies_declare_whatever_its_host_is_limited_to() {
+    let modes = [RedisOutage::Open, RedisOutage::LocalShare, RedisOutage::Closed];
+    let bench = Alone::of(1);
+    for declared in 1..=modes.len() {
+        let scopes = modes[..declared].iter().map(|mode| limited(&format!("{mode:?}"), *mode));
+        let claims = Claims { candidates: vec![candidate("k")], max_candidates: 1, ..claims(scopes) };
+        drop(bench.degraded.reserve(claims).await);
+        assert_eq!(
+            ["open", "local_share", "closed"].map(|mode| bench.counted(mode)).iter().sum::<u64>(),
+            declared as u64
+        );
+        assert_eq!(bench.counted(["open", "local_share", "closed"][declared - 1]), 1);
+    }
+    let claims = Claims { candidates: vec![candidate("k")], max_candidates: 1, ..claims([]) };
+    drop(bench.degraded.reserve(claims).await);
+    assert_eq!(bench.counted("local_share"), 2, "the limits of a host alone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_burst_is_a_part_too() {
     let (passed, refused) = Alone::of(4).admits(&requests("a", 40, 50)).await;
     assert_eq!((passed, refused.limit), (15, 40));

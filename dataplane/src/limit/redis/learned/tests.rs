@@ -27,7 +27,9 @@ struct Process {
 
 impl Process {
     async fn start(server: &Redis) -> Self {
-        let target = Target::standalone(Address::new(server.address().ip().to_string(), server.address().port()));
+        let address = Address::new(server.address().ip().to_string(), server.address().port());
+        // Long enough for a machine that has much else to do.
+        let target = Target { timeout: Duration::from_secs(5), ..Target::standalone(address) };
         let (units, keys) = (Units::of(&target.mode), Keys::new("relay"));
         let scripts = Scripts::new(&Time::Redis);
         let store =

@@ -17,7 +17,13 @@ local function clock()
 end
 
 local now = clock()
-local states, changed = {}, {}
+-- Counters by key; what was read but not looked at yet; and those that changed, with whether they last longer than before.
+local states, fetched, changed = {}, {}, {}
+
+-- The name of data that begin now. Later ones sort after earlier ones; `fresh` tells apart those of one millisecond.
+local function birth_of(fresh)
+  return string.format('%013.0f-%s', now, fresh)
+end
 
 local function decoded(raw)
   return raw and cmsgpack.unpack(raw) or {}
@@ -27,7 +33,11 @@ end
 local function state(key)
   local known = states[key]
   if not known then
-    known = decoded(redis.call('GET', key))
+    local raw = fetched[key]
+    if raw == nil then
+      raw = redis.call('GET', key)
+    end
+    known = decoded(raw)
     states[key] = known
   end
   return known
@@ -35,30 +45,34 @@ end
 
 -- Writes what was changed.
 local function save()
-  for key in pairs(changed) do
+  for key, is_longer in pairs(changed) do
     local counters = states[key]
     local ends = counters.x or 0
     if ends >= NEVER then
       redis.call('SET', key, cmsgpack.pack(counters))
-    elseif ends > now then
+    elseif ends <= now then
+      redis.call('DEL', key)
+    elseif is_longer then
       redis.call('SET', key, cmsgpack.pack(counters), 'PX', ends - now + SLACK)
     else
-      redis.call('DEL', key)
+      redis.call('SET', key, cmsgpack.pack(counters), 'KEEPTTL')
     end
   end
   changed = {}
 end
 
 local function touch(key, counters, ends)
-  changed[key] = true
   if ends > (counters.x or 0) then
     counters.x = ends
+    changed[key] = true
+  elseif not changed[key] then
+    changed[key] = false
   end
 end
 
 -- The window of a rate, moved on to now.
 local function window(counters, name, span)
-  local bucket, found = math.floor(now / span), counters[name]
+  local bucket, found = (now - now % span) / span, counters[name]
   if not found then
     found = {bucket, 0, 0, 0}
     counters[name] = found
@@ -120,32 +134,39 @@ local function lasting(ends)
   return ends == 0 and NEVER or ends
 end
 
--- What really counts against a rate.
+-- What really counts against a rate. Its name begins with what it counts.
 local function counted(name, used)
-  local first = string.sub(name, 1, 1)
-  if first == 'r' then
+  local first = string.byte(name)
+  if first == 114 then -- requests
     return 1
-  elseif first == 't' then
+  elseif first == 116 then -- tokens
     return used[1] + used[2]
-  elseif first == 'i' then
+  elseif first == 105 then -- input
     return used[1]
   end
   return used[2]
 end
 
--- Charges a scope: `rates` of {name, span, .., amount}, `budgets` of {name, .., amount, .., bounds}. Returns the charge,
--- to be ended by `conclude`; nil: the bounds of a budget do not reach to now.
-local function charge(key, slots, rates, budgets)
-  local counters, taken, spent = state(key), {}, {}
-  for at, rate in ipairs(rates) do
-    local name, span, amount = rate[1], rate[2], rate[5]
+-- Charges what a scope claims: {.., .., .., budgets (0: none), then name, span, capacity, pair and amount of one rate after
+-- the other}; budget: {name, limit, amount, blocks, bounds}. Returns the charge, to be ended by `conclude`, in one list:
+-- {counters, slots, where its rates end, name, span, bucket and amount of each rate, name, epoch and amount of each
+-- budget}; nil: the bounds of a budget do not reach to now.
+local function charge(key, slots, scope)
+  local counters, done, last = state(key), {key, slots, 0}, 3
+  for at = 5, #scope, 5 do
+    local name, span, amount = scope[at], scope[at + 1], scope[at + 4]
     local found = window(counters, name, span)
     found[2] = found[2] + amount
     found[4] = found[4] + amount
-    taken[at] = {name, span, found[1], amount}
+    done[last + 1], done[last + 2], done[last + 3], done[last + 4] = name, span, found[1], amount
+    last = last + 4
     touch(key, counters, (found[1] + 2) * span)
   end
-  for at, budget in ipairs(budgets) do
+  done[3] = last
+  if scope[4] == 0 then
+    return done
+  end
+  for _, budget in ipairs(scope[4]) do
     local name, amount = budget[1], budget[3]
     local found = spending(counters, name, budget[5])
     if not found then
@@ -153,36 +174,41 @@ local function charge(key, slots, rates, budgets)
     end
     found[3] = found[3] + amount
     found[4] = found[4] + amount
-    spent[at] = {name, found[5], amount}
+    done[last + 1], done[last + 2], done[last + 3] = name, found[5], amount
+    last = last + 3
     touch(key, counters, lasting(found[2]))
   end
-  return {key, slots, taken, spent}
+  return done
 end
 
--- Ends a charge: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it ran: request
--- and money stay), 'expired' (its holder died: the money stays).
-local function conclude(id, done, outcome, used)
-  local key, slots, taken, spent = done[1], done[2], done[3], done[4]
+local function without(value, amount)
+  return value > amount and value - amount or 0
+end
+
+-- Ends what a charge counts: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it
+-- ran: request and money stay), 'expired' (its holder died: the money stays). The slot is for the caller to free.
+local function conclude(done, outcome, used)
+  local key, rates_end = done[1], done[3]
   local counters = state(key)
-  for _, rate in ipairs(taken) do
-    local name, span, bucket, amount = rate[1], rate[2], rate[3], rate[4]
+  for n = 4, rates_end, 4 do
+    local name, span, bucket, amount = done[n], done[n + 1], done[n + 2], done[n + 3]
     local real = 0
     if outcome == 'used' then
       real = counted(name, used)
-    elseif outcome == 'unknown' and string.sub(name, 1, 1) == 'r' then
+    elseif outcome == 'unknown' and string.byte(name) == 114 then
       real = amount
     end
     local found = window(counters, name, span)
     local at = found[1] == bucket and 2 or (found[1] == bucket + 1 and 3 or nil)
     if at then
-      found[at] = math.max(0, found[at] - amount) + real
+      found[at] = without(found[at], amount) + real
     end
-    found[4] = math.max(0, found[4] - amount)
+    found[4] = without(found[4], amount)
     touch(key, counters, (found[1] + 2) * span)
   end
-  for _, budget in ipairs(spent) do
-    local name, epoch, amount = budget[1], budget[2], budget[3]
-    local found = counters[name]
+  for n = rates_end + 1, #done, 3 do
+    local epoch, amount = done[n + 1], done[n + 2]
+    local found = counters[done[n]]
     if found and found[5] == epoch then
       local real = amount
       if outcome == 'used' then
@@ -190,12 +216,9 @@ local function conclude(id, done, outcome, used)
       elseif outcome == 'never' then
         real = 0
       end
-      found[3] = math.max(0, found[3] - amount) + real
-      found[4] = math.max(0, found[4] - amount)
+      found[3] = without(found[3], amount) + real
+      found[4] = without(found[4], amount)
       touch(key, counters, lasting(found[2]))
     end
-  end
-  if slots ~= '' then
-    redis.call('ZREM', slots, id)
   end
 end

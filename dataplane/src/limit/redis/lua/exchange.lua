@@ -109,7 +109,7 @@ local function total(key, in_flight)
   return {in_flight, rates, budgets}
 end
 
-redis.call('SETNX', KEYS[3], birth[2])
+redis.call('SETNX', KEYS[3], birth_of(birth[2]))
 local born, totals = redis.call('GET', KEYS[3]), {}
 if birth[1] ~= '' and birth[1] ~= born then
   scopes = {}

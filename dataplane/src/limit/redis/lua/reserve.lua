@@ -2,12 +2,12 @@
 --
 -- KEYS: born, holds, leases, breakers, seeded, then the keys that claims name by their index.
 -- ARGV[1]: {id, born as known, born to be, process, must seed, lease, peek, candidates wanted, scopes, candidates}
---   scope:     {counters, slots (0: none), concurrency (-1: none), rates, budgets}
---   rate:      {name, span, capacity, pair, amount}
+--   scope:     {counters, slots (0: none), concurrency (-1: none), budgets (0: none), then name, span, capacity, pair
+--              and amount of one rate after the other}
 --   budget:    {name, limit, amount, blocks, bounds}
 --   candidate: {breaker (or ''), scopes}
 -- Answer: {status, now, born, states of scopes, open candidates, states of candidates, breakers that are open}
---   state:     {in flight, rates, budgets} as in the claim's order
+--   state:     {in flight, what is kept of one rate after the other, and of one budget}, in the claim's order
 --   breaker:   {candidate, until, class}
 
 local GRANTED, REFUSED, REBORN, CLOCK, TAKEN = 0, 1, 2, 3, 4
@@ -24,9 +24,9 @@ for at = 6, #KEYS do
   read[#read + 1] = KEYS[at]
 end
 local raw = redis.call('MGET', unpack(read))
-local born = raw[1] or fresh
+local born = raw[1] or birth_of(fresh)
 for at = 2, #read do
-  states[read[at]] = decoded(raw[at])
+  fetched[read[at]] = raw[at]
 end
 
 local function answer(status)
@@ -44,19 +44,29 @@ if born ~= known and peek == 0 then
   redis.call('PEXPIRE', KEYS[5], SEEDED_KEPT)
 end
 
+-- Written out once: whoever calls a command with a number has it written out each time.
+local now_text = string.format('%.0f', now)
+
 -- Ends the reservations whose holders have not been heard of.
 local function expire()
-  local ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now, 'LIMIT', 0, MOST_ENDED)
+  local ended = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now_text, 'LIMIT', 0, MOST_ENDED)
+  local freed = {}
   for _, gone in ipairs(ended) do
     local hold = decoded(redis.call('HGET', KEYS[2], gone))
     for _, part in ipairs({hold[1] or {}, hold[2] or {}}) do
       for _, done in ipairs(part) do
-        conclude(gone, done, 'expired')
+        conclude(done, 'expired')
+        freed[#freed + 1] = {done[2], gone}
       end
     end
   end
   if #ended > 0 then
     save()
+    for _, slot in ipairs(freed) do
+      if slot[1] ~= '' then
+        redis.call('ZREM', slot[1], slot[2])
+      end
+    end
     redis.call('HDEL', KEYS[2], unpack(ended))
     redis.call('ZREM', KEYS[3], unpack(ended))
   end
@@ -67,20 +77,29 @@ local in_flight = {}
 local function flying(slots)
   local known = in_flight[slots]
   if not known then
-    redis.call('ZREMRANGEBYSCORE', slots, '-inf', now)
-    known = redis.call('ZCARD', slots)
+    -- Those that are over are removed with their reservations, or by the exchange that put them there.
+    known = redis.call('ZCOUNT', slots, '(' .. now_text, '+inf')
     in_flight[slots] = known
   end
   return known
 end
 
+local NONE = {}
+
+local function budgets_of(scope)
+  return scope[4] == 0 and NONE or scope[4]
+end
+
 -- Whether a scope lets its claim in; nil: the bounds of a budget do not reach to now.
 local function open(scope)
   local counters, let_in = state(KEYS[scope[1]]), true
-  for _, rate in ipairs(scope[4]) do
-    let_in = fits(window(counters, rate[1], rate[2]), rate[2], rate[3], rate[4], rate[5]) and let_in
+  for at = 5, #scope, 5 do
+    local span = scope[at + 1]
+    if not fits(window(counters, scope[at], span), span, scope[at + 2], scope[at + 3], scope[at + 4]) then
+      let_in = false
+    end
   end
-  for _, budget in ipairs(scope[5]) do
+  for _, budget in ipairs(budgets_of(scope)) do
     local found = spending(counters, budget[1], budget[5])
     if not found then
       return nil
@@ -109,15 +128,21 @@ end
 
 local function shown(list)
   local rows = {}
-  for at, scope in ipairs(list) do
-    local counters, rates, budgets = state(KEYS[scope[1]]), {}, {}
-    for n, rate in ipairs(scope[4]) do
-      rates[n] = counters[rate[1]]
+  for n, scope in ipairs(list) do
+    local counters = state(KEYS[scope[1]])
+    local row, last = {scope[2] > 0 and flying(KEYS[scope[2]]) or 0}, 1
+    for at = 5, #scope, 5 do
+      local found = counters[scope[at]]
+      row[last + 1], row[last + 2], row[last + 3], row[last + 4] = found[1], found[2], found[3], found[4]
+      last = last + 4
     end
-    for n, budget in ipairs(scope[5]) do
-      budgets[n] = counters[budget[1]]
+    for _, budget in ipairs(budgets_of(scope)) do
+      for part = 1, 5 do
+        row[last + part] = counters[budget[1]][part]
+      end
+      last = last + 5
     end
-    rows[at] = {scope[2] > 0 and flying(KEYS[scope[2]]) or 0, rates, budgets}
+    rows[n] = row
   end
   return rows
 end
@@ -178,12 +203,12 @@ if not let_in or (#candidates > 0 and #ready == 0) then
   return cmsgpack.pack({REFUSED, now, born, shown(scopes), ready, closed, broken})
 end
 
-local ends = now + lease
+local ends = string.format('%.0f', now + lease)
 local function take(list)
   local charges = {}
   for at, scope in ipairs(list) do
     local slots = scope[2] > 0 and KEYS[scope[2]] or ''
-    charges[at] = charge(KEYS[scope[1]], slots, scope[4], scope[5])
+    charges[at] = charge(KEYS[scope[1]], slots, scope)
   end
   return charges
 end
@@ -198,7 +223,7 @@ for _, part in ipairs(hold) do
   for _, done in ipairs(part) do
     if done[2] ~= '' then
       redis.call('ZADD', done[2], ends, id)
-      in_flight[done[2]] = nil
+      in_flight[done[2]] = flying(done[2]) + 1
     end
   end
 end

@@ -10,8 +10,8 @@ use crate::limit::{
     window::Millis,
 };
 
-/// How many scopes one call is about at most, so that no script runs for long.
-const MOST_ROWS: usize = 128;
+/// How many scopes one call is about at most, so that no script runs for much longer than a third of a millisecond.
+const MOST_ROWS: usize = 32;
 
 /// How often it is looked at least whether Redis has lost what it was told.
 const LOOK_EVERY: Millis = 5_000;

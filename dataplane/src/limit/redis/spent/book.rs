@@ -7,6 +7,8 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,9 @@ use super::ledger::Page;
 
 /// What the file begins with: grows when a field changes its meaning.
 const SCHEMA: &str = "relay.spent/1";
+
+/// How long a process that is just ending may still hold the file.
+const PREDECESSOR: Duration = Duration::from_millis(500);
 
 /// All sums of a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,12 +82,8 @@ impl Shelf {
         };
         let lock = with(records, ".spent.lock");
         let file = File::options().create(true).append(true).open(&lock).map_err(disk(&lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Unkept::Taken(book.display().to_string())),
-            // Some network disks know no locks.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(disk(&lock)(error)),
+        if !is_locked(&file).map_err(disk(&lock))? {
+            return Err(Unkept::Taken(book.display().to_string()));
         }
         let found = match fs::read(&book) {
             Ok(bytes) => read(&bytes).map_or_else(|reason| set_aside(&book, &reason), |found| Ok(Some(found))),
@@ -101,6 +102,21 @@ impl Shelf {
         file.write_all(&bytes)?;
         file.sync_all()?;
         fs::rename(&new, &self.book)
+    }
+}
+
+/// Locks the file until it is closed. False: another process has it, and does not end within [`PREDECESSOR`].
+fn is_locked(file: &File) -> io::Result<bool> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            // Some network disks know no locks.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if started.elapsed() > PREDECESSOR => return Ok(false),
+            Err(TryLockError::WouldBlock) => thread::sleep(PREDECESSOR / 50),
+        }
     }
 }
 
@@ -144,7 +160,7 @@ mod tests {
         let records = directory.path().join("usage.jsonl");
         let (shelf, none) = Shelf::open(&records).expect("an empty directory");
         let mut ledger = Ledger::default();
-        assert!(ledger.hear("team", &"1".into()));
+        assert!(ledger.hear("team", &"1".into(), None));
         let book = Book { domains: ledger.pages(), ..Book::begin() };
         shelf.put(&Book::begin()).expect("there is room");
         shelf.put(&book).expect("there is room");

@@ -84,20 +84,23 @@ impl Ledger {
     #[must_use]
     pub fn record(&mut self, amount: Amount, birth: &Birth) -> bool {
         let Amount { scope, period, bounds, nano_usd } = amount;
-        self.hear(scope.domain(), birth);
         let domain = self.domain(scope.domain());
-        let is_taken = domain.birth.as_ref() == Some(birth);
+        let is_taken = domain.birth.get_or_insert_with(|| birth.clone()) == birth;
         if is_taken {
             domain.add(&scope, period, Sum { bounds, settled: nano_usd, taken: nano_usd });
         }
         is_taken
     }
 
-    /// The counters of the domain have this birth. Says whether that is news. An earlier birth than the one that is
-    /// known comes from an answer that is late, and is no news.
-    pub fn hear(&mut self, domain: &str, birth: &Birth) -> bool {
+    /// The counters of the domain have this birth, according to an answer to what was sent when `known` was the present
+    /// one. Says whether that is news.
+    ///
+    /// What was sent with the present birth in mind brings no earlier one. Else the answer may be late: then the names
+    /// decide, which is right unless the clocks of servers differ.
+    pub fn hear(&mut self, domain: &str, birth: &Birth, known: Option<&Birth>) -> bool {
         let domain = self.domain(domain);
-        let is_news = domain.birth.as_ref().is_none_or(|known| known < birth);
+        let is_later = |present: &Birth| present != birth && (known == Some(present) || present < birth);
+        let is_news = domain.birth.as_ref().is_none_or(is_later);
         if is_news {
             domain.birth = Some(birth.clone());
             domain.is_seeded = false;

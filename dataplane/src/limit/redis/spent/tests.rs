@@ -20,7 +20,8 @@ fn what_was_used_without_a_reservation_is_written_down_in_its_period() {
     let spent = Spent::open(None);
     assert!(spent.spent(&spend(Period::Day, "2026-01-15T23:30:00Z", 5), "1"));
     assert!(spent.spent(&spend(Period::Total, "2026-01-15T23:30:00Z", 7), "1"));
-    let owed = spent.owed("team", &"2".into()).expect("it is the present birth");
+    assert!(spent.hear("team", "2", None));
+    let owed = spent.owed("team", &"2".into());
     let bounds: Vec<_> = owed.iter().map(|owed| (owed.bounds.start_ms, owed.bounds.end_ms, owed.nano_usd)).collect();
     assert_eq!(bounds, [(1_768_518_000_000, 1_768_604_400_000, 5), (0, 0, 7)]);
     assert!(!spent.spent(&spend(Period::Day, "2026-01-15T23:30:00Z", 5), "1"));

@@ -1,9 +1,14 @@
 //! The limiter on real Redis servers.
 
+mod batching;
 mod bench;
 mod contract;
+mod late;
 mod leased;
+mod losses;
+mod model;
 mod places;
+mod rush;
 
 use std::sync::Arc;
 

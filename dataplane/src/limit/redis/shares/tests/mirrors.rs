@@ -290,7 +290,7 @@ fn a_caller_who_goes_while_its_call_is_on_its_way_leaves_the_others_waiting_for_
 #[test]
 fn many_scopes_are_told_of_in_several_calls() {
     let mut fleet = Fleet::of(1);
-    let claims: Vec<_> = (0..300).map(|number| host_key(&format!("k{number}")).with_tokens(100, 1)).collect();
+    let claims: Vec<_> = (0..70).map(|number| host_key(&format!("k{number}")).with_tokens(100, 1)).collect();
     fleet.shares(0).take(&claims);
     fleet.exchange(0);
     assert_eq!(fleet.redis.lock().calls, 3);

@@ -46,7 +46,7 @@ impl Plain {
         let Ask(process, batch, lease, mut rows, news, (known, fresh)) =
             rmp_serde::from_slice(argument).expect("an exchange can be read");
         if self.born.is_empty() {
-            self.born = fresh;
+            self.born = format!("{now:013}-{fresh}");
         }
         if !known.is_empty() && known != self.born {
             rows.clear();

@@ -147,7 +147,8 @@ struct Process {
     known: Option<Birth>,
     /// The birth whose counters want to be seeded before they take a reservation.
     asked: Option<Birth>,
-    answers: Vec<Answer>,
+    /// Each with the birth that was the present one when the call was sent.
+    answers: Vec<(Answer, Option<Birth>)>,
     open: Vec<(u64, Birth)>,
     /// Of reservations that are settled, the birth of the counters that held them.
     made: HashMap<u64, Birth>,
@@ -164,14 +165,15 @@ impl Process {
 
     fn reserve(&mut self, counters: &mut Counters, id: u64, estimate: u64) {
         let must_seed = self.ledger.has(DOMAIN);
-        self.answers.push(counters.reserve(self.number, self.known.as_ref(), must_seed, id, estimate));
+        let answer = counters.reserve(self.number, self.known.as_ref(), must_seed, id, estimate);
+        self.answers.push((answer, self.ledger.birth(DOMAIN)));
     }
 
-    fn hear(&mut self, answer: Answer) {
+    fn hear(&mut self, (answer, known): (Answer, Option<Birth>)) {
         let birth = match &answer {
             Answer::Granted { birth, .. } | Answer::Reborn { birth } | Answer::Settled { birth, .. } => birth.clone(),
         };
-        if self.ledger.hear(DOMAIN, &birth) && matches!(answer, Answer::Granted { .. }) {
+        if self.ledger.hear(DOMAIN, &birth, known.as_ref()) && matches!(answer, Answer::Granted { .. }) {
             self.known = Some(birth.clone());
         }
         match answer {
@@ -199,7 +201,7 @@ impl Process {
     }
 
     fn send(&mut self, counters: &mut Counters, fate: Fate) {
-        let is_on_its_way = self.answers.iter().any(|answer| matches!(answer, Answer::Settled { .. }));
+        let is_on_its_way = self.answers.iter().any(|(answer, _)| matches!(answer, Answer::Settled { .. }));
         if is_on_its_way || (self.sent.is_none() && self.waiting.is_empty()) {
             return;
         }
@@ -211,7 +213,10 @@ impl Process {
         match fate {
             Fate::CallLost => {}
             Fate::AnswerLost => drop(counters.settle(self.number, *number, entries)),
-            Fate::Answered => self.answers.push(counters.settle(self.number, *number, entries)),
+            Fate::Answered => {
+                let known = self.ledger.birth(DOMAIN);
+                self.answers.push((counters.settle(self.number, *number, entries), known));
+            }
         }
     }
 

@@ -1,0 +1,189 @@
+//! Whether each decision was right: replays what Redis was asked, in its order, against sums that are kept here.
+//!
+//! Knows what a reservation and a settlement mean, and nothing of how the scripts keep their counters.
+
+use std::collections::HashMap;
+
+use dataplane::limit::redis::script::{Scripts, Time};
+use serde_json::Value;
+
+use crate::monitor::Executed;
+
+/// A counter: its key in Redis and its rule.
+type Name = (String, String);
+
+/// What a replay found.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts {
+    pub(crate) granted: usize,
+    pub(crate) refused: Vec<Refusal>,
+    /// Grants of what did not fit.
+    pub(crate) too_many: Vec<String>,
+    /// Refusals of what would have fitted.
+    pub(crate) false_refusals: Vec<String>,
+    /// By rule, what it came to at most when something was granted.
+    pub(crate) peaks: HashMap<String, u64>,
+    /// By rule, what was reserved in all.
+    pub(crate) reserved: HashMap<String, u64>,
+    /// By rule, what it stands at in the end.
+    pub(crate) used: HashMap<String, u64>,
+    /// Batches of settlements, and what they held.
+    pub(crate) batches: (usize, usize),
+}
+
+/// A request that Redis refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    /// Redis' time, in microseconds since 1970.
+    pub(crate) at: u64,
+    /// Whether it wanted money.
+    pub(crate) priced: bool,
+    /// Whether it would have been refused even if every open reservation had given back everything.
+    pub(crate) certain: bool,
+}
+
+#[derive(Debug)]
+struct Charge {
+    name: Name,
+    amount: u64,
+}
+
+#[derive(Debug)]
+struct Claim {
+    charge: Charge,
+    limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counter {
+    used: u64,
+    held: u64,
+}
+
+#[derive(Default)]
+struct Replay {
+    counters: HashMap<Name, Counter>,
+    open: HashMap<String, Vec<Charge>>,
+    verdicts: Verdicts,
+}
+
+/// Replays what was executed.
+pub(crate) fn replay(executed: &[Executed]) -> Verdicts {
+    let scripts = Scripts::new(&Time::Redis);
+    let mut replay = Replay::default();
+    for (at, command) in executed.iter().enumerate().filter(|(_, command)| !command.by_script) {
+        let [name, sha, ..] = &command.words[..] else { continue };
+        if name != b"EVALSHA" {
+            continue;
+        }
+        let (keys, argument) = parts(&command.words);
+        if *sha == scripts.reserve.sha.as_bytes() && argument[6] == 0 {
+            // What is granted has a lease; nothing else is given one.
+            let mut calls = executed[at + 1..].iter().take_while(|next| next.by_script);
+            let is_granted = calls.any(|call| call.words[0] == b"ZADD" && call.words[1] == keys[2].as_bytes());
+            replay.reserve(command.at, &keys, &argument, is_granted);
+        } else if *sha == scripts.settle.sha.as_bytes() {
+            replay.settle(&argument[3]);
+        }
+    }
+    replay.end()
+}
+
+fn parts(words: &[Vec<u8>]) -> (Vec<String>, Value) {
+    let text = |word: &Vec<u8>| String::from_utf8(word.clone()).expect("names are text");
+    let count: usize = text(&words[2]).parse().expect("a number of keys");
+    let keys = words[3..3 + count].iter().map(text).collect();
+    (keys, rmp_serde::from_slice(&words[3 + count]).expect("an argument is MessagePack"))
+}
+
+/// What a scope claims: `{counters, slots, concurrency, budgets (0: none), name, span, capacity, pair and amount of one rate
+/// after the other}`, where a budget is `{name, limit, amount, blocks, bounds}`.
+fn claims(keys: &[String], scope: &Value) -> Vec<Claim> {
+    let key = &keys[usize::try_from(number(&scope[0])).expect("few keys") - 1];
+    let rates = list(scope)[4..].chunks_exact(5).map(|rate| (&rate[0], &rate[2], &rate[4]));
+    let budgets = scope[3].as_array().into_iter().flatten().map(|budget| (&budget[0], &budget[1], &budget[2]));
+    let claim = |(rule, limit, amount)| Claim {
+        charge: Charge { name: (key.clone(), text(rule)), amount: number(amount) },
+        limit: number(limit),
+    };
+    rates.chain(budgets).map(claim).collect()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
+}
+
+impl Replay {
+    fn reserve(&mut self, at: u64, keys: &[String], argument: &Value, is_granted: bool) {
+        let claims: Vec<_> = list(&argument[8]).iter().flat_map(|scope| claims(keys, scope)).collect();
+        let counter = |claim: &Claim| self.counters.get(&claim.charge.name).copied().unwrap_or_default();
+        let over = |used: u64, claim: &Claim| used + claim.charge.amount > claim.limit;
+        let short: Vec<_> = claims.iter().filter(|claim| over(counter(claim).used, claim)).collect();
+        let certain = claims.iter().any(|claim| over(counter(claim).used - counter(claim).held, claim));
+        let priced = claims.iter().any(|claim| claim.charge.name.1.starts_with('b') && claim.charge.amount > 0);
+        match (is_granted, short.is_empty()) {
+            (true, false) => self.verdicts.too_many.push(format!("at {at}: {short:?}")),
+            (false, true) => self.verdicts.false_refusals.push(format!("at {at}: {claims:?}")),
+            (true, true) | (false, false) => {}
+        }
+        if is_granted {
+            self.grant(text(&argument[0]), claims.into_iter().map(|claim| claim.charge).collect());
+        } else {
+            self.verdicts.refused.push(Refusal { at, priced, certain });
+        }
+    }
+
+    fn grant(&mut self, id: String, charges: Vec<Charge>) {
+        self.verdicts.granted += 1;
+        for Charge { name, amount } in &charges {
+            let counter = self.counters.entry(name.clone()).or_default();
+            (counter.used, counter.held) = (counter.used + amount, counter.held + amount);
+            let peak = self.verdicts.peaks.entry(name.1.clone()).or_default();
+            *peak = counter.used.max(*peak);
+            *self.verdicts.reserved.entry(name.1.clone()).or_default() += amount;
+        }
+        self.open.insert(id, charges);
+    }
+
+    fn settle(&mut self, entries: &Value) {
+        self.verdicts.batches.0 += 1;
+        for entry in list(entries) {
+            self.verdicts.batches.1 += 1;
+            match entry[0].as_str() {
+                Some("s") => {
+                    let [input, output, cost] = [0, 1, 2].map(|at| number(&entry[2][at]));
+                    self.end_one(&text(&entry[1]), |rule, _| if rule.starts_with('t') { input + output } else { cost });
+                }
+                Some("r") => {
+                    let begun = entry[2] == 1;
+                    let stays = |rule: &str| begun && rule.starts_with('b');
+                    self.end_one(&text(&entry[1]), |rule, amount| if stays(rule) { amount } else { 0 });
+                }
+                Some("n") => {}
+                _ => panic!("{entry} is nothing that this scenario should send"),
+            }
+        }
+    }
+
+    fn end_one(&mut self, id: &str, real: impl Fn(&str, u64) -> u64) {
+        for Charge { name, amount } in self.open.remove(id).unwrap_or_default() {
+            let counter = self.counters.get_mut(&name).expect("it was charged");
+            counter.used = counter.used - amount + real(&name.1, amount);
+            counter.held -= amount;
+        }
+    }
+
+    fn end(mut self) -> Verdicts {
+        assert!(self.open.is_empty(), "{:?} are still open", self.open);
+        self.verdicts.used = self.counters.into_iter().map(|((_, rule), counter)| (rule, counter.used)).collect();
+        self.verdicts
+    }
+}
