@@ -2,7 +2,14 @@
 
 use std::{collections::BTreeMap, fmt};
 
+/// What follows the name of a kind where its state is said.
+const STATE: &str = "#state";
+
 /// The highest version seen, by kind of source. Versions of one kind are comparable within one epoch.
+///
+/// Beside `hosts` there may be `hosts#state`: a hash of what was there at that version, the same wherever the same is
+/// there. Of two servers that have the same objects, one has seen somebody's status, the end of another object or a
+/// bookmark, and the other has read everything later and not: there a lower version is not older.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceVector(BTreeMap<String, u64>);
 
@@ -22,23 +29,41 @@ impl SourceVector {
     /// The first component in which `offered` is older. A kind that only one of them has is no regression: what is
     /// watched may differ between versions of the operator, and nobody publishes before all its kinds were read.
     pub fn regression(&self, offered: &SourceVector) -> Option<Regression> {
-        self.0.iter().find_map(|(kind, &held)| {
-            let &offered = offered.0.get(kind)?;
-            (offered < held).then(|| Regression { kind: kind.clone(), held, offered })
+        self.versions().find_map(|(kind, held)| {
+            let version = offered.version(kind)?;
+            let is_same = self.state(kind).is_some_and(|state| offered.state(kind) == Some(state));
+            (version < held && !is_same).then(|| Regression { kind: kind.to_owned(), held, offered: version })
         })
     }
 
-    /// Takes the higher of both in every component.
+    /// Takes the higher version of both of every kind, and the state that belongs to it.
     pub fn advance(&mut self, other: &SourceVector) {
-        for (kind, &version) in &other.0 {
-            let held = self.0.entry(kind.clone()).or_insert(version);
-            *held = version.max(*held);
+        for (kind, version) in other.versions() {
+            if self.version(kind).is_some_and(|held| held > version) {
+                continue;
+            }
+            self.0.insert(kind.to_owned(), version);
+            if let Some(state) = other.state(kind) {
+                self.0.insert(format!("{kind}{STATE}"), state);
+            }
         }
+    }
+
+    fn versions(&self) -> impl Iterator<Item = (&str, u64)> {
+        let all = self.0.iter().filter(|(name, _)| !name.ends_with(STATE));
+        all.map(|(kind, version)| (kind.as_str(), *version))
+    }
+
+    fn state(&self, kind: &str) -> Option<u64> {
+        self.0.get(&format!("{kind}{STATE}")).copied()
     }
 
     /// The components of `self` that are not in `base` as they are.
     pub fn moved_since(&self, base: &SourceVector) -> SourceVector {
-        Self(self.0.iter().filter(|(kind, version)| base.0.get(*kind) != Some(version)).map(own).collect())
+        let moved = |name: &str| base.0.get(name) != self.0.get(name);
+        // A state goes with its version, also where it stayed: it says whether a lower version is older.
+        let goes = |name: &str| moved(name) || name.strip_suffix(STATE).is_some_and(moved);
+        Self(self.0.iter().filter(|(name, _)| goes(name)).map(own).collect())
     }
 
     /// Version of a kind.
@@ -92,6 +117,25 @@ mod tests {
         assert_eq!(error.to_string(), "`keys` is at version 8, but 9 was seen before");
         assert_eq!(held.regression(&vector(&[("hosts", 5), ("keys", 9)])), None);
         assert_eq!(held.regression(&vector(&[("keys", 10), ("models", 1)])), None);
+    }
+
+    #[test]
+    fn a_lower_version_of_the_same_state_is_no_regression() {
+        let held = vector(&[("keys", 9), ("keys#state", 7)]);
+        let (same, other) = (vector(&[("keys", 8), ("keys#state", 7)]), vector(&[("keys", 8), ("keys#state", 6)]));
+        assert_eq!(held.regression(&same), None);
+        assert_eq!(held.regression(&other).map(|error| error.kind), Some("keys".to_owned()));
+        assert_eq!(held.regression(&vector(&[("keys", 10), ("keys#state", 1)])), None, "a state alone is never older");
+        assert_eq!(same.moved_since(&held), same, "the state goes with its version");
+    }
+
+    #[test]
+    fn a_state_stays_with_the_version_it_belongs_to() {
+        let mut held = vector(&[("keys", 9), ("keys#state", 7)]);
+        held.advance(&vector(&[("keys", 8), ("keys#state", 6)]));
+        assert_eq!(held, vector(&[("keys", 9), ("keys#state", 7)]));
+        held.advance(&vector(&[("keys", 10), ("keys#state", 6)]));
+        assert_eq!(held, vector(&[("keys", 10), ("keys#state", 6)]));
     }
 
     #[test]

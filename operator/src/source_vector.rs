@@ -38,7 +38,7 @@ impl SourceVector {
         both.into_iter().any(|(here, there)| here.is_older_than(*there))
     }
 
-    /// As numbers by name: the version under the collection's name, its state under that name and `#state`.
+    /// As they travel: the version under the collection's name, its state under that name and `#state`.
     pub fn numbers(&self) -> BTreeMap<String, u64> {
         let positions = self.0.iter();
         let pairs = positions.flat_map(|(name, at)| [(name.clone(), at.version), (format!("{name}#state"), at.state)]);

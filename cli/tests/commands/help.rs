@@ -32,7 +32,7 @@ fn the_checked_in_definitions_are_those_that_relay_writes() {
     assert_eq!(run(&["crds", "--dir", path(&dir)]).code, 0);
     let checked_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
     let mut together = Vec::new();
-    for kind in ["hosts", "models", "hostkeys", "relaykeys", "policies"] {
+    for kind in ["hosts", "models", "hostkeys", "relaykeys", "policies", "dataplanes"] {
         let name = format!("{kind}.yaml");
         let written = fs::read_to_string(dir.path().join(&name)).expect("every kind has a file");
         assert_eq!(written, fs::read_to_string(checked_in.join(&name)).expect("every kind is checked in"), "{name}");
