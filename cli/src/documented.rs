@@ -1,9 +1,13 @@
 //! The tables of `docs/running.md` are those of the program. After a change, write them anew with `RELAY_BLESS=1`.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
 
-use clap::CommandFactory;
-use dataplane::metrics::Metrics;
+use clap::{Args, Command, CommandFactory};
+use dataplane::{config::follow::FollowConfig, metrics::Metrics};
 
 use crate::Cli;
 
@@ -11,8 +15,12 @@ fn page() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/running.md")
 }
 
+/// Held by whoever reads or writes the page: tests run side by side.
+static PAGE: Mutex<()> = Mutex::new(());
+
 /// Compares what stands between `<!-- name -->` and `<!-- end -->`, or replaces it.
 fn assert_table(name: &str, expected: &str) {
+    let _alone = PAGE.lock().unwrap_or_else(PoisonError::into_inner);
     let text = fs::read_to_string(page()).expect("the page is checked in");
     let begin = format!("<!-- {name} -->\n");
     let start = text.find(&begin).expect("the page has the table") + begin.len();
@@ -26,9 +34,12 @@ fn assert_table(name: &str, expected: &str) {
 
 fn settings() -> String {
     let relay = Cli::command();
-    let run = relay.find_subcommand("run").expect("there is `run`");
+    settings_of(relay.find_subcommand("run").expect("there is `run`"))
+}
+
+fn settings_of(command: &Command) -> String {
     let mut rows = String::from("| flag | variable | default | meaning |\n|---|---|---|---|\n");
-    for argument in run.get_arguments() {
+    for argument in command.get_arguments() {
         let Some(flag) = argument.get_long() else { continue };
         let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
         let env = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
@@ -63,6 +74,13 @@ fn metrics() -> String {
 fn every_setting_of_run_is_documented() {
     assert!(settings().contains("| `--listen` | `RELAY_LISTEN` | `127.0.0.1:8080` |"));
     assert_table("settings", &settings());
+}
+
+#[test]
+fn every_setting_by_which_a_data_plane_follows_an_operator_is_documented() {
+    let follow = settings_of(&FollowConfig::augment_args(Command::new("relay-dataplane")));
+    assert!(follow.contains("| `--fleet` | `RELAY_FLEET` | `default` |"));
+    assert_table("follow settings", &follow);
 }
 
 #[test]

@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "relay-dataplane",
         // The servers are for tests only: what the crate links must not hold them.
-        &["relay-protocol", "relay-table", "relay-test-servers"],
+        &["relay-feed", "relay-protocol", "relay-table", "relay-test-servers"],
         &["kube", "kube-core", "k8s-openapi", "servers"],
     ),
     (

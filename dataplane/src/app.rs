@@ -41,7 +41,7 @@ pub struct App {
     pub listen: SocketAddr,
     /// Where health, metrics and the table are served.
     pub admin: SocketAddr,
-    relay: Arc<Relay>,
+    pub(crate) relay: Arc<Relay>,
     listener: Listener,
     admin_server: Admin,
     admin_stop: CancellationToken,

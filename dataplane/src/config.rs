@@ -1,5 +1,6 @@
 //! The settings of one data plane process: each has a flag, an environment variable, a default and a unit in one place.
 
+pub mod follow;
 pub mod redis;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

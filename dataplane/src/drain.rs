@@ -25,6 +25,11 @@ impl Drain {
         self.unready.is_cancelled()
     }
 
+    /// Resolves when readiness is gone.
+    pub async fn unready(&self) {
+        self.unready.cancelled().await;
+    }
+
     /// Resolves when no more connections are accepted and open ones shall be closed after their request.
     pub async fn closed(&self) {
         self.closed.cancelled().await;

@@ -13,6 +13,7 @@ mod dispatch;
 pub mod drain;
 pub mod failure;
 pub mod flow;
+pub mod follow;
 pub mod gunzip;
 pub mod headers;
 pub mod heal;

@@ -57,6 +57,7 @@ pub struct Metrics {
     table_info: Family<TableLabels, Gauge>,
     table_objects: Family<ObjectLabels, Gauge>,
     table_loaded: Gauge<f64, AtomicU64>,
+    config_age: Arc<OnceLock<Gauge>>,
     redis_up: Arc<OnceLock<Gauge>>,
     redis_calls: Counters<CallLabels>,
     redis_scripts: Family<ScriptLabels, Histogram, fn() -> Histogram>,
@@ -214,6 +215,12 @@ impl Metrics {
             let kind = kind.as_str();
             self.estimate_error.get_or_create(&ErrorLabels { kind }).observe(used as f64 / thought as f64);
         }
+    }
+
+    /// So long ago an operator said that the table in effect is the newest; shown from the first call on.
+    pub fn config_age(&self, age: Duration) {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.config_age.get_or_init(Gauge::default).set(seconds);
     }
 
     /// Whether Redis is used; shown from the first call on, so that a process without Redis shows nothing.
@@ -393,6 +400,7 @@ impl Metrics {
             table_info: Family::default(),
             table_objects: Family::default(),
             table_loaded: Gauge::default(),
+            config_age: Arc::default(),
             redis_up: Arc::default(),
             redis_calls: Family::default(),
             redis_scripts: Family::new_with_constructor(script_seconds),
@@ -468,6 +476,9 @@ impl Metrics {
         self.show("table_objects", "Objects in the table in effect", self.table_objects.clone());
         let help = "When the table in effect was loaded, in seconds since the epoch";
         self.show("table_loaded_timestamp_seconds", help, self.table_loaded.clone());
+        let help =
+            "Seconds since an operator last said that the table in effect is the newest; absent without operator";
+        self.show("config_age_seconds", help, UntilSet(self.config_age.clone()));
     }
 
     /// Series whose labels are known beforehand start at zero, so that their first increase is seen as one.

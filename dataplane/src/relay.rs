@@ -1,7 +1,10 @@
 //! What all requests share: the current table, counters, breakers, connections, books. Swaps the table whole; whoever
 //! holds the old one keeps it to the end.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
@@ -16,6 +19,7 @@ use crate::{
     config::Config,
     denied::Denied,
     drain::Drain,
+    follow::standing::Standing,
     heal::{self, peers::Peers},
     limit::Limiter,
     meter::Books,
@@ -48,6 +52,8 @@ pub struct Relay {
     clients: Arc<Clients>,
     peers: Peers,
     installed: ArcSwapOption<Installed>,
+    /// How the feed stands that tables come from; empty: they come from elsewhere.
+    feed: OnceLock<Standing>,
 }
 
 /// A table in effect, with its secrets and a client for each of its hosts: whoever holds it to the end of a request is
@@ -85,6 +91,7 @@ impl Relay {
             clients: Arc::new(Clients::new(resolver)),
             peers: Peers::none(),
             installed: ArcSwapOption::empty(),
+            feed: OnceLock::new(),
         }
     }
 
@@ -119,20 +126,49 @@ impl Relay {
         self.installed.load_full().ok_or(Denied::NotReady)
     }
 
-    /// Shows where each breaker stands now: keys go out and come back by requests, by probes and by time alone.
-    fn show_breakers(&self, installed: &Installed) {
-        let now = Instant::now().into_std();
+    /// Whether hosts could be reached as a table says; those that could not, and why.
+    pub(crate) fn unreachable(&self, table: &RoutingTable, credentials: &Credentials) -> Vec<(ObjectRef, String)> {
+        let hosts = table.hosts.iter().filter_map(|(id, row)| Some((id, row.usable()?)));
+        let check = |(id, row): (&ObjectRef, &table::Host)| {
+            let reason = self.clients.check(id, row, credentials.client_certificates.get(id)).err()?;
+            Some((id.clone(), reason))
+        };
+        hosts.filter_map(check).collect()
+    }
+
+    /// Whether a host that could not be reached could be without its certificate.
+    pub(crate) fn reaches_without_certificate(&self, table: &RoutingTable, host: &ObjectRef) -> bool {
+        let row = table.hosts.get(host).and_then(|row| row.usable());
+        row.is_some_and(|row| self.clients.check(host, row, None).is_ok())
+    }
+
+    /// Tables come from a feed from now on, which stands as this says. Of several the first is believed.
+    pub(crate) fn follows(&self, feed: Standing) {
+        let _ = self.feed.set(feed);
+    }
+
+    /// Where the breaker of each host key stands now: keys go out and come back by requests, by probes and by time alone.
+    pub(crate) fn phases(&self) -> Vec<(ObjectRef, Phase)> {
+        let Some(installed) = self.installed.load_full() else { return Vec::new() };
+        let (now, mut phases) = (Instant::now().into_std(), Vec::new());
         for host in installed.world.hosts() {
             let keyless = KeyHash::keyless(&host.id);
             for key in &host.pool {
                 let Some(Ok(secret)) = installed.keyring.secret(&key.id) else { continue };
-                let state = match self.signals.key(secret.hash().at(keyless)).phase(now) {
-                    Phase::Closed { .. } => BreakerState::Closed,
-                    Phase::HalfOpen { .. } => BreakerState::HalfOpen,
-                    Phase::Open { .. } => BreakerState::Open,
-                };
-                self.books.metrics.breaker(&key.id, state);
+                phases.push((key.id.clone(), self.signals.key(secret.hash().at(keyless)).phase(now)));
             }
+        }
+        phases
+    }
+
+    fn show_breakers(&self) {
+        for (key, phase) in self.phases() {
+            let state = match phase {
+                Phase::Closed { .. } => BreakerState::Closed,
+                Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+                Phase::Open { .. } => BreakerState::Open,
+            };
+            self.books.metrics.breaker(&key, state);
         }
     }
 
@@ -161,13 +197,18 @@ impl Inspect for Relay {
         if self.drain.is_unready() {
             return Err("shutting down");
         }
-        if self.installed.load().is_none() { Err("no routing table yet") } else { Ok(()) }
+        match self.feed.get() {
+            _ if self.installed.load().is_none() => Err("no routing table yet"),
+            Some(feed) if feed.is_too_old() => Err("the routing table is older than --max-staleness allows"),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn metrics(&self) -> String {
         let metrics = &self.books.metrics;
-        if let Some(installed) = self.installed.load_full() {
-            self.show_breakers(&installed);
+        self.show_breakers();
+        if let Some(age) = self.feed.get().and_then(Standing::age) {
+            metrics.config_age(age);
         }
         metrics.connections_open.set(i64::try_from(self.connections.len()).unwrap_or(i64::MAX));
         metrics.encode()
@@ -177,5 +218,9 @@ impl Inspect for Relay {
         let installed = self.installed.load_full();
         let table = installed.as_ref().map(|installed| installed.world.table());
         serde_json::to_vec_pretty(&table).unwrap_or_else(|error| error.to_string().into_bytes())
+    }
+
+    fn feed(&self) -> Option<Vec<u8>> {
+        self.feed.get().map(Standing::to_json)
     }
 }

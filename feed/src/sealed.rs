@@ -116,6 +116,15 @@ pub fn open(sealed: &[u8], key: &SealKey) -> Result<(SealedHeader, SealedBody), 
     Ok((header, body))
 }
 
+/// What a sealed table says of itself, unopened and so believed by nobody: enough to see whether another copy would say
+/// anything new. None where the bytes are no sealed table; what comes after the header may be missing.
+pub fn peek(sealed: &[u8]) -> Option<SealedHeader> {
+    let prefix = sealed.get(..PREFIX).filter(|prefix| prefix[..8] == *MAGIC && prefix[8] == FORM)?;
+    let length = u32::from_le_bytes(prefix[9 + SALT..].try_into().ok()?);
+    let end = PREFIX.checked_add(length as usize)?;
+    SealedHeader::decode(sealed.get(PREFIX..end)?).ok()
+}
+
 /// Of copies from several places, the newest that opens; and what is wrong with those that do not.
 pub fn newest(
     copies: impl IntoIterator<Item = Vec<u8>>,
@@ -136,7 +145,7 @@ pub fn newest(
 
 /// Whether `header` is of a later state: by source within one history, by which history was left for which, else by the
 /// clock.
-fn is_newer(header: &SealedHeader, before: &SealedHeader) -> bool {
+pub fn is_newer(header: &SealedHeader, before: &SealedHeader) -> bool {
     if header.epoch == before.epoch {
         let (ours, theirs) = (vector(header), vector(before));
         match (theirs.regression(&ours).is_some(), ours.regression(&theirs).is_some()) {
@@ -194,6 +203,15 @@ mod tests {
         for end in 0..sealed.len() {
             open(&sealed[..end], &key(1)).unwrap_err();
         }
+    }
+
+    #[test]
+    fn what_a_copy_says_of_itself_is_read_from_its_beginning_alone() {
+        let sealed = seal(&header("e", 1, 2), &body(), &key(1)).unwrap();
+        let beginning = PREFIX + header("e", 1, 2).encoded_len();
+        assert_eq!(peek(&sealed[..beginning]), Some(header("e", 1, 2)));
+        assert_eq!(peek(&sealed[..beginning - 1]), None);
+        assert_eq!(peek(b"something else that is long enough to hold a prefix"), None);
     }
 
     #[test]

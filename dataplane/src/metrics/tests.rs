@@ -42,6 +42,7 @@ fn every_family_is_shown_before_the_first_request() {
         "table_info",
         "table_objects",
         "table_loaded_timestamp_seconds",
+        "config_age_seconds",
     ] {
         assert!(page.contains(&format!("# TYPE relay_{family} ")), "{family}\n{page}");
     }

@@ -56,6 +56,15 @@ impl Clients {
         client
     }
 
+    /// Whether a host could have a client; errs as [`Clients::for_host`], and leaves the client that it has.
+    pub fn check(&self, name: &ObjectRef, host: &Host, certificate: Option<&ClientCertificate>) -> Result<(), String> {
+        let built_for = BuiltFor::of(host, certificate);
+        if let Some(entry) = self.clients.lock().get(name).filter(|entry| entry.built_for == built_for) {
+            return entry.client.as_ref().map(drop).map_err(Clone::clone);
+        }
+        Client::new(host, certificate, self.resolver.clone(), self.tasks.clone()).map(drop)
+    }
+
     /// Drops the clients of hosts that are gone.
     pub fn retain(&self, keep: impl Fn(&ObjectRef) -> bool) {
         self.clients.lock().retain(|name, _| keep(name));

@@ -2,6 +2,7 @@
 //! client that says what it saw.
 
 pub(crate) mod client;
+pub(crate) mod operator;
 pub(crate) mod relay;
 pub(crate) mod tables;
 pub(crate) mod upstream;

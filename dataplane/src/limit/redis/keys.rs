@@ -92,9 +92,9 @@ impl Keys {
         self.of(FLEET, "pods")
     }
 
-    /// The sealed copy of the last good routing table. Reserved: nothing is kept there yet.
-    pub fn table(&self, data_plane: &str) -> String {
-        self.of(FLEET, &format!("table:{data_plane}"))
+    /// The sealed copy of the last good routing table of a fleet of data planes.
+    pub fn table(&self, fleet: &str) -> String {
+        self.of(FLEET, &format!("table:{fleet}"))
     }
 
     fn of(&self, domain: &str, what: &str) -> String {

@@ -1,0 +1,2 @@
+-- A copy; empty where there is none.
+return redis.call('GET', KEYS[1]) or ''

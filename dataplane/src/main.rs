@@ -1,0 +1,111 @@
+//! `relay-dataplane`: serves applications from the tables of an operator.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use dataplane::{
+    app,
+    config::{Config, follow::FollowConfig},
+    follow,
+    meter::sinks::Target,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Serves the OpenAI and Anthropic APIs in a cluster, from the tables of an operator
+#[derive(Debug, Parser)]
+#[command(name = "relay-dataplane", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    follow: FollowConfig,
+
+    /// File that gets a usage record in JSON for each request, one a line; `-` is stdout
+    #[arg(long, env = "RELAY_USAGE", value_name = "FILE")]
+    usage: Option<PathBuf>,
+
+    /// What is logged: error, warn, info, debug or trace, or by module as `info,dataplane=debug`
+    #[arg(long, env = "RELAY_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// How it is logged
+    #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
+
+    #[command(flatten)]
+    config: Config,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    /// A line for people
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relay-dataplane: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    start_logs(&cli)?;
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        let shutdown = signals().context("taking over signals")?;
+        let scheme = if cli.config.tls_cert.is_some() { "https" } else { "http" };
+        let app = app::build(cli.config, target(cli.usage)).await?;
+        follow::start(&app, &cli.follow).await?;
+        // Whoever closed stdout does not want to know.
+        let (listen, admin) = (app.listen, app.admin);
+        let _ = writeln!(io::stdout(), "relay: listening on {scheme}://{listen}, admin on http://{admin}");
+        app.run(shutdown).await;
+        Ok(())
+    })
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process.
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => 143,
+            _ = interrupt.recv() => 130,
+        }
+    };
+    Ok(async move {
+        next().await;
+        tokio::spawn(async move { std::process::exit(next().await) });
+    })
+}
+
+fn target(usage: Option<PathBuf>) -> Target {
+    match usage {
+        None => Target::None,
+        Some(path) if path.as_os_str() == "-" => Target::Stdout,
+        Some(path) => Target::File(path),
+    }
+}
+
+fn start_logs(cli: &Cli) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&cli.log)
+        .map_err(|error| anyhow!("`{}` is not a log filter (setting `--log`): {error}", cli.log))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let done = match cli.log_format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    done.map_err(|error| anyhow!("starting to log: {error}"))
+}
