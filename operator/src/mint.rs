@@ -1,5 +1,5 @@
 //! The Secrets of RelayKeys that have `spec.secret`: made once, and their token replaced when its time has come. What is
-//! to be done is decided from plain values by [`decide`]; [`round`] does it.
+//! to be done is decided from plain values by [`decide`]; `round` does it.
 //!
 //! Two replicas that do the same at the same moment do no harm: a Secret is created, never applied, so the second is
 //! told that it exists; and it is replaced only as the version that was looked at.

@@ -1,6 +1,6 @@
 //! What is said on objects: conditions and numbers, written by the replica that leads, and only where something changed.
 //!
-//! Decided from plain values by [`plan`]; written by [`write`] through the bounded [`queue`]; [`run`] keeps at it.
+//! Decided from plain values by `plan`; written by `write` through the bounded `queue`; `run` keeps at it.
 
 pub mod conditions;
 pub mod facts;
