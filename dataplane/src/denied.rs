@@ -27,6 +27,8 @@ use crate::{
 pub enum Denied {
     #[error("the router has no routing table yet: try again in a moment")]
     NotReady,
+    #[error("the router has been without its operator for longer than its setting `--max-staleness` allows")]
+    Stale,
     #[error("the router has {limit} requests in flight, its most (setting `--max-in-flight`): try again in a moment")]
     Busy { limit: usize },
     #[error("the router is shutting down: try again")]
@@ -94,6 +96,7 @@ impl Denied {
         let key = Some("invalid_api_key");
         match self {
             Denied::NotReady => (503, Overloaded, Some("not_ready"), "not_ready", Level::WARN),
+            Denied::Stale => (503, Overloaded, Some("stale"), "stale", Level::WARN),
             Denied::Busy { .. } => (503, Overloaded, Some("too_many_in_flight"), "busy", Level::WARN),
             Denied::ShuttingDown => (503, Overloaded, Some("shutting_down"), "shutting_down", Level::INFO),
             Denied::Panicked => (500, ServerError, Some("internal_error"), "panicked", Level::ERROR),
@@ -196,7 +199,7 @@ impl Denied {
     /// When the same request may succeed; absent: nobody knows, or never.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Denied::NotReady | Denied::Busy { .. } | Denied::Limited(LimitError::Unavailable) => {
+            Denied::NotReady | Denied::Stale | Denied::Busy { .. } | Denied::Limited(LimitError::Unavailable) => {
                 Some(Duration::from_secs(1))
             }
             Denied::Limited(LimitError::Refused(refused)) => refused.retry_after,

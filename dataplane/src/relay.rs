@@ -121,8 +121,11 @@ impl Relay {
         self.installed.store(Some(Arc::new(Installed { world, keyring, clients })));
     }
 
-    /// The table in effect. Errs before the first.
+    /// The table in effect. Errs before the first, and where it is older than the settings allow.
     pub fn installed(&self) -> Result<Arc<Installed>, Denied> {
+        if self.feed.get().is_some_and(Standing::is_too_old) {
+            return Err(Denied::Stale);
+        }
         self.installed.load_full().ok_or(Denied::NotReady)
     }
 

@@ -146,6 +146,28 @@ async fn a_copy_that_is_damaged_of_another_key_or_too_old_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_nobody_confirms_for_too_long_answers_nobody_until_an_operator_is_back() {
+    let (site, upstream) = (Site::new(), upstream().await);
+    let operator = site.operator().await;
+    operator.publish(1, &serving("m", &upstream));
+    let mut follow = site.follow(operator.address);
+    follow.max_staleness = Some(Duration::from_secs(2));
+    let (address, follower) = (operator.address, Follower::start(&follow).await);
+    follower.ready().await;
+    operator.kill().await;
+    let refused =
+        until("it is still served", async || Some(follower.ask("m").await).filter(|answer| answer.status != 200));
+    let refused = refused.await;
+    assert_eq!((refused.status, follower.readiness().await), (503, 503));
+    assert!(refused.text().contains("--max-staleness"), "{}", refused.text());
+
+    let operator = site.operator_at(address).await;
+    operator.publish(1, &serving("m", &upstream));
+    follower.ready().await;
+    assert_eq!(text(&follower, "m").await, "hi");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_copies_the_newer_counts_and_redis_alone_is_enough() {
     let (site, upstream, redis) = (Site::new(), upstream().await, Redis::start());
     let sharing = || {

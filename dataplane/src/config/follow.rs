@@ -56,8 +56,8 @@ pub struct FollowConfig {
     #[arg(long, env = "RELAY_KEPT_DIR", requires = "kept_key", value_name = "DIR")]
     pub kept_dir: Option<PathBuf>,
 
-    /// How long a table may be served that no operator confirms; absent: for ever
-    #[arg(long, env = "RELAY_MAX_STALENESS", value_parser = duration, value_name = "DURATION")]
+    /// How long requests are answered from a table that no operator confirms, 2m or more; absent: for ever
+    #[arg(long, env = "RELAY_MAX_STALENESS", value_parser = staleness, value_name = "DURATION")]
     pub max_staleness: Option<Duration>,
 }
 
@@ -108,6 +108,16 @@ fn operator(text: &str) -> Result<Authority, String> {
     if is_whole { Ok(authority) } else { Err(wrong()) }
 }
 
+/// Operators confirm every 15 s, and one that goes away unheard is noticed after a minute.
+fn staleness(text: &str) -> Result<Duration, String> {
+    let most = duration(text)?;
+    if most >= Duration::from_secs(120) {
+        Ok(most)
+    } else {
+        Err("less than `2m` would not outlast an operator's restart".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -140,6 +150,14 @@ mod tests {
             let error = parse(&format!("--operator {wrong}")).unwrap_err();
             assert!(error.contains(wrong) && error.contains("relay-operator.relay-system.svc:9443"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_table_may_not_be_given_up_before_an_operator_can_restart() {
+        let parsed = parse("--operator o:1 --max-staleness 15m").unwrap();
+        assert_eq!(parsed.max_staleness, Some(Duration::from_secs(900)));
+        let error = parse("--operator o:1 --max-staleness 119s").unwrap_err();
+        assert!(error.contains("`2m`"), "{error}");
     }
 
     #[test]

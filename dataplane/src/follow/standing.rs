@@ -30,7 +30,7 @@ impl Standing {
 
     /// Whether the table in effect is older than the settings allow.
     pub fn is_too_old(&self) -> bool {
-        matches!((self.age(), self.most), (Some(age), Some(most)) if age > most)
+        self.most.is_some_and(|most| self.age().is_some_and(|age| age > most))
     }
 
     /// For people and scripts. Holds no secret.
