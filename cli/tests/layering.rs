@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "relay-operator",
         // The API server is for tests only: what the crate links must not hold it.
-        &["relay-compiler", "relay-crds", "relay-table", "relay-e2e-plane"],
+        &["relay-compiler", "relay-crds", "relay-feed", "relay-table", "relay-e2e-plane"],
         &["dataplane", "hickory-resolver", "plane", "redis"],
     ),
     (

@@ -1,9 +1,9 @@
-//! An operator from its settings to its end: connects, watches, compiles, and stops.
+//! An operator from its settings to its end: connects, watches, compiles, pushes, writes, and stops.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
-use kube::Client;
+use kube::{Api, Client};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
@@ -12,8 +12,13 @@ use crate::{
     admin::Admin,
     compile::Compiler,
     config::{Config, Namespaces},
+    events::{EventMetrics, Poster},
+    lease::{self, Election, Keeper, Standing, Timing},
     metrics::Metrics,
     published::Published,
+    push::{self, Push},
+    rbac,
+    status::{self, fleet::Acks, metrics::StatusMetrics},
     watch as watching,
     world::World,
 };
@@ -22,6 +27,8 @@ use crate::{
 pub struct App {
     /// Where health and metrics are served.
     pub admin: SocketAddr,
+    /// Where data planes connect.
+    pub push: SocketAddr,
     /// Which namespaces are watched, and which is what.
     pub namespaces: Namespaces,
     /// The connection to the API server.
@@ -33,6 +40,8 @@ pub struct App {
     compiler: Compiler,
     published: watch::Receiver<Option<Arc<Published>>>,
     socket: TcpListener,
+    replica: String,
+    pushing: Push,
 }
 
 /// Binds the admin port for an operator of the cluster that the environment says: the one that it runs in, or a
@@ -52,7 +61,9 @@ pub async fn build_for(config: Config, cluster: kube::Config) -> anyhow::Result<
     let metrics = Arc::new(Metrics::new());
     let compiler = Compiler::new(world.clone(), metrics.clone());
     let published = compiler.published();
-    Ok(App { admin: socket.local_addr()?, namespaces, client, world, metrics, compiler, published, socket })
+    let pushing = Push::bind(config.push(&namespaces.own)?, client.clone()).await?;
+    let (admin, push, replica) = (socket.local_addr()?, pushing.address, config.replica());
+    Ok(App { admin, push, namespaces, client, world, metrics, compiler, published, socket, replica, pushing })
 }
 
 impl App {
@@ -61,22 +72,67 @@ impl App {
         self.published.clone()
     }
 
-    /// Watches and compiles until `shutdown` resolves.
+    /// Watches, compiles, pushes and, while it leads, writes until `shutdown` resolves.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { namespaces, client, world, metrics, compiler, published, socket, .. } = self;
+        let Self { namespaces, client, world, metrics, compiler, published, socket, replica, pushing, .. } = self;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let watched = namespaces.watched.iter().map(|name| if name.is_empty() { "*" } else { name });
         info!(namespaces = %watched.collect::<Vec<_>>().join(","), "watching");
         watching::start(&client, &world, &tasks, &stop);
         tasks.spawn(compiler.run(stop.clone()));
-        let admin = Admin { world, metrics, published };
+        let admin = Admin { world: world.clone(), metrics: metrics.clone(), published: published.clone() };
         let admin_stop = stop.clone();
         tasks.spawn(async move { admin_stop.run_until_cancelled(admin.serve(socket)).await });
-        shutdown.await;
-        info!("shutting down");
+
+        let (standing, stands) = watch::channel(Standing::default());
+        let (offered, offers) = watch::channel(None);
+        let (acks, acknowledged) = watch::channel(Arc::new(Acks::default()));
+        let ending = CancellationToken::new();
+        let inputs = push::Inputs { published, standing: stands.clone(), offered, acks };
+        let pushing = pushing.run(inputs, ending.clone());
+        let inputs = status::run::Inputs { world, offered: offers, acks: acknowledged, standing: stands };
+        let writing = Writing { client, namespace: namespaces.own, replica, metrics };
+        let writing = writing.run(inputs, standing, ending.clone());
+        let ended = async {
+            shutdown.await;
+            info!("shutting down");
+            ending.cancel();
+        };
+        tokio::join!(pushing, writing, ended);
         stop.cancel();
         tasks.close();
         tasks.wait().await;
         info!("stopped");
+    }
+}
+
+/// What one replica does for all.
+struct Writing {
+    client: Client,
+    namespace: String,
+    replica: String,
+    metrics: Arc<Metrics>,
+}
+
+impl Writing {
+    /// Competes for the Lease and writes while it holds it, until `stop`. The last write has ended when it gives the
+    /// Lease back.
+    async fn run(self, inputs: status::run::Inputs, standing: watch::Sender<Standing>, stop: CancellationToken) {
+        let Self { client, namespace, replica, metrics } = self;
+        let (of_statuses, of_events) = (StatusMetrics::default(), EventMetrics::default());
+        metrics.register(|registry| {
+            of_statuses.register(registry);
+            of_events.register(registry);
+        });
+        // A process that comes back under the same name is another candidate.
+        let election = Election::new(format!("{replica}_{:016x}", rand::random::<u64>()), Timing::default());
+        let keeper = Keeper::new(Api::namespaced(client.clone(), &namespace), rbac::LEASE, election);
+        let released = CancellationToken::new();
+        let (poster, posting) = Poster::new(client.clone(), replica, of_events, released.clone());
+        let writing = async {
+            status::run::run(client, inputs, poster, of_statuses, stop).await;
+            released.cancel();
+        };
+        tokio::join!(lease::keep(keeper, standing, released.clone()), posting, writing);
     }
 }

@@ -1,6 +1,8 @@
 //! The settings of one operator process: each has a flag, an environment variable, a default and a unit in one place.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use crate::push::{self, authority};
 
 /// What the operator watches, and where it can be asked how it is.
 #[derive(Clone, Debug, clap::Args)]
@@ -20,6 +22,38 @@ pub struct Config {
     /// Where health, metrics and the table are served; port 0 picks a free one
     #[arg(long, env = "RELAY_ADMIN", default_value = "127.0.0.1:9091", value_name = "ADDR")]
     pub admin: SocketAddr,
+
+    /// Where data planes connect; port 0 picks a free one
+    #[arg(long, env = "RELAY_PUSH", default_value = "0.0.0.0:9443", value_name = "ADDR")]
+    pub push: SocketAddr,
+
+    /// Names under which data planes reach the push port, separated by commas [default: those of a Service
+    /// `relay-operator` in the operator's namespace]
+    #[arg(long, env = "RELAY_PUSH_NAMES", value_name = "NAMES", value_delimiter = ',')]
+    pub push_names: Vec<String>,
+
+    /// Service accounts whose pods are data planes, as `namespace/name`, or as `name` in the operator's namespace,
+    /// separated by commas. They are given provider credentials
+    #[arg(
+        long,
+        env = "RELAY_DATA_PLANE_ACCOUNTS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "relay-dataplane"
+    )]
+    pub data_plane_accounts: Vec<String>,
+
+    /// How long data planes may take to go to another replica at the end, in seconds
+    #[arg(long, env = "RELAY_PUSH_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10)]
+    pub push_grace_seconds: u64,
+
+    /// Name of this replica, for people: its pod's [default: the host's name]
+    #[arg(long, env = "RELAY_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
+    /// Lifetimes of the push port's certificates; no flag, because the defaults suit everybody but tests.
+    #[arg(skip)]
+    pub push_times: authority::Times,
 }
 
 /// Which namespaces are watched, and which is what.
@@ -57,6 +91,38 @@ impl Config {
         }
         Ok(Namespaces { own, catalog, watched })
     }
+
+    /// The name of this replica.
+    pub fn replica(&self) -> String {
+        let host = || std::fs::read_to_string("/etc/hostname").ok().map(|name| name.trim().to_owned());
+        let name = self.pod_name.clone().or_else(host).filter(|name| !name.is_empty());
+        name.unwrap_or_else(|| "relay-operator".to_owned())
+    }
+
+    /// How tables are pushed by an operator of the namespace `own`. Errs on a service account that is none.
+    pub fn push(&self, own: &str) -> anyhow::Result<push::Settings> {
+        let mut names = self.push_names.clone();
+        if names.is_empty() {
+            names = ["svc", "svc.cluster.local"].map(|end| format!("relay-operator.{own}.{end}")).into();
+        }
+        let accounts = self.data_plane_accounts.iter().map(|account| {
+            let (namespace, name) = account.trim().split_once('/').unwrap_or((own, account.trim()));
+            anyhow::ensure!(
+                is_namespace(namespace) && !name.is_empty() && !name.contains(['/', '*']),
+                "`{account}` is not a service account (setting `--data-plane-accounts`): write `namespace/name` or `name`"
+            );
+            Ok((namespace.to_owned(), name.to_owned()))
+        });
+        Ok(push::Settings {
+            address: self.push,
+            names,
+            namespace: own.to_owned(),
+            accounts: accounts.collect::<anyhow::Result<_>>()?,
+            server_id: self.replica(),
+            grace: Duration::from_secs(self.push_grace_seconds),
+            times: self.push_times,
+        })
+    }
 }
 
 fn is_namespace(name: &str) -> bool {
@@ -74,6 +140,12 @@ mod tests {
             watch_namespaces: watch.iter().map(|name| (*name).to_owned()).collect(),
             catalog_namespace: catalog.map(str::to_owned),
             admin: ([127, 0, 0, 1], 0).into(),
+            push: ([127, 0, 0, 1], 0).into(),
+            push_names: Vec::new(),
+            data_plane_accounts: vec!["relay-dataplane".to_owned()],
+            push_grace_seconds: 10,
+            pod_name: None,
+            push_times: Default::default(),
         }
     }
 
@@ -87,6 +159,19 @@ mod tests {
         assert_eq!(watched(&["team-a", " team-b "], None), ["relay-system", "team-a", "team-b"]);
         assert_eq!(watched(&["team-a"], Some("shared")), ["shared", "team-a"]);
         assert_eq!(watched(&["team-a", "*"], None), [""]);
+    }
+
+    #[test]
+    fn service_accounts_are_of_the_own_namespace_unless_they_say_another() {
+        let mut config = config(&[], None);
+        config.data_plane_accounts = vec!["edge".to_owned(), "team-a/relay".to_owned()];
+        let push = config.push("relay-system").unwrap();
+        let wanted = [("relay-system", "edge"), ("team-a", "relay")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+        assert_eq!(push.accounts, wanted);
+        assert_eq!(push.names[0], "relay-operator.relay-system.svc");
+        config.data_plane_accounts = vec!["team-a/*".to_owned()];
+        let error = config.push("relay-system").unwrap_err();
+        assert!(error.to_string().starts_with("`team-a/*` is not a service account"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod lease;
 pub mod metrics;
 pub mod mint;
 mod published;
+pub mod push;
 pub mod rbac;
 mod source_vector;
 pub mod status;

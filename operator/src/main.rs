@@ -55,7 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt()).context("taking over signals")?;
         let app = app::build(cli.config).await?;
         // Whoever closed stdout does not want to know.
-        let _ = writeln!(io::stdout(), "relay-operator: admin on http://{}", app.admin);
+        let _ = writeln!(io::stdout(), "relay-operator: admin on http://{}, push on {}", app.admin, app.push);
         app.run(async move {
             tokio::select! {
                 _ = terminate.recv() => {}

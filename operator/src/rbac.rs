@@ -34,6 +34,12 @@ pub struct Right {
 /// The Lease that says who writes.
 pub const LEASE: &str = "relay-operator";
 
+/// The Secret with those who sign the certificates of the push port.
+pub const AUTHORITY: &str = "relay-push-authority";
+
+/// The ConfigMap that says whom data planes trust.
+pub const BUNDLE: &str = "relay-push-ca";
+
 /// The plurals of the kinds that are compiled.
 const KINDS: &[&str] = &["hosts", "models", "hostkeys", "relaykeys", "policies"];
 /// The plurals of all kinds.
@@ -79,6 +85,16 @@ pub const RIGHTS: &[Right] = &[
     Right {
         names: &[LEASE],
         ..right(Scope::Own, "coordination.k8s.io", &["leases"], &["get", "update"], "lease: who writes")
+    },
+    right(Scope::Own, "", &["secrets"], &["create"], "push: a name cannot be asked for at creation"),
+    Right {
+        names: &[AUTHORITY],
+        ..right(Scope::Own, "", &["secrets"], &["get", "update"], "push: who signs certificates of the push port")
+    },
+    right(Scope::Own, "", &["configmaps"], &["create"], "push: a name cannot be asked for at creation"),
+    Right {
+        names: &[BUNDLE],
+        ..right(Scope::Own, "", &["configmaps"], &["get", "update"], "push: whom data planes trust")
     },
 ];
 
@@ -218,12 +234,17 @@ mod tests {
         })
     }
 
+    /// Whether a role lets anything be read or changed of a resource, other than by a name that it says.
     fn touches(role: &Value, resource: &str) -> bool {
-        role["rules"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|rule| rule["resources"].as_array().unwrap().contains(&json!(resource)))
+        let touches = |rule: &&Value| rule["resources"].as_array().unwrap().contains(&json!(resource));
+        let is_open = |rule: &Value| rule.get("resourceNames").is_none() && rule["verbs"] != json!(["create"]);
+        role["rules"].as_array().unwrap().iter().filter(touches).any(is_open)
+    }
+
+    fn names(role: &Value, resource: &str) -> Vec<Value> {
+        let rules = role["rules"].as_array().unwrap().iter();
+        let rules = rules.filter(|rule| rule["resources"].as_array().unwrap().contains(&json!(resource)));
+        rules.filter_map(|rule| rule.get("resourceNames").cloned()).collect()
     }
 
     #[test]
@@ -241,7 +262,8 @@ mod tests {
         assert!(!touches(&named("ClusterRole", None, &watched).unwrap(), "secrets"));
         assert!(touches(&named("Role", Some("team-a"), &watched).unwrap(), "secrets"));
         assert!(!touches(&named("Role", Some("relay-system"), &watched).unwrap(), "secrets"));
-        assert!(touches(&named("Role", Some("relay-system"), &watched).unwrap(), "leases"));
+        let own = named("Role", Some("relay-system"), &watched).unwrap();
+        assert_eq!((names(&own, "leases"), names(&own, "secrets")), (vec![json!([LEASE])], vec![json!([AUTHORITY])]));
         assert!(touches(&named("ClusterRole", None, &[]).unwrap(), "secrets"), "all namespaces were asked for");
         assert_eq!(named("Role", Some("team-b"), &watched), None);
     }

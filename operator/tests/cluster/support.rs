@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use compiler::{ConditionType, Reason};
 use crds::Kind;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use operator::{Published, app, config::Config, world::World};
+use operator::{Published, app, config::Config, push::authority::Times, world::World};
 use table::{ObjectRef, RoutingTable, Row};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Running {
     pub(crate) world: Arc<World>,
     admin: std::net::SocketAddr,
+    pub(crate) push: std::net::SocketAddr,
     published: watch::Receiver<Option<Arc<Published>>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -30,6 +31,11 @@ pub(crate) struct Running {
 
 /// Starts an operator that watches these namespaces, as whoever the kubeconfig says.
 pub(crate) async fn start(kubeconfig: &std::path::Path, namespaces: &[&str]) -> Running {
+    start_with(kubeconfig, namespaces, Times::default()).await
+}
+
+/// As [`start`], with lifetimes of the push port's certificates.
+pub(crate) async fn start_with(kubeconfig: &std::path::Path, namespaces: &[&str], push_times: Times) -> Running {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     let config = Config {
@@ -37,13 +43,19 @@ pub(crate) async fn start(kubeconfig: &std::path::Path, namespaces: &[&str]) -> 
         watch_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
         catalog_namespace: None,
         admin: ([127, 0, 0, 1], 0).into(),
+        push: ([127, 0, 0, 1], 0).into(),
+        push_names: Vec::new(),
+        data_plane_accounts: vec!["relay-dataplane".to_owned()],
+        push_grace_seconds: 1,
+        pod_name: Some("operator-0".to_owned()),
+        push_times,
     };
     let app = app::build_for(config, cluster).await.unwrap();
-    let (world, admin, published) = (app.world.clone(), app.admin, app.published());
+    let (world, admin, push, published) = (app.world.clone(), app.admin, app.push, app.published());
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     let task = tokio::spawn(async move { app.run(stopped.cancelled_owned()).await });
-    Running { world, admin, published, stop, task }
+    Running { world, admin, push, published, stop, task }
 }
 
 impl Running {

@@ -1,0 +1,156 @@
+//! Pushes what was compiled: a TLS server whose certificates the operator makes itself, for data planes that show a token
+//! of theirs. How tables travel is the feed's business.
+
+pub mod acks;
+pub mod authority;
+mod offer;
+pub mod token;
+mod trust;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use feed::{
+    fleet::Identity,
+    publisher::Publisher,
+    server::{self, Denied, Server},
+};
+use kube::Client;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info};
+
+use self::{acks::report, offer::Offering, token::Tokens, trust::Trust};
+use crate::{
+    Published,
+    lease::Standing,
+    status::{fleet::Acks, run::Offered},
+};
+
+/// What tokens of data planes must be for.
+pub const AUDIENCE: &str = "relay-push.llmrelay.io";
+
+/// How tables are pushed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where data planes connect.
+    pub address: SocketAddr,
+    /// Names that the certificate is good for; the first is shown.
+    pub names: Vec<String>,
+    /// The operator's own namespace: there are the authority and the bundle.
+    pub namespace: String,
+    /// Service accounts whose pods are data planes: namespace and name.
+    pub accounts: Vec<(String, String)>,
+    /// Who answers, for people.
+    pub server_id: String,
+    /// How long streams may take to go elsewhere at the end.
+    pub grace: Duration,
+    /// Lifetimes of certificates.
+    pub times: authority::Times,
+}
+
+/// The server of the push streams, bound and not yet serving.
+pub struct Push {
+    /// Where it listens.
+    pub address: SocketAddr,
+    settings: Settings,
+    listener: TcpListener,
+    server: Server,
+    publisher: Publisher,
+    client: Client,
+}
+
+/// What the server is told.
+pub struct Inputs {
+    /// What was compiled last.
+    pub published: watch::Receiver<Option<Arc<Published>>>,
+    /// Who writes, and the Lease whose UID names the history of the cluster.
+    pub standing: watch::Receiver<Standing>,
+    /// Where it says what it offers.
+    pub offered: watch::Sender<Option<Offered>>,
+    /// Where it says what pods acknowledged.
+    pub acks: watch::Sender<Arc<Acks>>,
+}
+
+impl Push {
+    /// Binds the port. Errs where it is taken.
+    pub async fn bind(settings: Settings, client: Client) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(settings.address).await;
+        let listener = listener.with_context(|| format!("listening on {} for data planes", settings.address))?;
+        let publisher = Publisher::new();
+        let tokens = Tokens::new(client.clone(), AUDIENCE);
+        let (accounts, fleet) = (settings.accounts.clone(), publisher.clone());
+        let server = Server::new(
+            server::Settings { server_id: settings.server_id.clone(), ..server::Settings::default() },
+            move |token| {
+                let tokens = tokens.clone();
+                async move { tokens.identity(&token).await }
+            },
+            move |identity, _| assign(identity, &accounts).map(|()| fleet.clone()),
+        );
+        Ok(Self { address: listener.local_addr()?, settings, listener, server, publisher, client })
+    }
+
+    /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
+    pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
+        let Self { settings, listener, server, publisher, client, .. } = self;
+        let Inputs { published, standing, offered, acks } = inputs;
+        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        let offering = Offering { published, standing: standing.clone(), publisher: publisher.clone(), offered };
+        tasks.spawn(offering.run(end.clone()));
+        tasks.spawn(report(publisher, acks, end.clone()));
+        let (trust, certificate) = Trust::new(&client, &settings, standing);
+        tasks.spawn(trust.run(end.clone()));
+        let serving = server.clone();
+        let serving_end = end.clone();
+        tasks.spawn(async move {
+            let certificate = serving_end.run_until_cancelled(trust::first(certificate)).await;
+            let Some(Some(certificate)) = certificate else { return };
+            match certificate.server_config() {
+                Ok(tls) => serving.serve(listener, tls).await,
+                Err(error) => error!(%error, "data planes cannot be served: {error:#}"),
+            }
+        });
+        stop.cancelled().await;
+        let streams = server_streams(&server, settings.grace).await;
+        info!(grace = ?streams, "data planes were asked to go elsewhere");
+        end.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+async fn server_streams(server: &Server, grace: Duration) -> Duration {
+    let begun = tokio::time::Instant::now();
+    server.shut_down(grace).await;
+    begun.elapsed()
+}
+
+/// Whether somebody is a data plane: provider credentials go to no other.
+fn assign(identity: &Identity, accounts: &[(String, String)]) -> Result<(), Denied> {
+    let Identity { namespace, service_account, .. } = identity;
+    if accounts.iter().any(|(space, name)| space == namespace && name == service_account) {
+        return Ok(());
+    }
+    Err(Denied::Forbidden(format!(
+        "service account `{service_account}` of namespace `{namespace}` is not one of data planes: name it in \
+         `--data-plane-accounts`"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_of_another_namespace_is_another_account() {
+        let accounts = [("relay".to_owned(), "edge".to_owned())];
+        let of = |namespace: &str, name: &str| {
+            let identity =
+                Identity { namespace: namespace.into(), service_account: name.into(), ..Identity::default() };
+            assign(&identity, &accounts).is_ok()
+        };
+        assert!(of("relay", "edge"));
+        assert!(!of("team", "edge") && !of("relay", "default"));
+    }
+}

@@ -1,0 +1,61 @@
+//! Hands what was compiled to the publisher, in the order in which it was compiled.
+
+use std::sync::Arc;
+
+use feed::publisher::{self, Publisher};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Published, lease::Standing, status::run::Offered};
+
+pub(super) struct Offering {
+    pub(super) published: watch::Receiver<Option<Arc<Published>>>,
+    pub(super) standing: watch::Receiver<Standing>,
+    pub(super) publisher: Publisher,
+    pub(super) offered: watch::Sender<Option<Offered>>,
+}
+
+impl Offering {
+    /// Offers until `stop`. Nothing before the Lease is known, whose UID names the history that versions belong to.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let (mut number, mut last) = (0, None::<(Arc<Published>, String)>);
+        loop {
+            let published = self.published.borrow_and_update().clone();
+            let epoch = self.standing.borrow_and_update().uid.clone();
+            if let (Some(published), Some(epoch)) = (published, epoch) {
+                let is_known = last.as_ref().is_some_and(|(of, at)| Arc::ptr_eq(of, &published) && *at == epoch);
+                if !is_known {
+                    number += 1;
+                    let before = last.as_ref().map_or(0, |(of, _)| of.revision);
+                    let is_urgent = published.is_urgent_since(before);
+                    self.offer(number, &published, &epoch, is_urgent).await;
+                    last = Some((published, epoch));
+                }
+            }
+            let is_open = tokio::select! {
+                () = stop.cancelled() => false,
+                changed = self.published.changed() => changed.is_ok(),
+                changed = self.standing.changed() => changed.is_ok(),
+            };
+            if !is_open {
+                break;
+            }
+        }
+    }
+
+    async fn offer(&self, revision: u64, published: &Arc<Published>, epoch: &str, urgent: bool) {
+        let (publisher, offering, epoch) = (self.publisher.clone(), published.clone(), epoch.to_owned());
+        // All rows are encoded, which takes milliseconds.
+        let encoded = tokio::task::spawn_blocking(move || {
+            let vector = offering.source_vector.numbers().into();
+            let (table, credentials) = (&*offering.table, &*offering.credentials);
+            publisher.offer(publisher::Offer { revision, epoch: &epoch, vector, urgent, table, credentials });
+        });
+        if encoded.await.is_err() {
+            return;
+        }
+        let Some(current) = self.publisher.current() else { return };
+        let root = current.root().to_string();
+        self.offered.send_replace(Some(Offered { published: published.clone(), root }));
+    }
+}
