@@ -1,0 +1,200 @@
+//! What an operator of a real cluster pushes reaches data planes that show tokens of their pods, and nobody else.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use feed::{
+    client::{About, Client, State, Times},
+    connect::Connector,
+    replica::Update,
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
+use kube::Api;
+use operator::push::{AUDIENCE, authority};
+use plane::{Account, Plane, PodObject};
+use table::{ObjectRef, RoutingTable, Secret};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::{Running, has_key, manifests, relay_key, start, start_with};
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A data plane that is connected, or tries to be, until it is dropped.
+struct DataPlane {
+    state: watch::Receiver<State>,
+    table: Arc<Mutex<RoutingTable>>,
+    _stop: DropGuard,
+}
+
+/// Who a data plane is, and what it shows.
+#[derive(Clone)]
+struct Wish {
+    at: SocketAddr,
+    namespace: String,
+    pod: PodObject,
+    token: String,
+    trust: Arc<Mutex<String>>,
+}
+
+impl Wish {
+    async fn of(operator: &Running, namespace: &str, account: &Account<'_>, pod: &str, bundle: &str) -> Self {
+        let pod = account.pod(pod).await;
+        let token = account.bound_token(&pod, AUDIENCE).await;
+        let trust = Arc::new(Mutex::new(bundle.to_owned()));
+        Self { at: operator.push, namespace: namespace.to_owned(), pod, token, trust }
+    }
+
+    fn start(&self) -> DataPlane {
+        let Self { at, namespace, pod, token, trust } = self.clone();
+        let name = format!("relay-operator.{namespace}.svc");
+        let read = move || -> io::Result<Vec<u8>> { Ok(trust.lock().unwrap().clone().into_bytes()) };
+        let token = move || Ok(Secret::new(token.clone()));
+        let connector = Connector::new(&name, move || TcpStream::connect(at), read, token).unwrap();
+        let about = About { pod: pod.name, pod_uid: pod.uid, namespace, ..About::default() };
+        let table = Arc::new(Mutex::new(RoutingTable::default()));
+        let applied = table.clone();
+        let times = Times { backoff_most: Duration::from_millis(500), ..Times::default() };
+        let client = Client::new(about, times, connector, move |update: Update| {
+            *applied.lock().unwrap() = update.table;
+            Ok(())
+        });
+        let (state, stop) = (client.state(), CancellationToken::new());
+        tokio::spawn(client.run(stop.clone()));
+        DataPlane { state, table, _stop: stop.drop_guard() }
+    }
+}
+
+impl DataPlane {
+    async fn until(&mut self, what: &str, is_such: impl Fn(&State, &RoutingTable) -> bool) -> State {
+        let table = self.table.clone();
+        let such = self.state.wait_for(|state| is_such(state, &table.lock().unwrap()));
+        let seen = timeout(PATIENCE, such).await.map(|seen| seen.unwrap().clone());
+        seen.unwrap_or_else(|_| panic!("waited in vain until {what}: {:?}", self.state.borrow()))
+    }
+
+    async fn is_refused(&mut self, words: &str) {
+        let says = |state: &State| state.trouble.as_ref().is_some_and(|trouble| trouble.contains(words));
+        let state = self.until(&format!("it is refused because {words}"), |state, _| says(state)).await;
+        assert_eq!((state.root, state.snapshots), (None, 0));
+    }
+}
+
+/// The bundle of a namespace, once it is such.
+async fn bundle(plane: &Plane, namespace: &str, is_such: impl Fn(&str) -> bool) -> String {
+    let bundles: Api<ConfigMap> = Api::namespaced(plane.client().await, namespace);
+    let look = async {
+        loop {
+            let found = bundles.get_opt("relay-push-ca").await.unwrap();
+            let bundle = found.and_then(|found| found.data?.remove("ca.crt"));
+            match bundle.filter(|bundle| is_such(bundle)) {
+                Some(bundle) => return bundle,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, look).await.expect("the operator says whom to trust")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_planes_of_pods_get_the_table_its_changes_and_revocations() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let namespace = plane.namespace();
+    plane.apply(&manifests(&namespace));
+    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let account = plane.service_account(&namespace, "relay-dataplane").await;
+    let trust = bundle(plane, &namespace, |_| true).await;
+    let (app, late) = (ObjectRef::new(&namespace, "app"), ObjectRef::new(&namespace, "late"));
+
+    let mut data_planes = Vec::new();
+    for pod in ["pod-0", "pod-1"] {
+        let mut data_plane = Wish::of(&operator, &namespace, &account, pod, &trust).await.start();
+        let state = data_plane.until("the first table is there", |_, table| has_key(table, &app)).await;
+        assert_eq!((state.snapshots, state.deltas), (1, 0));
+        data_planes.push(data_plane);
+    }
+    plane.apply(&relay_key(&namespace, "late", 1));
+    for data_plane in &mut data_planes {
+        let state = data_plane.until("a change is there", |_, table| has_key(table, &late)).await;
+        assert_eq!(state.snapshots, 1, "a change is no reason to send everything");
+        assert!(state.deltas >= 1);
+    }
+    let patch = ["patch", "relaykey", "late", "-n", &namespace, "--type=merge", "-p", r#"{"spec":{"revoked":true}}"#];
+    plane.kubectl(&patch);
+    let is_revoked =
+        |table: &RoutingTable| table.relay_keys.get(&late).and_then(table::Row::usable).is_some_and(|key| key.revoked);
+    for data_plane in &mut data_planes {
+        let state = data_plane.until("the revocation is there", |_, table| is_revoked(table)).await;
+        assert_eq!(state.snapshots, 1);
+    }
+    let wait = ["wait", "-n", &namespace, "--for=condition=Programmed", "--timeout=60s", "relaykey/app"];
+    plane.kubectl(&wait);
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_something_else_or_of_another_pod_gets_nothing() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let namespace = plane.namespace();
+    plane.apply(&manifests(&namespace));
+    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let account = plane.service_account(&namespace, "relay-dataplane").await;
+    let trust = bundle(plane, &namespace, |_| true).await;
+    let good = Wish::of(&operator, &namespace, &account, "good", &trust).await;
+    good.start().until("a good one is served", |state, _| state.root.is_some()).await;
+
+    let token = account.bound_token(&good.pod, "https://kubernetes.default.svc").await;
+    Wish { token, ..good.clone() }.start().is_refused("not for the audience `relay-push.llmrelay.io`").await;
+    let other = account.pod("other").await;
+    Wish { pod: other.clone(), ..good.clone() }.start().is_refused("the token is of pod `good`").await;
+    let impostor = PodObject { uid: other.uid, ..good.pod.clone() };
+    Wish { pod: impostor, ..good.clone() }.start().is_refused("the token is of pod UID").await;
+    let stranger = plane.service_account(&namespace, "stranger").await;
+    let stranger = Wish::of(&operator, &namespace, &stranger, "stranger", &trust).await;
+    stranger.start().is_refused("service account `stranger`").await;
+    let untrusting = Wish { trust: Arc::default(), ..good.clone() };
+    untrusting.start().is_refused("holds no certificate").await;
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_changes_while_data_planes_are_connected() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let namespace = plane.namespace();
+    plane.apply(&manifests(&namespace));
+    let times = authority::Times {
+        authority: Duration::from_secs(12),
+        leaf: Duration::from_secs(6),
+        overlap: Duration::from_secs(1),
+        look: Duration::from_millis(100),
+    };
+    let operator = start_with(plane.kubeconfig(), &[&namespace], times).await;
+    let account = plane.service_account(&namespace, "relay-dataplane").await;
+    let first = bundle(plane, &namespace, |_| true).await;
+    let wish = Wish::of(&operator, &namespace, &account, "early", &first).await;
+    let mut early = wish.start();
+    early.until("it is served", |state, _| state.root.is_some()).await;
+
+    let both = bundle(plane, &namespace, |bundle| bundle.matches("BEGIN").count() == 2 && *bundle != first).await;
+    assert!(both.contains(&first), "who signs now is trusted on");
+    let second = bundle(plane, &namespace, |bundle| !bundle.contains(&first)).await;
+    // A data plane that has read the bundle anew gets in, one that never did does not.
+    let new = Wish { trust: Arc::new(Mutex::new(second)), ..wish.clone() };
+    new.start().until("it trusts the new one", |state, _| state.root.is_some()).await;
+    wish.start().is_refused("the TLS handshake").await;
+    plane.apply(&relay_key(&namespace, "late", 1));
+    let late = ObjectRef::new(&namespace, "late");
+    let state = early.until("a change arrives on the old stream", |_, table| has_key(table, &late)).await;
+    assert_eq!((state.streams, state.snapshots), (1, 1), "no stream ends because somebody else signs");
+    let secrets: Api<SecretObject> = Api::namespaced(plane.client().await, &namespace);
+    assert!(secrets.get("relay-push-authority").await.is_ok());
+    operator.stop().await;
+}
