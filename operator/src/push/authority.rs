@@ -60,10 +60,17 @@ impl fmt::Debug for Authority {
 }
 
 /// Those who signed before, without their keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Retired {
     certificate: String,
     until: Timestamp,
+}
+
+/// Without the certificate, which is long.
+impl fmt::Debug for Retired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Retired(trusted until {})", self.until)
+    }
 }
 
 /// Who signs, who will, and who did.

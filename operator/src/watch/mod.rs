@@ -20,7 +20,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use follow::Heard;
 
 use self::{fetch::Fetched, follow::follow, kept::Kept};
-use crate::world::{Pantries, Shelves, World, title};
+use crate::{
+    debounce::Urgency,
+    world::{Pantries, Shelves, World, title},
+};
 
 /// Starts to watch for a world, until `stop`.
 pub fn start(client: &Client, world: &Arc<World>, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -90,7 +93,15 @@ impl Watching<'_> {
             self.tasks.spawn(async move {
                 let pantries = pantries(&world);
                 let name = title(pantries.name, &scope);
-                stop.run_until_cancelled(follow(&name, api, |heard| pantries.hear(&scope, heard))).await;
+                let hear = |heard: Heard<_>| {
+                    let is_listed = matches!(heard, Heard::Listed(_));
+                    pantries.hear(&scope, heard);
+                    // It may be the last list of all, after everything that is named was read: nothing else rings then.
+                    if is_listed {
+                        world.bell().ring(Urgency::Usual);
+                    }
+                };
+                stop.run_until_cancelled(follow(&name, api, hear)).await;
             });
         }
         let (client, world, stop) = (self.client.clone(), self.world.clone(), self.stop.clone());

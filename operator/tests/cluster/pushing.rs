@@ -75,7 +75,7 @@ impl DataPlane {
         let table = self.table.clone();
         let such = self.state.wait_for(|state| is_such(state, &table.lock().unwrap()));
         let seen = timeout(PATIENCE, such).await.map(|seen| seen.unwrap().clone());
-        seen.unwrap_or_else(|_| panic!("waited in vain until {what}: {:?}", self.state.borrow()))
+        seen.unwrap_or_else(|_| panic!("waited in vain until {what}: {:?}", *self.state.borrow()))
     }
 
     async fn is_refused(&mut self, words: &str) {
@@ -107,7 +107,7 @@ async fn data_planes_of_pods_get_the_table_its_changes_and_revocations() {
     plane.install_crds();
     let namespace = plane.namespace();
     plane.apply(&manifests(&namespace));
-    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let mut operator = start(plane.kubeconfig(), &[&namespace]).await;
     let account = plane.service_account(&namespace, "relay-dataplane").await;
     let trust = bundle(plane, &namespace, |_| true).await;
     let (app, late) = (ObjectRef::new(&namespace, "app"), ObjectRef::new(&namespace, "late"));
@@ -144,7 +144,7 @@ async fn a_token_for_something_else_or_of_another_pod_gets_nothing() {
     plane.install_crds();
     let namespace = plane.namespace();
     plane.apply(&manifests(&namespace));
-    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let mut operator = start(plane.kubeconfig(), &[&namespace]).await;
     let account = plane.service_account(&namespace, "relay-dataplane").await;
     let trust = bundle(plane, &namespace, |_| true).await;
     let good = Wish::of(&operator, &namespace, &account, "good", &trust).await;
