@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod authority;
+mod fleets;
 mod offer;
 pub mod token;
 mod trust;
@@ -10,17 +11,13 @@ mod trust;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use feed::{
-    fleet::Identity,
-    publisher::Publisher,
-    server::{self, Denied, Server},
-};
+use feed::server::{self, Server};
 use kube::Client;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use self::{acks::report, offer::Offering, token::Tokens, trust::Trust};
+use self::{acks::report, fleets::Fleets, offer::Offering, token::Tokens, trust::Trust};
 use crate::{
     Published,
     lease::Standing,
@@ -56,7 +53,7 @@ pub struct Push {
     settings: Settings,
     listener: TcpListener,
     server: Server,
-    publisher: Publisher,
+    fleets: Fleets,
     client: Client,
 }
 
@@ -74,31 +71,39 @@ pub struct Inputs {
 
 impl Push {
     /// Binds the port. Errs where it is taken.
-    pub async fn bind(settings: Settings, client: Client) -> anyhow::Result<Self> {
+    pub async fn bind(
+        settings: Settings,
+        client: Client,
+        published: watch::Receiver<Option<Arc<Published>>>,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(settings.address).await;
         let listener = listener.with_context(|| format!("listening on {} for data planes", settings.address))?;
-        let publisher = Publisher::new();
+        let fleets = Fleets::new();
         let tokens = Tokens::new(client.clone(), AUDIENCE);
-        let (accounts, fleet) = (settings.accounts.clone(), publisher.clone());
+        let (accounts, assigning) = (settings.accounts.clone(), fleets.clone());
         let server = Server::new(
             server::Settings { server_id: settings.server_id.clone(), ..server::Settings::default() },
             move |token| {
                 let tokens = tokens.clone();
                 async move { tokens.identity(&token).await }
             },
-            move |identity, _| assign(identity, &accounts).map(|()| fleet.clone()),
+            move |identity, _| {
+                let published = published.borrow().clone();
+                assigning.assign(identity, &accounts, published.as_deref())
+            },
         );
-        Ok(Self { address: listener.local_addr()?, settings, listener, server, publisher, client })
+        Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, client })
     }
 
     /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
     pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
-        let Self { settings, listener, server, publisher, client, .. } = self;
+        let Self { settings, listener, server, fleets, client, .. } = self;
         let Inputs { published, standing, offered, acks } = inputs;
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        let offering = Offering { published, standing: standing.clone(), publisher: publisher.clone(), offered };
+        let (following, serving) = (standing.clone(), server.clone());
+        let offering = Offering { published, standing: following, fleets: fleets.clone(), server: serving, offered };
         tasks.spawn(offering.run(end.clone()));
-        tasks.spawn(report(publisher, acks, end.clone()));
+        tasks.spawn(report(fleets, acks, end.clone()));
         let (trust, certificate) = Trust::new(&client, &settings, standing);
         tasks.spawn(trust.run(end.clone()));
         let serving = server.clone();
@@ -124,33 +129,4 @@ async fn server_streams(server: &Server, grace: Duration) -> Duration {
     let begun = tokio::time::Instant::now();
     server.shut_down(grace).await;
     begun.elapsed()
-}
-
-/// Whether somebody is a data plane: provider credentials go to no other.
-fn assign(identity: &Identity, accounts: &[(String, String)]) -> Result<(), Denied> {
-    let Identity { namespace, service_account, .. } = identity;
-    if accounts.iter().any(|(space, name)| space == namespace && name == service_account) {
-        return Ok(());
-    }
-    Err(Denied::Forbidden(format!(
-        "service account `{service_account}` of namespace `{namespace}` is not one of data planes: name it in \
-         `--data-plane-accounts`"
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_of_another_namespace_is_another_account() {
-        let accounts = [("relay".to_owned(), "edge".to_owned())];
-        let of = |namespace: &str, name: &str| {
-            let identity =
-                Identity { namespace: namespace.into(), service_account: name.into(), ..Identity::default() };
-            assign(&identity, &accounts).is_ok()
-        };
-        assert!(of("relay", "edge"));
-        assert!(!of("team", "edge") && !of("relay", "default"));
-    }
 }

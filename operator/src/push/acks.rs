@@ -4,35 +4,50 @@ use std::sync::Arc;
 
 use crds::Kind;
 use feed::{fleet::Pod, publisher::Publisher, rows, wire::Rejection};
+use futures::future::select_all;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fleets::Fleets;
 use crate::status::fleet::{Acks, Nack, PodId, PodState};
 
 /// Says what pods hold whenever that changed, until `stop`.
-pub(super) async fn report(publisher: Publisher, told: watch::Sender<Arc<Acks>>, stop: CancellationToken) {
-    let mut changes = publisher.fleet().changes();
+pub(super) async fn report(fleets: Fleets, told: watch::Sender<Arc<Acks>>, stop: CancellationToken) {
+    let mut own = fleets.follow();
     loop {
-        changes.mark_unchanged();
-        let acks = acks(&publisher.fleet().pods());
+        let publishers: Vec<Publisher> = own.borrow_and_update().values().cloned().collect();
+        let publishers = [fleets.whole().clone()].into_iter().chain(publishers);
+        let mut changes = Vec::new();
+        let mut now = Acks::default();
+        for publisher in publishers {
+            // Subscribed before it is asked, so that no change falls between.
+            changes.push(publisher.fleet().changes());
+            now.pods.extend(acks(&publisher.fleet().pods(), |root| fleets.whole_of(root)).pods);
+        }
         told.send_if_modified(|before| {
-            let is_new = **before != acks;
+            let is_new = **before != now;
             if is_new {
-                *before = Arc::new(acks);
+                *before = Arc::new(now);
             }
             is_new
         });
-        match stop.run_until_cancelled(changes.changed()).await {
-            Some(Ok(())) => {}
-            Some(Err(_)) | None => break,
+        let any = select_all(changes.iter_mut().map(|changes| Box::pin(changes.changed())));
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = own.changed() => if changed.is_err() { break },
+            (changed, ..) = any => if changed.is_err() { break },
         }
     }
 }
 
-/// What these pods hold.
-pub fn acks(pods: &[Pod]) -> Acks {
+/// What these pods hold. The root of a fleet's table is told as that of the whole that it is a part of.
+pub fn acks(pods: &[Pod], whole_of: impl Fn(&str) -> Option<String>) -> Acks {
+    let root = |pod: &Pod| {
+        let root = pod.root?.to_string();
+        Some(whole_of(&root).unwrap_or(root))
+    };
     let state = |pod: &Pod| PodState {
-        root: pod.root.map(|root| root.to_string()),
+        root: root(pod),
         revision: pod.revision,
         nacks: pod.rejections.iter().filter_map(nack).collect(),
     };

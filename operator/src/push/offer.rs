@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
-use feed::publisher::{self, Publisher};
+use feed::{
+    publisher::{Offer, Publisher},
+    server::Server,
+};
+use table::{Credentials, RoutingTable};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::fleets::Fleets;
 use crate::{Published, lease::Standing, status::run::Offered};
 
 pub(super) struct Offering {
     pub(super) published: watch::Receiver<Option<Arc<Published>>>,
     pub(super) standing: watch::Receiver<Standing>,
-    pub(super) publisher: Publisher,
+    pub(super) fleets: Fleets,
+    pub(super) server: Server,
     pub(super) offered: watch::Sender<Option<Offered>>,
 }
 
@@ -29,6 +35,10 @@ impl Offering {
                     let before = last.as_ref().map_or(0, |(of, _)| of.revision);
                     let is_urgent = published.is_urgent_since(before);
                     self.offer(number, &published, &epoch, is_urgent).await;
+                    // Who belongs to which fleet may be another now: data planes come anew and are told.
+                    if last.as_ref().is_some_and(|(before, _)| has_moved(before, &published)) {
+                        self.server.rebalance(1000);
+                    }
                     last = Some((published, epoch));
                 }
             }
@@ -44,18 +54,33 @@ impl Offering {
     }
 
     async fn offer(&self, revision: u64, published: &Arc<Published>, epoch: &str, urgent: bool) {
-        let (publisher, offering, epoch) = (self.publisher.clone(), published.clone(), epoch.to_owned());
+        let (fleets, offering, epoch) = (self.fleets.clone(), published.clone(), epoch.to_owned());
         // All rows are encoded, which takes milliseconds.
         let encoded = tokio::task::spawn_blocking(move || {
-            let vector = offering.source_vector.numbers().into();
-            let (table, credentials) = (&*offering.table, &*offering.credentials);
-            publisher.offer(publisher::Offer { revision, epoch: &epoch, vector, urgent, table, credentials });
+            let offer = |publisher: &Publisher, table: &RoutingTable, credentials: &Credentials| {
+                let vector = offering.source_vector.numbers().into();
+                publisher.offer(Offer { revision, epoch: &epoch, vector, urgent, table, credentials });
+            };
+            offer(fleets.whole(), &offering.table, &offering.credentials);
+            for (id, fleet) in &offering.fleets {
+                offer(&fleets.of(id), &fleet.table, &fleet.credentials);
+            }
         });
         if encoded.await.is_err() {
             return;
         }
-        let Some(current) = self.publisher.current() else { return };
+        let Some(current) = self.fleets.whole().current() else { return };
         let root = current.root().to_string();
+        self.fleets.settle(published, &root);
         self.offered.send_replace(Some(Offered { published: published.clone(), root }));
     }
+}
+
+/// Whether an account may belong to another fleet than before.
+fn has_moved(before: &Published, now: &Published) -> bool {
+    let claims = |published: &Published| -> Vec<_> {
+        let fleets = published.fleets.iter();
+        fleets.map(|(id, fleet)| (id.clone(), fleet.data_plane.spec.service_accounts.clone())).collect()
+    };
+    claims(before) != claims(now)
 }
