@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     config::Namespaces,
-    debounce::Bell,
+    debounce::{Bell, Urgency},
     source_vector::SourceVector,
     watch::{
         Heard,
@@ -92,6 +92,17 @@ impl World {
     pub(crate) fn hear<T: Kept>(&self, shelves: &Shelves<T>, scope: &str, heard: Heard<T::Raw>) {
         if let Some(urgency) = shelves.hear(scope, heard) {
             self.bell.ring(urgency);
+        }
+    }
+
+    pub(crate) fn hear_metadata<T: PartialEq>(
+        &self,
+        pantries: &Pantries<T>,
+        scope: &str,
+        heard: Heard<PartialObjectMeta<impl Sized>>,
+    ) {
+        if pantries.hear(scope, heard) {
+            self.bell.ring(Urgency::Usual);
         }
     }
 
@@ -262,7 +273,7 @@ impl<T: Kept> Shelves<T> {
         self.by_scope.keys().map(String::as_str)
     }
 
-    fn hear(&self, scope: &str, heard: Heard<T::Raw>) -> Option<crate::debounce::Urgency> {
+    fn hear(&self, scope: &str, heard: Heard<T::Raw>) -> Option<Urgency> {
         self.by_scope.get(scope)?.lock().hear(heard)
     }
 
@@ -330,9 +341,10 @@ impl<T: PartialEq> Pantries<T> {
         self.pantry.lock().scopes().map(|(scope, ..)| scope.to_owned()).collect()
     }
 
-    pub(crate) fn hear(&self, scope: &str, heard: Heard<PartialObjectMeta<impl Sized>>) {
-        self.pantry.lock().hear(scope, heard.map(|object| object.metadata), Instant::now());
+    fn hear(&self, scope: &str, heard: Heard<PartialObjectMeta<impl Sized>>) -> bool {
+        let is_news = self.pantry.lock().hear(scope, heard.map(|object| object.metadata), Instant::now());
         self.due.notify_one();
+        is_news
     }
 
     fn want(&self, wanted: &BTreeSet<ObjectRef>) {
@@ -361,5 +373,138 @@ impl<T: PartialEq> Pantries<T> {
 
     fn add_positions(&self, pantry: &Pantry<T>, vector: &mut SourceVector) {
         vector.0.extend(pantry.positions().map(|(scope, position)| (title(self.name, scope), position)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use kube::core::DynamicObject;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const KEY: &str = "main";
+
+    fn world() -> World {
+        let watched = [String::new()].into();
+        World::new(&Namespaces { own: "relay".to_owned(), catalog: "relay".to_owned(), watched })
+    }
+
+    fn id(name: &str) -> ObjectRef {
+        ObjectRef::new("n", name)
+    }
+
+    fn object(name: &str, spec: Value) -> DynamicObject {
+        let metadata = json!({"name": name, "namespace": "n", "uid": name, "generation": 1, "resourceVersion": "7"});
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+    }
+
+    fn host_key(secret: &str) -> DynamicObject {
+        object(KEY, json!({"hostRef": {"name": "h"}, "source": {"secretKeyRef": {"name": secret, "key": "token"}}}))
+    }
+
+    fn relay_key(revoked: bool) -> DynamicObject {
+        let spec = json!({"policyRefs": [{"name": "p"}], "secret": {"name": "token"}, "revoked": revoked});
+        object("app", spec)
+    }
+
+    fn list<T: Kept>(world: &World, shelves: &Shelves<T>, objects: impl IntoIterator<Item = T::Raw>) {
+        let scope = shelves.scopes().next().unwrap().to_owned();
+        world.hear(shelves, &scope, Heard::Listing);
+        objects.into_iter().for_each(|object| world.hear(shelves, &scope, Heard::Item(object)));
+        world.hear(shelves, &scope, Heard::Listed(10));
+    }
+
+    fn list_metadata<T: PartialEq>(world: &World, pantries: &Pantries<T>) {
+        world.hear_metadata(pantries, "", Heard::<PartialObjectMeta<()>>::Listing);
+        world.hear_metadata(pantries, "", Heard::<PartialObjectMeta<()>>::Listed(10));
+    }
+
+    /// All kinds but Secrets are listed; there is one HostKey.
+    fn listed() -> World {
+        let world = world();
+        list(&world, &world.hosts, []);
+        list(&world, &world.models, []);
+        list(&world, &world.host_keys, [host_key("first")]);
+        list(&world, &world.relay_keys, []);
+        list(&world, &world.policies, []);
+        list(&world, &world.data_planes, []);
+        list(&world, &world.namespaces, []);
+        list_metadata(&world, &world.config_maps);
+        world
+    }
+
+    /// Answers all reads of Secrets that are due with this value.
+    fn answer(world: &World, value: &str) {
+        for (id, ticket) in world.secrets.ask(usize::MAX).0 {
+            let data = [("token".to_owned(), Secret::new(value.as_bytes().to_vec()))].into();
+            world.read(&world.secrets, &id, ticket, Outcome::Found(Box::default(), data));
+        }
+    }
+
+    fn secret_of(snapshot: &Snapshot) -> Option<String> {
+        let key = snapshot.resources.host_keys.get(&id(KEY))?;
+        key.spec.source.secret_key_ref.as_ref().map(|reference| reference.name.clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_list_is_heard_also_where_nothing_of_it_is_named() {
+        let world = listed();
+        world.want(&Resources::default());
+        answer(&world, "sk-1");
+        world.bell().settled().await;
+        assert_eq!(world.missing().as_deref(), Some("not listed yet: secrets"));
+        list_metadata(&world, &world.secrets);
+        tokio::time::timeout(std::time::Duration::from_secs(1), world.bell().settled()).await.expect("the bell rings");
+        assert_eq!(world.missing(), None);
+    }
+
+    #[test]
+    fn an_object_waits_for_what_it_names_and_is_as_it_was_until_then() {
+        let world = listed();
+        let nothing = Resources::default();
+        world.want(&nothing);
+        assert_eq!(secret_of(&world.snapshot(&nothing)), None);
+        answer(&world, "sk-1");
+        let first = world.snapshot(&nothing);
+        assert_eq!(secret_of(&first).as_deref(), Some("first"));
+
+        let mut changed = host_key("second");
+        changed.metadata.generation = Some(2);
+        world.hear(&world.host_keys, "", Heard::Applied(11, changed));
+        world.want(&first.resources);
+        let waiting = world.snapshot(&first.resources);
+        assert_eq!(secret_of(&waiting).as_deref(), Some("first"));
+        assert!(waiting.resources.secrets.contains_key(&id("first")), "what is in effect keeps what it names");
+        answer(&world, "sk-2");
+        let second = world.snapshot(&waiting.resources);
+        assert_eq!(secret_of(&second).as_deref(), Some("second"));
+        world.want(&second.resources);
+        let names: Vec<ObjectRef> = world.snapshot(&second.resources).resources.secrets.into_keys().collect();
+        assert_eq!(names, [id("second")]);
+    }
+
+    #[test]
+    fn a_revoked_key_waits_for_nothing() {
+        let world = listed();
+        world.hear(&world.relay_keys, "", Heard::Applied(11, relay_key(false)));
+        let nothing = Resources::default();
+        world.want(&nothing);
+        assert!(world.snapshot(&nothing).resources.relay_keys.is_empty());
+        let mut revoked = relay_key(true);
+        revoked.metadata.generation = Some(2);
+        world.hear(&world.relay_keys, "", Heard::Applied(12, revoked));
+        assert!(world.snapshot(&nothing).resources.relay_keys.contains_key(&id("app")));
+        assert_eq!(world.bell().settled().now_or_never(), Some(Urgency::Urgent));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_in_the_snapshot_with_its_reason() {
+        let world = listed();
+        world.hear(&world.policies, "", Heard::Applied(11, object("bad", json!({"models": 5}))));
+        let malformed = world.snapshot(&Resources::default()).resources.malformed;
+        assert_eq!((malformed.len(), &malformed[0].id), (1, &id("bad")));
+        assert!(malformed[0].reason.contains("spec.models"), "{malformed:?}");
     }
 }

@@ -20,10 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use follow::Heard;
 
 use self::{fetch::Fetched, follow::follow, kept::Kept};
-use crate::{
-    debounce::Urgency,
-    world::{Pantries, Shelves, World, title},
-};
+use crate::world::{Pantries, Shelves, World, title};
 
 /// Starts to watch for a world, until `stop`.
 pub fn start(client: &Client, world: &Arc<World>, tasks: &TaskTracker, stop: &CancellationToken) {
@@ -93,14 +90,7 @@ impl Watching<'_> {
             self.tasks.spawn(async move {
                 let pantries = pantries(&world);
                 let name = title(pantries.name, &scope);
-                let hear = |heard: Heard<_>| {
-                    let is_listed = matches!(heard, Heard::Listed(_));
-                    pantries.hear(&scope, heard);
-                    // It may be the last list of all, after everything that is named was read: nothing else rings then.
-                    if is_listed {
-                        world.bell().ring(Urgency::Usual);
-                    }
-                };
+                let hear = |heard| world.hear_metadata(pantries, &scope, heard);
                 stop.run_until_cancelled(follow(&name, api, hear)).await;
             });
         }

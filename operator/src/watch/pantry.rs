@@ -111,8 +111,15 @@ impl<T: PartialEq> Pantry<T> {
         }
     }
 
-    /// Takes in what was heard of metadata in a scope. What changed is due.
-    pub(crate) fn hear(&mut self, scope: &str, heard: Heard<ObjectMeta>, now: Instant) {
+    /// Takes in what was heard of metadata in a scope. What changed is due. Says whether that was the end of its first
+    /// list: whoever waits for all to be listed has to look again.
+    pub(crate) fn hear(&mut self, scope: &str, heard: Heard<ObjectMeta>, now: Instant) -> bool {
+        let lists = self.scope(scope).lists;
+        self.take_in(scope, heard, now);
+        lists == 0 && self.scope(scope).lists > 0
+    }
+
+    fn take_in(&mut self, scope: &str, heard: Heard<ObjectMeta>, now: Instant) {
         match heard {
             Heard::Listing => self.scope(scope).listing.clear(),
             Heard::Item(metadata) => {
@@ -338,13 +345,15 @@ mod tests {
 
     struct Kitchen {
         pantry: Pantry<&'static str>,
+        is_listed: bool,
         now: Instant,
     }
 
     impl Kitchen {
         /// All of `names` are wanted, and the watch has listed them at version 10.
         fn wanting(names: &[&str]) -> Self {
-            let mut kitchen = Self { pantry: Pantry::new([String::new()]), now: Instant::now() };
+            let pantry = Pantry::new([String::new()]);
+            let mut kitchen = Self { pantry, is_listed: false, now: Instant::now() };
             kitchen.want(names);
             kitchen.hear(Heard::Listing);
             names.iter().for_each(|name| kitchen.hear(Heard::Item(metadata(name, 1))));
@@ -358,7 +367,10 @@ mod tests {
         }
 
         fn hear(&mut self, heard: Heard<ObjectMeta>) {
-            self.pantry.hear("", heard, self.now);
+            let is_listing = matches!(heard, Heard::Listed(_));
+            let is_first = !self.is_listed && is_listing;
+            assert_eq!(self.pantry.hear("", heard, self.now), is_first, "the first list is news");
+            self.is_listed |= is_listing;
         }
 
         fn asked(&mut self) -> Vec<(ObjectRef, Ticket)> {
