@@ -55,3 +55,4 @@ pub use structure::without_nulls;
 pub use suggest::nearest;
 pub use text::*;
 pub use validate::{Violation, validate_schema, validate_update};
+pub use yaml::document as to_yaml;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 /// A YAML document.
-pub(crate) fn document(value: &Value) -> String {
+pub fn document(value: &Value) -> String {
     let mut out = String::new();
     block(value, 0, &mut out);
     out

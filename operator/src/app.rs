@@ -41,6 +41,7 @@ pub struct App {
     published: watch::Receiver<Option<Arc<Published>>>,
     socket: TcpListener,
     replica: String,
+    timing: Timing,
     pushing: Push,
 }
 
@@ -63,7 +64,8 @@ pub async fn build_for(config: Config, cluster: kube::Config) -> anyhow::Result<
     let published = compiler.published();
     let pushing = Push::bind(config.push(&namespaces.own)?, client.clone(), published.clone()).await?;
     let (admin, push, replica) = (socket.local_addr()?, pushing.address, config.replica());
-    Ok(App { admin, push, namespaces, client, world, metrics, compiler, published, socket, replica, pushing })
+    let timing = config.leading.timing()?;
+    Ok(App { admin, push, namespaces, client, world, metrics, compiler, published, socket, replica, timing, pushing })
 }
 
 impl App {
@@ -74,7 +76,7 @@ impl App {
 
     /// Watches, compiles, pushes and, while it leads, writes until `shutdown` resolves.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { namespaces, client, world, metrics, compiler, published, socket, replica, pushing, .. } = self;
+        let Self { namespaces, client, world, metrics, compiler, published, socket, replica, timing, pushing, .. } = self;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let watched = namespaces.watched.iter().map(|name| if name.is_empty() { "*" } else { name });
         info!(namespaces = %watched.collect::<Vec<_>>().join(","), "watching");
@@ -91,7 +93,7 @@ impl App {
         let inputs = push::Inputs { published, standing: stands.clone(), offered, acks };
         let pushing = pushing.run(inputs, ending.clone());
         let inputs = status::run::Inputs { world, offered: offers, acks: acknowledged, standing: stands };
-        let writing = Writing { client, namespace: namespaces.own, replica, metrics };
+        let writing = Writing { client, namespace: namespaces.own, replica, timing, metrics };
         let writing = writing.run(inputs, standing, ending.clone());
         let ended = async {
             shutdown.await;
@@ -111,6 +113,7 @@ struct Writing {
     client: Client,
     namespace: String,
     replica: String,
+    timing: Timing,
     metrics: Arc<Metrics>,
 }
 
@@ -118,14 +121,14 @@ impl Writing {
     /// Competes for the Lease and writes while it holds it, until `stop`. The last write has ended when it gives the
     /// Lease back.
     async fn run(self, inputs: status::run::Inputs, standing: watch::Sender<Standing>, stop: CancellationToken) {
-        let Self { client, namespace, replica, metrics } = self;
+        let Self { client, namespace, replica, timing, metrics } = self;
         let (of_statuses, of_events) = (StatusMetrics::default(), EventMetrics::default());
         metrics.register(|registry| {
             of_statuses.register(registry);
             of_events.register(registry);
         });
         // A process that comes back under the same name is another candidate.
-        let election = Election::new(format!("{replica}_{:016x}", rand::random::<u64>()), Timing::default());
+        let election = Election::new(format!("{replica}_{:016x}", rand::random::<u64>()), timing);
         let keeper = Keeper::new(Api::namespaced(client.clone(), &namespace), rbac::LEASE, election);
         let released = CancellationToken::new();
         let (poster, posting) = Poster::new(client.clone(), replica, of_events, released.clone());

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use crate::push::{self, authority};
+use crate::{
+    leading,
+    push::{self, authority},
+};
 
 /// What the operator watches, and where it can be asked how it is.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,6 +53,10 @@ pub struct Config {
     /// Name of this replica, for people: its pod's [default: the host's name]
     #[arg(long, env = "RELAY_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+
+    /// How replicas agree on which of them writes.
+    #[command(flatten)]
+    pub leading: leading::Settings,
 
     /// Lifetimes of the push port's certificates; no flag, because the defaults suit everybody but tests.
     #[arg(skip)]
@@ -145,6 +152,7 @@ mod tests {
             data_plane_accounts: vec!["relay-dataplane".to_owned()],
             push_grace_seconds: 10,
             pod_name: None,
+            leading: leading::Settings::default(),
             push_times: Default::default(),
         }
     }

@@ -10,6 +10,7 @@ pub mod config;
 pub mod debounce;
 pub mod events;
 mod fleets;
+pub mod leading;
 pub mod lease;
 pub mod metrics;
 pub mod mint;

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use operator::{app, config::Config};
+use operator::{app, config::Config, rbac};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +15,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "relay-operator", version, max_term_width = 100)]
 struct Cli {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     #[command(flatten)]
     config: Config,
 
@@ -25,6 +28,41 @@ struct Cli {
     /// How it is logged
     #[arg(long, env = "RELAY_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Prints the roles and bindings that the operator needs, as `kubectl apply -f -` takes them
+    Rbac(Rbac),
+}
+
+/// Whom the roles are for.
+#[derive(Debug, clap::Args)]
+struct Rbac {
+    /// Namespace that the operator lives in
+    #[arg(long, default_value = "relay-system", value_name = "NAME")]
+    namespace: String,
+
+    /// Its service account
+    #[arg(long, default_value = "relay-operator", value_name = "NAME")]
+    service_account: String,
+
+    /// Namespaces that it watches, separated by commas; `*` stands for all [default: its own]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+}
+
+impl Rbac {
+    fn text(self) -> String {
+        let Self { namespace, service_account, watch_namespaces: mut watched } = self;
+        if watched.is_empty() {
+            watched.push(namespace.clone());
+        }
+        if watched.iter().any(|name| name == "*") {
+            watched.clear();
+        }
+        rbac::yaml(&rbac::Subject { namespace, service_account, watched })
+    }
 }
 
 /// The form of log lines.
@@ -38,7 +76,13 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let mut cli = Cli::parse();
+    if let Some(Action::Rbac(rbac)) = cli.action.take() {
+        // Whoever closed stdout does not want to know.
+        let _ = io::stdout().write_all(rbac.text().as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("relay-operator: {error:#}");

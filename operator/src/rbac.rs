@@ -208,10 +208,9 @@ fn labels() -> Value {
     json!({"app.kubernetes.io/name": "relay-operator", "app.kubernetes.io/part-of": "relay"})
 }
 
-/// The manifests as a List, which is JSON and so YAML too: `kubectl apply -f -` takes it as it is.
-pub fn list(subject: &Subject) -> String {
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests(subject)});
-    serde_json::to_string_pretty(&list).expect("maps with text keys are JSON") + "\n"
+/// The manifests as YAML documents: `kubectl apply -f -` takes them as they are.
+pub fn yaml(subject: &Subject) -> String {
+    manifests(subject).iter().map(|manifest| format!("---\n{}", crds::to_yaml(manifest))).collect()
 }
 
 #[cfg(test)]

@@ -4,3 +4,4 @@ mod pushing;
 mod scale;
 mod support;
 mod watching;
+mod writing;
