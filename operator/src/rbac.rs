@@ -46,6 +46,10 @@ const KINDS: &[&str] = &["hosts", "models", "hostkeys", "relaykeys", "policies"]
 const ALL: &[&str] = &["hosts", "models", "hostkeys", "relaykeys", "policies", "dataplanes"];
 const STATUSES: &[&str] = &["hosts/status", "models/status", "hostkeys/status", "relaykeys/status", "policies/status"];
 
+/// The plural of the kind that describes fleets: only those in the operator's own namespace count.
+const FLEETS: &[&str] = &["dataplanes"];
+const FLEET_STATUSES: &[&str] = &["dataplanes/status"];
+
 /// All that the operator does.
 pub const RIGHTS: &[Right] = &[
     right(
@@ -63,6 +67,8 @@ pub const RIGHTS: &[Right] = &[
         "watch: fleets, of the own namespace alone because they are given credentials",
     ),
     right(Scope::Watched, crds::GROUP, STATUSES, &["patch"], "status: server-side apply of conditions"),
+    right(Scope::Own, crds::GROUP, FLEETS, &["get", "list", "watch"], "watch: which fleets there are"),
+    right(Scope::Own, crds::GROUP, FLEET_STATUSES, &["patch"], "status: server-side apply of what a fleet holds"),
     right(
         Scope::Watched,
         "",
