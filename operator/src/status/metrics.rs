@@ -19,6 +19,8 @@ pub enum Outcome {
     Succeeded,
     /// The object said so already, is gone, or has changed since.
     Needless,
+    /// Somebody else wrote another status at the same moment; it is thought over.
+    Contended,
     /// The API server refused it or could not be reached.
     Failed,
     /// The API server did not answer in time.
@@ -45,6 +47,7 @@ impl Outcome {
             Self::Dropped => "dropped",
             Self::Succeeded => "succeeded",
             Self::Needless => "needless",
+            Self::Contended => "contended",
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
         }

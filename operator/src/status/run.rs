@@ -22,6 +22,7 @@ use super::{
     metrics::{Outcome, StatusMetrics},
     plan::{Base, Rounds, Seen, Subject, View, base, value},
     queue::{Offer, Queue},
+    said::print,
     write::{Written, newer, write},
 };
 use crate::{
@@ -41,9 +42,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Rounds are at least this far apart, so that acknowledgements of many pods are looked at together.
 const APART: Duration = Duration::from_millis(50);
 /// Longest pause between two rounds.
-const IDLE: Duration = Duration::from_secs(60);
-/// After how long every status is looked at again, whoever has changed it.
-const REVISIT: Duration = Duration::from_secs(10 * 60);
+const IDLE: Duration = Duration::from_secs(2);
+/// How often it is looked whether somebody else has changed a status.
+const SWEEP: Duration = Duration::from_secs(2);
 /// For how long there may be no pod before objects are said to be served by none.
 const DESERTED: Duration = Duration::from_secs(60);
 
@@ -101,6 +102,12 @@ pub async fn run(client: Client, inputs: Inputs, poster: Poster, metrics: Status
     }
 }
 
+/// What an object's status said when it was looked at last.
+struct Told {
+    version: String,
+    print: u64,
+}
+
 /// A status that could not be written.
 struct Fault {
     times: u32,
@@ -118,7 +125,9 @@ struct Desk {
     ledger: Ledger,
     rounds: Rounds,
     minter: Minter,
+    /// What was written and may not be in the cache yet.
     bases: HashMap<Key, Base>,
+    told: HashMap<Key, Told>,
     queue: Queue<Key, (Subject, Seen)>,
     writers: JoinSet<(Key, Subject, Option<Written>)>,
     faults: HashMap<Key, Fault>,
@@ -129,7 +138,7 @@ struct Desk {
     /// When the last pod went; `None`: there is one.
     deserted_since: Option<Instant>,
     last_round: Option<Instant>,
-    last_visit: Instant,
+    last_sweep: Instant,
     wake: Instant,
 }
 
@@ -146,6 +155,7 @@ impl Desk {
             rounds: Rounds::default(),
             minter: Minter::default(),
             bases: HashMap::new(),
+            told: HashMap::new(),
             queue: Queue::new(WAITING),
             writers: JoinSet::new(),
             faults: HashMap::new(),
@@ -155,7 +165,7 @@ impl Desk {
             was_leading: false,
             deserted_since: Some(Instant::now()),
             last_round: None,
-            last_visit: Instant::now(),
+            last_sweep: Instant::now(),
             wake: Instant::now(),
         }
     }
@@ -192,9 +202,9 @@ impl Desk {
             return;
         }
         self.last_round = Some(now);
-        if now.duration_since(self.last_visit) >= REVISIT {
-            self.last_visit = now;
-            self.rounds.forget_all();
+        if now.duration_since(self.last_sweep) >= SWEEP {
+            self.last_sweep = now;
+            self.sweep();
         }
         let again_at = self.try_again();
         let next = self.round(Timestamp::now()).await;
@@ -211,6 +221,7 @@ impl Desk {
         self.rounds.forget_all();
         self.minter.forget_all();
         self.bases.clear();
+        self.told.clear();
         self.faults.clear();
         self.queue.clear();
         let objects = self.offered.as_ref().map_or(0, |offered| offered.published.reports.len());
@@ -253,8 +264,9 @@ impl Desk {
                 }
             }
         }
-        if self.bases.len() > 2 * published.reports.len() + WAITING {
-            self.bases.clear();
+        if self.told.len() > 2 * published.reports.len() + WAITING {
+            let live = |key: &Key| live(&self.inputs.world, key.0, &key.1).is_some();
+            self.told.retain(|key, _| live(key));
         }
         [round.next, self.minter.next()].into_iter().flatten().min()
     }
@@ -291,6 +303,10 @@ impl Desk {
                 self.bases.remove(&key);
                 Outcome::Needless
             }
+            Some(Written::Contended) => {
+                self.failed(key);
+                Outcome::Contended
+            }
             Some(Written::Failed(error)) => {
                 let (kind, id) = (subject.kind, &subject.id);
                 warn!(object = %id, %error, "the status of {kind} `{id}` could not be written");
@@ -309,7 +325,29 @@ impl Desk {
 
     fn settled(&mut self, key: Key, base: Base) {
         self.faults.remove(&key);
+        self.told.insert(key.clone(), Told { version: base.version.clone(), print: print(&base.status) });
         self.bases.insert(key, base);
+    }
+
+    /// Has those objects looked at again of whose status somebody else has made something else.
+    fn sweep(&mut self) {
+        for (key, told) in &mut self.told {
+            let Some(live) = live(&self.inputs.world, key.0, &key.1) else { continue };
+            let is_behind =
+                self.bases.get(key).is_some_and(|base| newer(live.clone(), Some(base)).version != live.version);
+            if is_behind {
+                continue;
+            }
+            // The cache has what was written, and need not be corrected any more.
+            self.bases.remove(key);
+            if live.version == told.version {
+                continue;
+            }
+            if print(&live.status) != told.print {
+                self.rounds.forget(key.0, &key.1);
+            }
+            told.version = live.version;
+        }
     }
 
     fn failed(&mut self, key: Key) {

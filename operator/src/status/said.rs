@@ -1,6 +1,8 @@
 //! What an object's status says already: read leniently, because others may have written there, and compared without
 //! regard to when things were said.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
@@ -46,6 +48,13 @@ impl Said {
 /// Whether two statuses say the same, whenever they said it first.
 pub fn says_the_same(one: &Value, other: &Value) -> bool {
     undated(one) == undated(other)
+}
+
+/// Equal for statuses that say the same.
+pub fn print(status: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    undated(status).to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 fn undated(status: &Value) -> Value {

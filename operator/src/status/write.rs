@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     FIELD_MANAGER,
     plan::{Base, Seen, Subject, Verdict, base, verdict},
+    said::says_the_same,
 };
 use crate::lease::Standing;
 
@@ -35,6 +36,8 @@ pub enum Written {
     Gone,
     /// The object is newer than what was to be said of it: that is said when it was compiled.
     Stale,
+    /// Somebody else wrote another status meanwhile: what is to be said is thought over first.
+    Contended,
     /// This replica does not lead.
     NotLeading,
     /// The API server refused it, or could not be reached.
@@ -87,15 +90,29 @@ async fn tried(
         match api.patch_status(&subject.id.name, &PatchParams::apply(FIELD_MANAGER).force(), &patch).await {
             Ok(object) => return Ok(Written::Done { before, after: base_of(&object) }),
             Err(kube::Error::Api(answer)) if answer.code == 409 => match api.get_opt(&subject.id.name).await? {
-                Some(object) => before = base_of(&object),
+                Some(object) => {
+                    let fresh = base_of(&object);
+                    if fresh.uid == before.uid && !says_the_same(&fresh.status, &before.status) {
+                        return Ok(contended(subject, &fresh));
+                    }
+                    before = fresh;
+                }
                 None => return Ok(Written::Gone),
             },
             Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(Written::Gone),
             Err(error) => return Err(error),
         }
     }
-    // Others change it faster than we look; what they did brings another round.
-    Ok(Written::Stale)
+    Ok(Written::Contended)
+}
+
+/// Two leaders at the same moment say the same, as a rule. Where they do not, one of them knows less: neither insists.
+fn contended(subject: &Subject, fresh: &Base) -> Written {
+    match verdict(subject, fresh, Timestamp::now()) {
+        Verdict::Same => Written::Same(fresh.clone()),
+        Verdict::Stale => Written::Stale,
+        Verdict::Write(_) => Written::Contended,
+    }
 }
 
 fn document(subject: &Subject, before: &Base, status: &Value) -> Value {

@@ -37,7 +37,13 @@ spec: {{policyRefs: [{{name: all}}], secret: {{name: {name}-token}}, rotation: {
 }
 
 fn wait(plane: &Plane, namespace: &str, what: &str, condition: &str) {
-    plane.kubectl(&["wait", what, "--all", "-n", namespace, PATIENCE, &format!("--for=condition={condition}")]);
+    let condition = format!("--for=condition={condition}");
+    let wait = ["wait", what, "--all", "-n", namespace, PATIENCE, &condition];
+    if let Err(error) = plane.try_kubectl(plane.kubeconfig(), &wait, "") {
+        let statuses =
+            "custom-columns=KIND:.kind,NAME:.metadata.name,CONDITIONS:.status.conditions[*]['type','status','reason']";
+        panic!("{error}\n{}", plane.kubectl(&["get", what, "-n", namespace, "-o", statuses]));
+    }
 }
 
 fn wait_for(plane: &Plane, namespace: &str, object: &str, path: &str) {
