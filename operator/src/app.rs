@@ -76,7 +76,8 @@ impl App {
 
     /// Watches, compiles, pushes and, while it leads, writes until `shutdown` resolves.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { namespaces, client, world, metrics, compiler, published, socket, replica, timing, pushing, .. } = self;
+        let Self { namespaces, client, world, metrics, compiler, published, socket, replica, timing, pushing, .. } =
+            self;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let watched = namespaces.watched.iter().map(|name| if name.is_empty() { "*" } else { name });
         info!(namespaces = %watched.collect::<Vec<_>>().join(","), "watching");

@@ -59,15 +59,14 @@ pub const RIGHTS: &[Right] = &[
         &["get", "list", "watch"],
         "watch: what is compiled; get before a status is written onto what changed meanwhile",
     ),
+    right(Scope::Watched, crds::GROUP, STATUSES, &["patch"], "status: server-side apply of conditions"),
     right(
         Scope::Own,
         crds::GROUP,
-        &["dataplanes"],
-        &["list", "watch"],
+        FLEETS,
+        &["get", "list", "watch"],
         "watch: fleets, of the own namespace alone because they are given credentials",
     ),
-    right(Scope::Watched, crds::GROUP, STATUSES, &["patch"], "status: server-side apply of conditions"),
-    right(Scope::Own, crds::GROUP, FLEETS, &["get", "list", "watch"], "watch: which fleets there are"),
     right(Scope::Own, crds::GROUP, FLEET_STATUSES, &["patch"], "status: server-side apply of what a fleet holds"),
     right(
         Scope::Watched,

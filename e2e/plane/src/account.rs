@@ -34,12 +34,16 @@ pub struct PodObject {
 }
 
 impl Plane {
-    /// Makes a service account.
+    /// Makes a service account, unless there is one of that name.
     pub async fn service_account(&self, namespace: &str, name: &str) -> Account<'_> {
         let client = self.client().await;
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         let account = object(json!({"metadata": {"name": name}}));
-        accounts.create(&PostParams::default(), &account).await.expect("a service account is made");
+        match accounts.create(&PostParams::default(), &account).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => panic!("a service account is not made: {error}"),
+        }
         Account { plane: self, client, namespace: namespace.to_owned(), name: name.to_owned() }
     }
 }

@@ -26,7 +26,7 @@ use crate::support::{Running, has_key, manifests, relay_key, start, start_with};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data plane that is connected, or tries to be, until it is dropped.
-struct DataPlane {
+pub(crate) struct DataPlane {
     state: watch::Receiver<State>,
     table: Arc<Mutex<RoutingTable>>,
     _stop: DropGuard,
@@ -83,6 +83,13 @@ impl DataPlane {
         let state = self.until(&format!("it is refused because {words}"), |state, _| says(state)).await;
         assert_eq!((state.root, state.snapshots), (None, 0));
     }
+}
+
+/// A data plane as a pod of the operator's namespace, connected to it or about to be.
+pub(crate) async fn connected(plane: &Plane, operator: &Running, own: &str, pod: &str) -> DataPlane {
+    let account = plane.service_account(own, "relay-dataplane").await;
+    let trust = bundle(plane, own, |_| true).await;
+    Wish::of(operator, own, &account, pod, &trust).await.start()
 }
 
 /// The bundle of a namespace, once it is such.

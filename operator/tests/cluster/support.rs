@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use compiler::{ConditionType, Reason};
 use crds::Kind;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use operator::{Published, app, config::Config, push::authority::Times, world::World};
+use operator::{Published, app, config::Config, leading::Settings, push::authority::Times, world::World};
 use table::{ObjectRef, RoutingTable, Row};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    runtime::Runtime,
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -27,18 +28,31 @@ pub(crate) struct Running {
     published: watch::Receiver<Option<Arc<Published>>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    /// Its own, so that it can end without a word.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Starts an operator that watches these namespaces, as whoever the kubeconfig says.
 pub(crate) async fn start(kubeconfig: &std::path::Path, namespaces: &[&str]) -> Running {
-    start_with(kubeconfig, namespaces, Times::default()).await
+    start_as(kubeconfig, config(namespaces)).await
 }
 
 /// As [`start`], with lifetimes of the push port's certificates.
 pub(crate) async fn start_with(kubeconfig: &std::path::Path, namespaces: &[&str], push_times: Times) -> Running {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-    let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-    let config = Config {
+    start_as(kubeconfig, Config { push_times, ..config(namespaces) }).await
+}
+
+/// The settings of an operator that lives in the first of these namespaces.
+pub(crate) fn config(namespaces: &[&str]) -> Config {
+    Config {
         namespace: namespaces.iter().find(|name| **name != "*").map(|name| (*name).to_owned()),
         watch_namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
         catalog_namespace: None,
@@ -48,14 +62,22 @@ pub(crate) async fn start_with(kubeconfig: &std::path::Path, namespaces: &[&str]
         data_plane_accounts: vec!["relay-dataplane".to_owned()],
         push_grace_seconds: 1,
         pod_name: Some("operator-0".to_owned()),
-        push_times,
-    };
-    let app = app::build_for(config, cluster).await.unwrap();
+        leading: Settings::default(),
+        push_times: Times::default(),
+    }
+}
+
+/// Starts an operator with all of its settings.
+pub(crate) async fn start_as(kubeconfig: &std::path::Path, config: Config) -> Running {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let runtime = Runtime::new().unwrap();
+    let app = runtime.spawn(app::build_for(config, cluster)).await.unwrap().unwrap();
     let (world, admin, push, published) = (app.world.clone(), app.admin, app.push, app.published());
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let task = tokio::spawn(async move { app.run(stopped.cancelled_owned()).await });
-    Running { world, admin, push, published, stop, task }
+    let task = runtime.spawn(async move { app.run(stopped.cancelled_owned()).await });
+    Running { world, admin, push, published, stop, task, runtime: Some(runtime) }
 }
 
 impl Running {
@@ -95,9 +117,14 @@ impl Running {
         ask(&self.admin.to_string(), path).await
     }
 
-    pub(crate) async fn stop(self) {
+    /// Ends it as `kill -9` does: it gives nothing back and says nothing.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
-        timeout(PATIENCE, self.task).await.expect("an operator that is told to stops").unwrap();
+        timeout(PATIENCE, &mut self.task).await.expect("an operator that is told to stops").unwrap();
     }
 }
 

@@ -18,7 +18,10 @@ use plane::Plane;
 use serde_json::Value;
 use table::token::TokenHash;
 
-use crate::support::{Running, config, manifests, start, start_with};
+use crate::{
+    pushing::{DataPlane, connected},
+    support::{Running, config, manifests, start, start_as},
+};
 
 const KINDS: &str = "hosts,models,hostkeys,relaykeys,policies";
 
@@ -110,7 +113,7 @@ async fn an_object_is_ready_when_every_data_plane_has_it() {
     let lonely = get(plane, &namespace, "policies/all");
     assert_eq!(condition(&lonely, "Programmed")["reason"], "NoDataPlane");
     assert_eq!(condition(&lonely, "Ready")["status"], "False");
-    operator.connect_pod("dataplane-0");
+    let _operator_dataplane_0 = connected(plane, &operator, &namespace, "dataplane-0").await;
     wait(plane, &namespace, KINDS, "Ready");
     let list = get(plane, &namespace, KINDS);
     let objects = list["items"].as_array().unwrap();
@@ -142,14 +145,14 @@ async fn nothing_is_written_where_nothing_changed_whoever_leads() {
     let namespace = plane.namespace();
     plane.apply(&manifests(&namespace));
     let first = start(plane.kubeconfig(), &[&namespace]).await;
-    first.connect_pod("dataplane-0");
+    let _first_dataplane_0 = connected(plane, &first, &namespace, "dataplane-0").await;
     wait(plane, &namespace, KINDS, "Ready");
     let before = versions(plane, &namespace);
 
     // Another object changes the table, and every pod takes it.
     plane.apply(&crate::support::relay_key(&namespace, "other", 7));
     wait_for(plane, &namespace, "relaykey/other", "{.status.conditions[?(@.type==\"Ready\")].status}=True");
-    first.connect_pod("dataplane-1");
+    let _first_dataplane_1 = connected(plane, &first, &namespace, "dataplane-1").await;
     plane.apply(&crate::support::relay_key(&namespace, "third", 8));
     wait_for(plane, &namespace, "relaykey/third", "{.status.conditions[?(@.type==\"Ready\")].status}=True");
     let mut after = versions(plane, &namespace);
@@ -165,7 +168,7 @@ async fn nothing_is_written_where_nothing_changed_whoever_leads() {
     let settled = versions(plane, &namespace);
     first.stop().await;
     let second = start(plane.kubeconfig(), &[&namespace]).await;
-    second.connect_pod("dataplane-0");
+    let _second_dataplane_0 = connected(plane, &second, &namespace, "dataplane-2").await;
     plane.apply(&crate::support::relay_key(&namespace, "fourth", 9));
     wait_for(plane, &namespace, "relaykey/fourth", "{.status.conditions[?(@.type==\"Ready\")].status}=True");
     let mut now = versions(plane, &namespace);
@@ -185,7 +188,7 @@ async fn a_refused_object_says_why_and_a_corrected_one_recovers() {
     plane.apply(&manifests(&namespace));
     plane.apply(&crate::support::relay_key(&namespace, "lost", 5).replace("name: all", "name: al"));
     let operator = start(plane.kubeconfig(), &[&namespace]).await;
-    operator.connect_pod("dataplane-0");
+    let _operator_dataplane_0 = connected(plane, &operator, &namespace, "dataplane-0").await;
     wait_for(
         plane,
         &namespace,
@@ -263,14 +266,14 @@ async fn two_operators_that_both_lead_mint_once_and_do_no_harm() {
     let namespace = plane.namespace();
     plane.apply(&manifests(&namespace));
     // Each has a Lease of its own, in a namespace of its own, so both write.
-    let mut operators: Vec<Running> = Vec::new();
+    let mut operators: Vec<(Running, DataPlane)> = Vec::new();
     for _ in 0..2 {
         let own = plane.namespace();
         let mut config = config(&[&own, &namespace]);
         config.catalog_namespace = Some(namespace.clone());
-        let operator = start_with(plane.kubeconfig(), config).await;
-        operator.connect_pod("dataplane-0");
-        operators.push(operator);
+        let operator = start_as(plane.kubeconfig(), config).await;
+        let pod = connected(plane, &operator, &own, "dataplane-0").await;
+        operators.push((operator, pod));
     }
     wait(plane, &namespace, KINDS, "Ready");
     let witness = Witness::new(&plane.client().await, &namespace);
@@ -294,7 +297,7 @@ async fn two_operators_that_both_lead_mint_once_and_do_no_harm() {
         assert!(token.starts_with(&format!("sk-relay-{id}")), "the status tells of the token that is there");
         assert_eq!(secret["metadata"]["ownerReferences"][0]["uid"], key["metadata"]["uid"]);
     }
-    for operator in operators {
+    for (operator, _pod) in operators {
         let (_, metrics) = operator.ask("/metrics").await;
         assert!(metrics.contains("relay_operator_leading 1"), "both led: {metrics}");
         operator.stop().await;
@@ -309,7 +312,7 @@ async fn a_raised_trigger_replaces_the_token_and_the_old_one_ends_after_its_over
     plane.apply(&manifests(&namespace));
     plane.apply(&minted(&namespace, "turning", "{trigger: 0, overlap: 3s}"));
     let mut operator = start(plane.kubeconfig(), &[&namespace]).await;
-    operator.connect_pod("dataplane-0");
+    let _operator_dataplane_0 = connected(plane, &operator, &namespace, "dataplane-0").await;
     plane.kubectl(&["wait", "relaykey/turning", "-n", &namespace, PATIENCE, "--for=condition=Ready"]);
     let secret = || get(plane, &namespace, "secret/turning-token");
     let old = text_of(&secret(), "token").unwrap();
@@ -351,7 +354,7 @@ async fn a_secret_of_somebody_else_is_not_touched_and_a_lost_one_is_made_again()
     plane.apply(&minted(&namespace, "taken", "{trigger: 0}"));
     plane.apply(&minted(&namespace, "lost", "{trigger: 0}"));
     let operator = start(plane.kubeconfig(), &[&namespace]).await;
-    operator.connect_pod("dataplane-0");
+    let _operator_dataplane_0 = connected(plane, &operator, &namespace, "dataplane-0").await;
     wait_for(plane, &namespace, "relaykey/taken", "{.status.conditions[?(@.type==\"Accepted\")].reason}=Conflicted");
     assert_eq!(get(plane, &namespace, "secret/taken-token"), before);
     eventually("the conflict is told", || (!events(plane, &namespace, "Conflicted").is_empty()).then_some(())).await;
@@ -380,15 +383,14 @@ async fn when_the_leader_is_killed_another_takes_over_and_rewrites_nothing() {
         lease_duration: Duration::from_secs(2),
         lease_renew_deadline: Duration::from_millis(1_500),
         lease_retry: Duration::from_millis(200),
-        ..Settings::default()
     };
     let mut config = config(&[&namespace]);
     config.leading = leading;
-    let first = start_with(plane.kubeconfig(), config.clone()).await;
-    first.connect_pod("dataplane-0");
+    let first = start_as(plane.kubeconfig(), config.clone()).await;
+    let _first_dataplane_0 = connected(plane, &first, &namespace, "dataplane-0").await;
     wait(plane, &namespace, KINDS, "Ready");
-    let second = start_with(plane.kubeconfig(), config).await;
-    second.connect_pod("dataplane-0");
+    let second = start_as(plane.kubeconfig(), config).await;
+    let _second_dataplane_0 = connected(plane, &second, &namespace, "dataplane-2").await;
     let holder =
         || get(plane, &namespace, "lease/relay-operator")["spec"]["holderIdentity"].as_str().map(str::to_owned);
     let killed = holder();
@@ -422,8 +424,8 @@ async fn the_roles_that_are_printed_are_enough_and_no_more() {
     plane.apply(&manifests(&team));
     plane.apply(&minted(&team, "minted", "{trigger: 0}"));
     let kubeconfig = account.kubeconfig().await;
-    let mut operator = start_with(&kubeconfig, config(&[&own, &team])).await;
-    operator.connect_pod("dataplane-0");
+    let mut operator = start_as(&kubeconfig, config(&[&own, &team])).await;
+    let _pod = connected(&plane, &operator, &own, "dataplane-0").await;
     operator.until("something is published", |_| true).await;
     wait(&plane, &team, KINDS, "Ready");
     plane.apply(&minted(&team, "minted", "{trigger: 1}"));
