@@ -50,14 +50,13 @@ const DESERTED: Duration = Duration::from_secs(60);
 
 type Key = (Kind, ObjectRef);
 
-/// What was published, with the digests under which data planes acknowledge it.
+/// What was published, with the digest under which data planes acknowledge it.
 #[derive(Clone, Debug)]
 pub struct Offered {
     /// What was published.
     pub published: Arc<Published>,
-    /// The root digests of its tables, one for each fleet that gets another table, as
-    /// [`PodState::root`](super::fleet::PodState::root) has them.
-    pub roots: Vec<String>,
+    /// The root digest of its tables, as [`PodState::root`](super::fleet::PodState::root) has it.
+    pub root: String,
 }
 
 /// What the loop is told.
@@ -177,7 +176,7 @@ impl Desk {
         let known = self.offered.as_ref().map(|offered| &offered.published);
         if let Some(offered) = offered.filter(|new| !known.is_some_and(|known| Arc::ptr_eq(known, &new.published))) {
             let Published { table, credentials, reports, .. } = &*offered.published;
-            self.ledger.publish(&offered.roots, table.clone(), credentials.clone());
+            self.ledger.publish(&offered.root, table.clone(), credentials.clone());
             self.facts = Facts::of(table, reports);
             self.offered = Some(offered);
         }

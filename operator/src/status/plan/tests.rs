@@ -56,7 +56,7 @@ impl Cluster {
     fn publish(&mut self) -> String {
         let compilation = compiler::compile(&self.resources);
         let root = compilation.table.digest().to_string();
-        self.ledger.publish(&[&root], Arc::new(compilation.table), Arc::new(Credentials::default()));
+        self.ledger.publish(&root, Arc::new(compilation.table), Arc::new(Credentials::default()));
         root
     }
 
