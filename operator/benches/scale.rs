@@ -1,5 +1,9 @@
 //! Measures, on a real API server: how soon a change is compiled, how long a compilation takes, and what memory the
-//! operator needs. Run by hand: `cargo test --release -p relay-operator --test cluster -- scale --ignored --nocapture`.
+//! operator needs: `cargo bench -p relay-operator --bench scale`.
+
+#[path = "../tests/cluster/support.rs"]
+#[expect(dead_code, reason = "shared with the tests, which need more of it")]
+mod support;
 
 use std::{
     io::{BufRead, BufReader},
@@ -7,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::start;
 use futures::{StreamExt, stream};
 use kube::{
     Api, Client,
@@ -17,6 +20,8 @@ use kube::{
 use plane::Plane;
 use serde_json::{Value, json};
 use table::{ObjectRef, Row};
+
+use self::support::start;
 
 /// How many there are, from the environment.
 fn number(name: &str, default: usize) -> usize {
@@ -115,9 +120,8 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }
 
-#[ignore = "measures, and takes minutes"]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_change_among_thousands_of_objects() {
+#[tokio::main]
+async fn main() {
     let Some(plane) = Plane::start() else { return };
     plane.install_crds();
     let namespace = plane.namespace();
