@@ -49,7 +49,8 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let admin = line.trim().rsplit_once("http://").unwrap().1.to_owned();
+        let after = line.split_once("admin on http://").unwrap().1;
+        let admin = after.split([',', ' ', '\n']).next().unwrap().to_owned();
         Self { child, admin }
     }
 
