@@ -104,10 +104,16 @@ fn a_test_that_panics_leaves_no_server() {
     assert_eq!(ask(address.unwrap(), "PING").unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
+/// Set for the process that the test below kills: itself once more.
+const TO_BE_KILLED: &str = "SERVERS_TEST_TO_BE_KILLED";
+
 #[test]
 fn a_test_that_is_killed_leaves_no_server() {
+    if std::env::var_os(TO_BE_KILLED).is_some() {
+        return serve_until_killed();
+    }
     let mut test = Command::new(std::env::current_exe().unwrap());
-    test.args(["--exact", "serves_until_it_is_killed", "--ignored", "--nocapture"]);
+    test.args(["--exact", "a_test_that_is_killed_leaves_no_server", "--nocapture"]).env(TO_BE_KILLED, "yes");
     let mut test = test.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(test.stdout.take().unwrap()).lines().map(Result::unwrap);
     let address = lines.find_map(|line| line.strip_prefix("serving at ")?.parse().ok()).unwrap();
@@ -123,9 +129,7 @@ fn a_test_that_is_killed_leaves_no_server() {
     }
 }
 
-#[test]
-#[ignore = "a part of `a_test_that_is_killed_leaves_no_server`, which runs it in a process of its own"]
-fn serves_until_it_is_killed() {
+fn serve_until_killed() {
     let redis = Redis::start();
     println!("\nserving at {}", redis.address());
     std::io::stdin().read_line(&mut String::new()).unwrap();
