@@ -2,6 +2,7 @@
 
 mod batching;
 mod bench;
+mod breakers;
 mod contract;
 mod late;
 mod leased;
