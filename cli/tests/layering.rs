@@ -32,6 +32,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("relay-test-servers", &[], &["tokio", "redis"]),
     // The definitions are for its tests only: what it starts is given files.
     ("relay-e2e-plane", &["relay-crds"], &["crds", "compiler", "dataplane", "operator"]),
+    // It sees only what an administrator and applications see: the API server, HTTP, and programs.
+    ("relay-e2e", &["relay-e2e-plane"], &["crds", "compiler", "dataplane", "feed", "operator", "table"]),
 ];
 
 fn metadata() -> Metadata {

@@ -16,7 +16,7 @@ mod kubeconfig;
 mod kubectl;
 mod pki;
 mod plane;
-mod ports;
+pub mod ports;
 mod process;
 
 pub use account::{Account, PodObject};

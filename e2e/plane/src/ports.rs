@@ -10,8 +10,8 @@ use std::{
 const FIRST: u16 = 23_000;
 const COUNT: u64 = 9_000;
 
-/// A port on which nobody listens now. Somebody may be faster than the caller.
-pub(crate) fn free() -> u16 {
+/// A port of 127.0.0.1 on which nobody listens now. Somebody may be faster than the caller.
+pub fn free() -> u16 {
     let mut attempts = std::iter::repeat_with(random).take(1_000);
     attempts.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("some port is free")
 }

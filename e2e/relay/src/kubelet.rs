@@ -1,0 +1,127 @@
+//! What a kubelet does for the pods of data planes: writes their tokens and the operator's CA bundle into files, before the
+//! program starts, and keeps them fresh.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::{ConfigMap, ServiceAccount},
+};
+use kube::{Api, Client, api::PostParams};
+use parking_lot::Mutex;
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::{sites::AUDIENCE, wait::until};
+
+/// How long a token is asked for, and after how long it is replaced: at four fifths of that, as a kubelet does.
+const TOKEN: Duration = Duration::from_secs(3_600);
+const REPLACE: Duration = Duration::from_secs(2_880);
+
+/// How often everything is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The ConfigMap that the operator publishes and data planes mount.
+const BUNDLE: &str = "relay-push-ca";
+
+pub(crate) struct Kubelet {
+    client: Client,
+    namespace: String,
+    bundle: PathBuf,
+    tokens: Arc<Mutex<Vec<Token>>>,
+    looking: JoinHandle<()>,
+}
+
+/// A token that is to be kept fresh.
+#[derive(Clone)]
+struct Token {
+    account: String,
+    pod: BoundObjectReference,
+    file: PathBuf,
+    asked: Instant,
+}
+
+impl Kubelet {
+    /// Looks after pods of a namespace with an administrator's rights: the real one has a right of its own for tokens.
+    pub(crate) fn start(client: Client, namespace: &str, directory: &Path) -> Self {
+        let (bundle, tokens) = (directory.join("ca.crt"), Arc::new(Mutex::new(Vec::new())));
+        let looking = look(client.clone(), namespace.to_owned(), bundle.clone(), tokens.clone());
+        let (namespace, looking) = (namespace.to_owned(), tokio::spawn(looking));
+        Self { client, namespace, bundle, tokens, looking }
+    }
+
+    /// The file with the CA bundle, once there is one: a kubelet starts no container before.
+    pub(crate) async fn bundle(&self) -> PathBuf {
+        until("the operator publishes whom data planes trust", async || self.bundle.exists().then_some(())).await;
+        self.bundle.clone()
+    }
+
+    /// Writes a token of a pod into a file, and keeps it fresh from now on.
+    pub(crate) async fn token(&self, account: &str, name: &str, uid: &str, file: &Path) {
+        let pod = BoundObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Pod".to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(uid.to_owned()),
+        };
+        let token = Token { account: account.to_owned(), pod, file: file.to_owned(), asked: Instant::now() };
+        token.write(&self.client, &self.namespace).await.expect("a token is issued");
+        self.tokens.lock().push(token);
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.looking.abort();
+    }
+}
+
+async fn look(client: Client, namespace: String, bundle: PathBuf, tokens: Arc<Mutex<Vec<Token>>>) {
+    let bundles: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let mut written = None;
+    loop {
+        // While the API server is away, what was written stays.
+        let found = bundles.get_opt(BUNDLE).await.ok().flatten();
+        let text = found.and_then(|found| found.data?.remove("ca.crt"));
+        if text.is_some() && text != written {
+            let text = text.clone().unwrap_or_default();
+            replace(&bundle, &text).expect("the site's folder is writable");
+        }
+        written = text.or(written);
+        let due = tokens.lock().iter().position(|token| token.asked.elapsed() > REPLACE);
+        if let Some(due) = due {
+            let token = tokens.lock()[due].clone();
+            if token.write(&client, &namespace).await.is_ok() {
+                tokens.lock()[due].asked = Instant::now();
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Token {
+    async fn write(&self, client: &Client, namespace: &str) -> Result<(), kube::Error> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+        let spec = TokenRequestSpec {
+            audiences: Some(vec![AUDIENCE.to_owned()]),
+            bound_object_ref: Some(self.pod.clone()),
+            expiration_seconds: i64::try_from(TOKEN.as_secs()).ok(),
+        };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
+        let answer = accounts.create_token_request(&self.account, &PostParams::default(), &request).await?;
+        let token = answer.status.expect("an answer has a status").token.expect("a token that is issued is there");
+        replace(&self.file, &token).expect("the site's folder is writable");
+        Ok(())
+    }
+}
+
+/// At once: whoever reads the file sees all of the old or all of the new.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let new = file.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(new, file)
+}

@@ -1,0 +1,3 @@
+//! Relay as a whole, on a real API server.
+
+mod quickstart;
