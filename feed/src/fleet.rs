@@ -96,6 +96,11 @@ impl Fleet {
         self.pods.lock().len()
     }
 
+    /// In what data planes have seen newer sources than their server has. Says it of each stream.
+    pub fn ahead(&self) -> Vec<Regression> {
+        self.pods.lock().values().filter_map(|pod| pod.ahead.clone()).collect()
+    }
+
     /// Wakes whenever [`Fleet::pods`] has changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

@@ -89,6 +89,8 @@ pub struct Offer {
 pub struct Kept {
     /// What is known without opening it.
     pub header: SealedHeader,
+    /// How many updates that must not wait are in it.
+    pub(crate) urgent: u64,
     tables: Tables,
     quarantine: Vec<SealedQuarantine>,
 }
@@ -112,6 +114,8 @@ pub struct Replica {
     former: Vec<String>,
     vector: SourceVector,
     revision: u64,
+    /// How many updates came that must not wait.
+    urgent: u64,
     restored: bool,
     /// The history that the open stream speaks of.
     stream_epoch: String,
@@ -296,6 +300,7 @@ impl Replica {
             let refused = |message| Refusal { revision, fault: Fault::Unusable, message };
             (self.decoded, self.quarantine) = settled.map_err(refused)?;
             self.tables = Some(tables);
+            self.urgent += u64::from(urgent);
         }
         self.revision = revision;
         self.confirm(&epoch, &vector);
@@ -340,7 +345,7 @@ impl Replica {
             good: entry.1.good.clone(),
             rejection: Some(rejection(entry)),
         };
-        Some(Kept { header, tables, quarantine: self.quarantine.iter().map(quarantine).collect() })
+        Some(Kept { header, urgent: self.urgent, tables, quarantine: self.quarantine.iter().map(quarantine).collect() })
     }
 
     /// A replica of what was sealed. Entries that could not be used are tried again: this may be a newer build.

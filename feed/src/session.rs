@@ -30,13 +30,15 @@ enum Base {
 /// What a client could not put into effect.
 struct Refused {
     root: Digest,
-    /// How new it was, where that was the reason.
-    vector: Option<SourceVector>,
+    /// The history and how new it was, where that was the reason.
+    sources: Option<(String, SourceVector)>,
 }
 
 impl Refused {
     fn is(&self, published: &Published) -> bool {
-        self.root == published.root() && self.vector.as_ref().is_none_or(|vector| *vector == published.vector)
+        let is_as_new =
+            |(epoch, vector): &(String, SourceVector)| *epoch == published.epoch && *vector == published.vector;
+        self.root == published.root() && self.sources.as_ref().is_none_or(is_as_new)
     }
 }
 
@@ -116,7 +118,8 @@ impl Session {
             Some(published) => published.clone(),
             None => match &self.base {
                 Base::At(published) => published.clone(),
-                Base::Named { digests, .. } => return Plan::Snapshot { held: Some(digests.clone()), urgent: false },
+                // What it has missed is not known, so neither is whether something was taken away.
+                Base::Named { digests, .. } => return Plan::Snapshot { held: Some(digests.clone()), urgent: true },
                 Base::Unknown => return Plan::Snapshot { held: None, urgent: false },
             },
         };
@@ -212,9 +215,10 @@ impl Session {
         match nack.fault() {
             Fault::None => return Ok(self.arrived(revision)),
             Fault::Rollback => {
-                self.refused = Some(Refused { root: published.root(), vector: Some(published.vector.clone()) })
+                let sources = Some((published.epoch.clone(), published.vector.clone()));
+                self.refused = Some(Refused { root: published.root(), sources });
             }
-            Fault::Unusable => self.refused = Some(Refused { root: published.root(), vector: None }),
+            Fault::Unusable => self.refused = Some(Refused { root: published.root(), sources: None }),
             Fault::Corrupt => {
                 self.damaged += 1;
                 self.base = Base::Unknown;

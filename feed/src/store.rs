@@ -64,7 +64,7 @@ impl FileStore {
 pub struct Keeping {
     /// What they are sealed with.
     pub key: SealKey,
-    /// At most one copy in this time; usually 10 s.
+    /// At most one copy in this time, unless something was taken away; usually 10 s.
     pub every: Duration,
     /// A copy of an unchanged table is written so often, so that it says until when the table was the newest.
     pub refresh: Duration,
@@ -82,19 +82,22 @@ impl Keeping {
     pub(crate) async fn run(self, mut kept: watch::Receiver<Option<Kept>>, stop: CancellationToken) {
         let mut written: Option<(Kept, Instant)> = None;
         loop {
-            let pending = kept.borrow_and_update().clone().and_then(|kept| Some((self.due(&kept, &written)?, kept)));
+            let newest = kept.borrow_and_update().clone();
+            let pending = newest.and_then(|newest| Some((self.due(&newest, &written)?, newest)));
             let stopping = stop.is_cancelled();
-            if let Some((due, kept)) = pending {
-                let is_change = written.as_ref().is_none_or(|(before, _)| !is_same(before, &kept));
+            if let Some((due, newest)) = pending {
+                let is_change = written.as_ref().is_none_or(|(before, _)| !is_same(before, &newest));
                 if due <= Instant::now() || (stopping && is_change) {
-                    self.write(&kept).await;
-                    written = Some((kept, Instant::now()));
+                    self.write(&newest).await;
+                    written = Some((newest, Instant::now()));
                     continue;
                 }
                 if !stopping {
                     tokio::select! {
                         () = sleep_until(due) => {}
                         () = stop.cancelled() => {}
+                        // The next may not wait.
+                        Ok(()) = kept.changed() => {}
                     }
                     continue;
                 }
@@ -113,7 +116,8 @@ impl Keeping {
     fn due(&self, kept: &Kept, written: &Option<(Kept, Instant)>) -> Option<Instant> {
         let Some((before, at)) = written else { return Some(Instant::now()) };
         if !is_same(before, kept) {
-            return Some(*at + self.every);
+            // Who starts from a copy without what was taken away brings it back.
+            return Some(if kept.urgent == before.urgent { *at + self.every } else { Instant::now() });
         }
         (before.header.confirmed_ms != kept.header.confirmed_ms).then(|| *at + self.refresh)
     }

@@ -61,8 +61,11 @@ impl SourceVector {
     /// The components of `self` that are not in `base` as they are.
     pub fn moved_since(&self, base: &SourceVector) -> SourceVector {
         let moved = |name: &str| base.0.get(name) != self.0.get(name);
-        // A state goes with its version, also where it stayed: it says whether a lower version is older.
-        let goes = |name: &str| moved(name) || name.strip_suffix(STATE).is_some_and(moved);
+        // A version and its state go together, also where one of them stayed: neither says anything alone.
+        let goes = |name: &str| {
+            let kind = name.strip_suffix(STATE).unwrap_or(name);
+            moved(kind) || moved(&format!("{kind}{STATE}"))
+        };
         Self(self.0.iter().filter(|(name, _)| goes(name)).map(own).collect())
     }
 
@@ -136,6 +139,15 @@ mod tests {
         assert_eq!(held, vector(&[("keys", 9), ("keys#state", 7)]));
         held.advance(&vector(&[("keys", 10), ("keys#state", 6)]));
         assert_eq!(held, vector(&[("keys", 10), ("keys#state", 6)]));
+    }
+
+    #[test]
+    fn a_state_that_changed_without_its_version_arrives() {
+        // What is named of a collection changed, and the collection did not.
+        let (base, whole) = (vector(&[("keys", 9), ("keys#state", 7)]), vector(&[("keys", 9), ("keys#state", 6)]));
+        let mut advanced = base.clone();
+        advanced.advance(&whole.moved_since(&base));
+        assert_eq!(advanced, whole);
     }
 
     #[test]

@@ -179,6 +179,21 @@ fn a_history_that_was_left_is_not_returned_to() {
 }
 
 #[test]
+fn a_server_that_hears_late_of_a_new_history_is_listened_to_then() {
+    let (late, new) = (Publisher::new(), Publisher::new());
+    offer_in("one", &late, 1, 500, false, &keys([(1, 10)]));
+    offer_in("two", &new, 1, 500, false, &keys([(1, 11)]));
+    let (_, mut replica) = started(&late);
+    Line::open(&new, &mut replica, true, 1000).settle(&mut replica, &mut content);
+    offer_in("one", &late, 2, 501, false, &keys([(1, 12)]));
+    let mut line = Line::open(&late, &mut replica, true, 1000);
+    assert!(matches!(&line.settle(&mut replica, &mut content)[..], [FromClient::Nack(_)]));
+    offer_in("two", &late, 3, 501, false, &keys([(1, 12)]));
+    assert!(matches!(&line.settle(&mut replica, &mut content)[..], [FromClient::Ack(_)]));
+    assert_eq!(replica.decoded(), &keys([(1, 12)]));
+}
+
+#[test]
 fn a_sealed_replica_comes_back_with_its_guard_and_its_last_good_copies() {
     let publisher = Publisher::new();
     offer(&publisher, 1, 1, &keys([(1, 10)]));

@@ -522,6 +522,41 @@ async fn a_data_plane_restarts_from_its_sealed_copy_while_no_operator_is_there()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_takes_something_away_is_sealed_at_once() {
+    let (authority, publisher) = (Authority::new("one"), Publisher::new());
+    let server = serve(&authority, &publisher).await;
+    offer(&publisher, 1, 1, &some_keys(1));
+    let key = SealKey::new(&[9; 32]).unwrap();
+    let (copies, mut written) = tokio::sync::mpsc::unbounded_channel();
+    let keeping = Keeping::new(key.clone(), move |copy: Bytes| {
+        copies.send(copy.to_vec()).unwrap();
+        Box::pin(async {})
+    });
+    let keeping = Keeping { every: 10 * PATIENCE, ..keeping };
+    let (client, applied) = Wish::new(1, &server, &authority).client();
+    let mut plane = run(client.keeping(keeping), applied);
+    plane.has(&publisher).await;
+    written.recv().await.unwrap();
+    offer(&publisher, 2, 2, &some_keys(2));
+    plane.has(&publisher).await;
+    offer_in("epoch", &publisher, 3, 3, true, &some_keys(3));
+    plane.has(&publisher).await;
+    let copy = tokio::time::timeout(PATIENCE, written.recv()).await.expect("a copy is written now").unwrap();
+    let (header, _) = sealed::newest([copy], &key).0.unwrap();
+    assert_eq!(header.source_vector["relaykeys"], 3, "the first change waited, and went with what must not");
+
+    // Whoever was away may have missed that something was taken away.
+    server.server.shut_down(Duration::ZERO).await;
+    server.task.await.unwrap();
+    offer(&publisher, 4, 4, &some_keys(4));
+    let _server = serve_on(server.address, &authority, &publisher, settings()).await;
+    plane.has(&publisher).await;
+    let copy = tokio::time::timeout(PATIENCE, written.recv()).await.expect("a copy is written now").unwrap();
+    let (header, _) = sealed::newest([copy], &key).0.unwrap();
+    assert_eq!(header.source_vector["relaykeys"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_data_planes_get_the_table_and_each_change() {
     let (authority, publisher) = (Authority::new("one"), Publisher::new());
     // Many clients and their server share this machine with other tests: heartbeats must not be missed for that.

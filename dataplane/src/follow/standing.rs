@@ -49,6 +49,7 @@ impl Standing {
             "refusedCopies": self.refused,
             "streams": state.streams,
             "snapshots": state.snapshots,
+            "snapshotRows": state.snapshot_rows,
             "deltas": state.deltas,
         });
         serde_json::to_vec_pretty(&value).unwrap_or_else(|error| error.to_string().into_bytes())

@@ -19,6 +19,7 @@ use crate::{
     parts::Digests,
     publisher::{Published, Publisher},
     session::{Plan, Session},
+    vector::Regression,
     wire::{
         Ack, ClientMessage, Fault, FromClient, FromServer, Hello, Nack, Rebalance, RebalanceReason, ServerMessage,
         Welcome, digest_of,
@@ -54,6 +55,8 @@ pub(super) struct Stream {
     permit: Option<(OwnedSemaphorePermit, u32)>,
     /// Heartbeats since the client was heard.
     silent: u32,
+    /// What was said last of how far the client is ahead.
+    ahead: Option<Regression>,
 }
 
 /// Takes the stream out of the fleet, however it ends.
@@ -88,6 +91,7 @@ impl Stream {
                     making: None,
                     permit: None,
                     silent: 0,
+                    ahead: None,
                 };
                 stream.converse(&identity, inbound, &outbound).await
             }
@@ -201,7 +205,7 @@ impl Stream {
         let publisher = self.publisher.clone();
         let plan = self.session.plan(&current, |from, to| publisher.ops(from, to, zstd, max_frame));
         let ahead = match plan {
-            Plan::Wait => return,
+            Plan::Wait => None,
             Plan::Ahead(regression) => Some(regression),
             Plan::Delta(message) => {
                 self.outbox.push_back(message);
@@ -221,7 +225,10 @@ impl Stream {
                 None
             }
         };
-        self.update(|pod| pod.ahead = ahead);
+        if self.ahead != ahead {
+            self.ahead.clone_from(&ahead);
+            self.update(|pod| pod.ahead = ahead);
+        }
     }
 
     fn send(&mut self, made: Option<Made>) -> Result<(), Status> {
