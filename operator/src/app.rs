@@ -91,7 +91,7 @@ impl App {
         let (offered, offers) = watch::channel(None);
         let (acks, acknowledged) = watch::channel(Arc::new(Acks::default()));
         let ending = CancellationToken::new();
-        let inputs = push::Inputs { published, standing: stands.clone(), offered, acks };
+        let inputs = push::Inputs { world: world.clone(), published, standing: stands.clone(), offered, acks };
         let pushing = pushing.run(inputs, ending.clone());
         let inputs = status::run::Inputs { world, offered: offers, acks: acknowledged, standing: stands };
         let writing = Writing { client, namespace: namespaces.own, replica, timing, metrics };

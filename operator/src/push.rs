@@ -2,6 +2,7 @@
 //! of theirs. How tables travel is the feed's business.
 
 pub mod acks;
+mod ahead;
 pub mod authority;
 mod fleets;
 mod offer;
@@ -22,6 +23,7 @@ use crate::{
     Published,
     lease::Standing,
     status::{fleet::Acks, run::Offered},
+    world::World,
 };
 
 /// What tokens of data planes must be for.
@@ -59,6 +61,8 @@ pub struct Push {
 
 /// What the server is told.
 pub struct Inputs {
+    /// What is watched.
+    pub world: Arc<World>,
     /// What was compiled last.
     pub published: watch::Receiver<Option<Arc<Published>>>,
     /// Who writes, and the Lease whose UID names the history of the cluster.
@@ -98,11 +102,12 @@ impl Push {
     /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
     pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
         let Self { settings, listener, server, fleets, client, .. } = self;
-        let Inputs { published, standing, offered, acks } = inputs;
+        let Inputs { world, published, standing, offered, acks } = inputs;
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let (following, serving) = (standing.clone(), server.clone());
         let offering = Offering { published, standing: following, fleets: fleets.clone(), server: serving, offered };
         tasks.spawn(offering.run(end.clone()));
+        tasks.spawn(ahead::run(fleets.clone(), world, end.clone()));
         tasks.spawn(report(fleets, acks, end.clone()));
         let (trust, certificate) = Trust::new(&client, &settings, standing);
         tasks.spawn(trust.run(end.clone()));

@@ -19,6 +19,7 @@ use crate::{
     source_vector::SourceVector,
     watch::{
         Heard,
+        doubts::Doubts,
         kept::Kept,
         names::{Named, Names},
         pantry::{Outcome, Pantry, Ticket},
@@ -39,6 +40,7 @@ pub struct World {
     pub(crate) secrets: Pantries<BTreeMap<String, Secret<Vec<u8>>>>,
     pub(crate) config_maps: Pantries<BTreeMap<String, String>>,
     bell: Bell,
+    doubts: Doubts,
     catalog_namespace: String,
 }
 
@@ -80,6 +82,7 @@ impl World {
             secrets: Pantries::new("secrets", scopes),
             config_maps: Pantries::new("configmaps", scopes),
             bell: Bell::default(),
+            doubts: Doubts::default(),
             catalog_namespace: namespaces.catalog.clone(),
         }
     }
@@ -89,8 +92,14 @@ impl World {
         &self.bell
     }
 
+    /// Who has reason to doubt that what was heard of a collection is all that there is says so here.
+    pub(crate) fn doubts(&self) -> &Doubts {
+        &self.doubts
+    }
+
     pub(crate) fn hear<T: Kept>(&self, shelves: &Shelves<T>, scope: &str, heard: Heard<T::Raw>) {
-        if let Some(urgency) = shelves.hear(scope, heard) {
+        let news = news_of_age(&heard);
+        if let Some(urgency) = shelves.hear(scope, heard).or(news) {
             self.bell.ring(urgency);
         }
     }
@@ -101,7 +110,8 @@ impl World {
         scope: &str,
         heard: Heard<PartialObjectMeta<impl Sized>>,
     ) {
-        if pantries.hear(scope, heard) {
+        let news = news_of_age(&heard);
+        if pantries.hear(scope, heard) || news.is_some() {
             self.bell.ring(Urgency::Usual);
         }
     }
@@ -229,6 +239,11 @@ impl World {
     pub fn policy(&self, id: &ObjectRef) -> Option<Arc<Policy>> {
         self.policies.get(id)
     }
+}
+
+/// A list says how new everything is, which is to be published also where all is as it was.
+fn news_of_age<K>(heard: &Heard<K>) -> Option<Urgency> {
+    matches!(heard, Heard::Listed(_)).then_some(Urgency::Usual)
 }
 
 #[derive(Default)]

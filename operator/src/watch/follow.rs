@@ -13,7 +13,10 @@ use kube::{
 };
 use rand::RngExt as _;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 /// Objects of one answer to a list.
@@ -76,12 +79,12 @@ enum Broken {
     Failed(String),
 }
 
-/// Follows a collection until it is dropped.
-pub(super) async fn follow<K>(name: &str, api: Api<K>, hear: impl FnMut(Heard<K>))
+/// Follows a collection until it is dropped. Lists it again whenever `doubt` is told of, which proves how new it is.
+pub(super) async fn follow<K>(name: &str, api: Api<K>, doubt: &Notify, hear: impl FnMut(Heard<K>))
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    let mut follower = Follower { name, api, hear, since: None, failures: 0, is_failing: false };
+    let mut follower = Follower { name, api, doubt, hear, since: None, failures: 0, is_failing: false };
     loop {
         let begun = Instant::now();
         let ended = match follower.since.clone() {
@@ -91,6 +94,10 @@ where
         match ended {
             Err(broken) => follower.failed(&broken),
             Ok(Ended::Listed) => continue,
+            Ok(Ended::Doubted) => {
+                follower.since = None;
+                continue;
+            }
             Ok(Ended::Closed) if begun.elapsed() > LONGEST_WAIT => continue,
             // A server that closes every watch at once is not asked as fast as it answers.
             Ok(Ended::Closed) => follower.failures += 1,
@@ -102,11 +109,14 @@ where
 enum Ended {
     Listed,
     Closed,
+    /// Somebody has seen a newer state than was heard of.
+    Doubted,
 }
 
 struct Follower<'a, K, F> {
     name: &'a str,
     api: Api<K>,
+    doubt: &'a Notify,
     hear: F,
     /// The version up to which everything was heard; absent: the collection has to be listed.
     since: Option<String>,
@@ -153,7 +163,11 @@ where
         self.heard();
         loop {
             // Bookmarks come every minute or so, and the server ends the watch in time: silence is a dead connection.
-            let Ok(Some(event)) = timeout(patience, events.next()).await else { return Ok(Ended::Closed) };
+            let event = tokio::select! {
+                event = timeout(patience, events.next()) => event,
+                () = self.doubt.notified() => return Ok(Ended::Doubted),
+            };
+            let Ok(Some(event)) = event else { return Ok(Ended::Closed) };
             let (version, heard) = match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => of(object, Heard::Applied)?,
                 WatchEvent::Deleted(object) => of(object, Heard::Deleted)?,

@@ -1,5 +1,6 @@
 //! What is watched: Relay's own kinds and namespaces whole, Secrets and ConfigMaps by their metadata alone.
 
+pub(crate) mod doubts;
 mod fetch;
 mod follow;
 pub(crate) mod kept;
@@ -76,7 +77,8 @@ impl Watching<'_> {
         self.tasks.spawn(async move {
             let name = title(shelves(&world).name, &scope);
             let hear = |heard| world.hear(shelves(&world), &scope, heard);
-            stop.run_until_cancelled(follow(&name, api, hear)).await;
+            let doubt = world.doubts().of(&name);
+            stop.run_until_cancelled(follow(&name, api, &doubt, hear)).await;
         });
     }
 
@@ -91,7 +93,8 @@ impl Watching<'_> {
                 let pantries = pantries(&world);
                 let name = title(pantries.name, &scope);
                 let hear = |heard| world.hear_metadata(pantries, &scope, heard);
-                stop.run_until_cancelled(follow(&name, api, hear)).await;
+                let doubt = world.doubts().of(&name);
+                stop.run_until_cancelled(follow(&name, api, &doubt, hear)).await;
             });
         }
         let (client, world, stop) = (self.client.clone(), self.world.clone(), self.stop.clone());

@@ -1,5 +1,6 @@
 //! The operator against a real API server.
 
+mod catching_up;
 mod pushing;
 mod support;
 mod watching;

@@ -35,7 +35,8 @@ pub(crate) struct DataPlane {
 /// Who a data plane is, and what it shows.
 #[derive(Clone)]
 struct Wish {
-    at: SocketAddr,
+    /// Where the operator is, which may change.
+    at: Arc<Mutex<SocketAddr>>,
     namespace: String,
     pod: PodObject,
     token: String,
@@ -47,7 +48,7 @@ impl Wish {
         let pod = account.pod(pod).await;
         let token = account.bound_token(&pod, AUDIENCE).await;
         let trust = Arc::new(Mutex::new(bundle.to_owned()));
-        Self { at: operator.push, namespace: namespace.to_owned(), pod, token, trust }
+        Self { at: Arc::new(Mutex::new(operator.push)), namespace: namespace.to_owned(), pod, token, trust }
     }
 
     fn start(&self) -> DataPlane {
@@ -55,7 +56,11 @@ impl Wish {
         let name = format!("relay-operator.{namespace}.svc");
         let read = move || -> io::Result<Vec<u8>> { Ok(trust.lock().unwrap().clone().into_bytes()) };
         let token = move || Ok(Secret::new(token.clone()));
-        let connector = Connector::new(&name, move || TcpStream::connect(at), read, token).unwrap();
+        let dial = move || {
+            let at = *at.lock().unwrap();
+            TcpStream::connect(at)
+        };
+        let connector = Connector::new(&name, dial, read, token).unwrap();
         let about = About { pod: pod.name, pod_uid: pod.uid, namespace, ..About::default() };
         let table = Arc::new(Mutex::new(RoutingTable::default()));
         let applied = table.clone();
@@ -71,7 +76,7 @@ impl Wish {
 }
 
 impl DataPlane {
-    async fn until(&mut self, what: &str, is_such: impl Fn(&State, &RoutingTable) -> bool) -> State {
+    pub(crate) async fn until(&mut self, what: &str, is_such: impl Fn(&State, &RoutingTable) -> bool) -> State {
         let table = self.table.clone();
         let such = self.state.wait_for(|state| is_such(state, &table.lock().unwrap()));
         let seen = timeout(PATIENCE, such).await.map(|seen| seen.unwrap().clone());
@@ -90,6 +95,15 @@ pub(crate) async fn connected(plane: &Plane, operator: &Running, own: &str, pod:
     let account = plane.service_account(own, "relay-dataplane").await;
     let trust = bundle(plane, own, |_| true).await;
     Wish::of(operator, own, &account, pod, &trust).await.start()
+}
+
+/// As [`connected`], to whichever operator is at that place when it connects.
+pub(crate) async fn follower(plane: &Plane, at: &Arc<Mutex<SocketAddr>>, own: &str, pod: &str) -> DataPlane {
+    let account = plane.service_account(own, "relay-dataplane").await;
+    let trust = Arc::new(Mutex::new(bundle(plane, own, |_| true).await));
+    let pod = account.pod(pod).await;
+    let token = account.bound_token(&pod, AUDIENCE).await;
+    Wish { at: at.clone(), namespace: own.to_owned(), pod, token, trust }.start()
 }
 
 /// The bundle of a namespace, once it is such.
