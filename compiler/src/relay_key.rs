@@ -96,6 +96,7 @@ fn token_sha256(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) ->
     let crds::RelayKeySpec { secret, token_hash, token_secret_ref, .. } = spec;
     let (field, name, key) = match (secret, token_hash, token_secret_ref) {
         (None, Some(hash), None) => return written_hash(hash),
+        (Some(secret), None, None) if world.resources.foreign.contains(id) => return Err(not_made_for_it(id, secret)),
         (Some(secret), None, None) => ("spec.secret", &secret.name, secret.key.as_deref().unwrap_or(token::SECRET_KEY)),
         (None, None, Some(secret)) => ("spec.tokenSecretRef", &secret.name, secret.key.as_str()),
         _ => {
@@ -122,6 +123,16 @@ fn token_sha256(world: &World<'_>, id: &ObjectRef, spec: &crds::RelayKeySpec) ->
     }
 }
 
+/// Whoever may write a Secret, and no RelayKey, must not say what a RelayKey's token is.
+fn not_made_for_it(id: &ObjectRef, secret: &crds::TokenSecret) -> Problem {
+    let (name, namespace) = (&secret.name, &id.namespace);
+    let message = format!(
+        "spec.secret.name `{name}`: the Secret of that name in namespace `{namespace}` was not made for this RelayKey, so \
+         no token in it counts; a token that is brought is named by `spec.tokenSecretRef`"
+    );
+    (Reason::SecretNotFound, message)
+}
+
 /// The token that was replaced, where the Secret still has it and says until when it is good.
 fn previous(
     world: &World<'_>,
@@ -129,6 +140,9 @@ fn previous(
     secret: &crds::TokenSecret,
     found: &mut Findings,
 ) -> Option<PreviousToken> {
+    if world.resources.foreign.contains(id) {
+        return None;
+    }
     let data = world.resources.secrets.get(&ObjectRef::new(&id.namespace, &secret.name))?;
     let key = secret.key.as_deref().unwrap_or(token::SECRET_KEY);
     let text = |key: &str| data.get(key).and_then(|value| std::str::from_utf8(value.expose()).ok()).map(str::trim);

@@ -1,6 +1,9 @@
 //! What is compiled: the objects of a namespace or of many, as they were read.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crds::{Host, HostKey, Kind, Model, Policy, RelayKey};
 use table::{ObjectRef, Secret};
@@ -26,6 +29,8 @@ pub struct Resources {
     pub malformed: Vec<Malformed>,
     /// Secrets that the objects name; others do no harm.
     pub secrets: Secrets,
+    /// RelayKeys whose `spec.secret` names a Secret that was not made for them: what it holds is no token of theirs.
+    pub foreign: BTreeSet<ObjectRef>,
     /// ConfigMaps that the objects name.
     pub config_maps: BTreeMap<ObjectRef, BTreeMap<String, String>>,
     /// The labels of namespaces, for selectors. Every namespace has the label `kubernetes.io/metadata.name` besides.

@@ -10,4 +10,4 @@ mod secret;
 
 pub use decide::{Decision, Found, Live, decide};
 pub use round::{Happened, Minter, Told};
-pub use secret::{ISSUED_AT, MANAGED, TRIGGER, is_ours};
+pub use secret::{ISSUED_AT, MANAGED, MadeFor, TRIGGER, is_ours};

@@ -22,7 +22,7 @@ use crate::{
         doubts::Doubts,
         kept::Kept,
         names::{Named, Names},
-        pantry::{Outcome, Pantry, Ticket},
+        pantry::{Listing, Outcome, Pantry, Ticket, Wanted},
         shelf::Shelf,
     },
 };
@@ -162,15 +162,15 @@ impl World {
 
     /// Has everything read that the objects name, and what those of `before` name, which may still be in effect.
     pub fn want(&self, before: &Resources) {
-        let mut wanted = Wanted::default();
-        wanted.add_all(before.hosts.values());
-        wanted.add_all(before.host_keys.values());
-        wanted.add_all(before.relay_keys.values());
-        self.hosts.each(|_, host| wanted.add(&**host));
-        self.host_keys.each(|_, key| wanted.add(&**key));
-        self.relay_keys.each(|_, key| wanted.add(&**key));
-        self.secrets.want(&wanted.secrets);
-        self.config_maps.want(&wanted.config_maps);
+        let mut named = AllNamed::default();
+        named.add_all(before.hosts.values());
+        named.add_all(before.host_keys.values());
+        named.add_all(before.relay_keys.values());
+        self.hosts.each(|_, host| named.add(&**host));
+        self.host_keys.each(|_, key| named.add(&**key));
+        self.relay_keys.each(|_, key| named.add(&**key));
+        self.secrets.want(&named.secrets);
+        self.config_maps.want(&named.config_maps);
     }
 
     /// Everything at this moment. An object that names what was not read yet is as it was in `before`, or absent where it
@@ -178,7 +178,7 @@ impl World {
     pub fn snapshot(&self, before: &Resources) -> Snapshot {
         let (secrets, config_maps) = (self.secrets.pantry.lock(), self.config_maps.pantry.lock());
         let is_unread = |named: &Named| match named {
-            Named::Secret(id) => secrets.is_unread(id),
+            Named::Secret(id) | Named::Minted(id) => secrets.is_unread(id),
             Named::ConfigMap(id) => config_maps.is_unread(id),
         };
         let is_complete = |object: &dyn Names| !object.waits() || !object.names().iter().any(is_unread);
@@ -187,6 +187,13 @@ impl World {
         let models = self.models.take(&mut all, &before.models, |_| true);
         let host_keys = self.host_keys.take(&mut all, &before.host_keys, |key| is_complete(key));
         let relay_keys = self.relay_keys.take(&mut all, &before.relay_keys, |key| is_complete(key));
+        // Decided with what is taken, under the same locks: no moment may show a token that is not of its RelayKey.
+        let is_foreign = |id: &ObjectRef, key: &RelayKey| {
+            let name = &key.spec.secret.as_ref()?.name;
+            secrets.is_made_for(&ObjectRef::new(&id.namespace, name), key).map(|is_made_for| !is_made_for)
+        };
+        let foreign = relay_keys.iter().filter(|(id, key)| is_foreign(id, key) == Some(true));
+        let foreign = foreign.map(|(id, _)| id.clone()).collect();
         let policies = self.policies.take(&mut all, &before.policies, |_| true);
         all.data_planes = self.data_planes.take(&mut all, &BTreeMap::new(), |_| true);
         let namespaces = self.namespaces.take(&mut all, &BTreeMap::new(), |_| true);
@@ -203,6 +210,7 @@ impl World {
             policies,
             malformed: all.resources.malformed,
             secrets: secrets.held().map(|(id, data)| (id.clone(), data.clone())).collect(),
+            foreign,
             config_maps: config_maps.held().map(|(id, data)| (id.clone(), (**data).clone())).collect(),
             namespaces: namespaces.into_iter().map(labels).collect(),
             catalog_namespace: self.catalog_namespace.clone(),
@@ -247,17 +255,18 @@ fn news_of_age<K>(heard: &Heard<K>) -> Option<Urgency> {
 }
 
 #[derive(Default)]
-struct Wanted {
-    secrets: BTreeSet<ObjectRef>,
-    config_maps: BTreeSet<ObjectRef>,
+struct AllNamed {
+    secrets: Wanted,
+    config_maps: Wanted,
 }
 
-impl Wanted {
+impl AllNamed {
     fn add(&mut self, object: &impl Names) {
         for named in object.names() {
             match named {
-                Named::Secret(id) => self.secrets.insert(id),
-                Named::ConfigMap(id) => self.config_maps.insert(id),
+                Named::Secret(id) => self.secrets.all.insert(id),
+                Named::Minted(id) => self.secrets.all.insert(id.clone()) | self.secrets.labelled.insert(id),
+                Named::ConfigMap(id) => self.config_maps.all.insert(id),
             };
         }
     }
@@ -362,12 +371,23 @@ impl<T: PartialEq> Pantries<T> {
         is_news
     }
 
-    fn want(&self, wanted: &BTreeSet<ObjectRef>) {
+    fn want(&self, wanted: &Wanted) {
         self.pantry.lock().want(wanted, Instant::now());
         self.due.notify_one();
     }
 
-    /// At most `most` that have to be read now, and when the next has to be that is not among them.
+    /// What is to be read by lists now, at most `most` of them.
+    pub(crate) fn ask_listings(&self, most: usize) -> Vec<Listing> {
+        self.pantry.lock().ask_listings(most, Instant::now())
+    }
+
+    /// A list has ended without these.
+    pub(crate) fn give_back(&self, asked: &BTreeMap<ObjectRef, Ticket>) {
+        self.pantry.lock().give_back(asked);
+        self.due.notify_one();
+    }
+
+    /// At most `most` that have to be read by name now, and when the next has to be that is not among them.
     pub(crate) fn ask(&self, most: usize) -> (Vec<(ObjectRef, Ticket)>, Option<Instant>) {
         let mut pantry = self.pantry.lock();
         (pantry.ask(most, Instant::now()), pantry.next())

@@ -172,6 +172,7 @@ fn input(resources: &Resources, id: &ObjectRef, key: &RelayKey, secret_name: &st
     let mut hasher = DefaultHasher::new();
     let meta = key.meta();
     (&meta.uid, meta.generation, meta.deletion_timestamp.is_some()).hash(&mut hasher);
+    resources.foreign.contains(id).hash(&mut hasher);
     // What Secrets hold is compared as it stands here, and never leaves this process.
     let data = resources.secrets.get(&ObjectRef::new(&id.namespace, secret_name));
     data.map(|data| data.iter().map(|(key, value)| (key, value.expose())).collect::<Vec<_>>()).hash(&mut hasher);

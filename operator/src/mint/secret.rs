@@ -21,10 +21,29 @@ pub const ISSUED_AT: &str = "llmrelay.io/issued-at";
 /// The annotation that holds the `spec.rotation.trigger` which the current token answers to.
 pub const TRIGGER: &str = "llmrelay.io/rotation-trigger";
 
+/// The RelayKeys that a Secret says it was made for, by UID: what its metadata says of whose it is, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MadeFor(Vec<String>);
+
+impl MadeFor {
+    /// As the metadata of a Secret says it. Nobody, where it lacks the label of those that Relay made.
+    pub fn of(secret: &ObjectMeta) -> Self {
+        if !is_managed(secret) {
+            return Self::default();
+        }
+        Self(owners(secret).map(|owner| owner.uid.clone()).filter(|uid| !uid.is_empty()).collect())
+    }
+
+    /// Whether it was made for exactly this RelayKey, and not for another of the same name.
+    pub fn is(&self, key: &RelayKey) -> bool {
+        let uid = key.meta().uid.as_deref();
+        uid.is_some_and(|uid| self.0.iter().any(|owner| owner == uid))
+    }
+}
+
 /// Whether the Secret with this metadata was made for exactly this RelayKey, and not for another of the same name.
 pub fn is_ours(secret: &ObjectMeta, key: &RelayKey) -> bool {
-    let uid = key.meta().uid.as_deref().unwrap_or_default();
-    is_managed(secret) && !uid.is_empty() && owners(secret).any(|owner| owner.uid == uid)
+    MadeFor::of(secret).is(key)
 }
 
 /// Whether it was made for a RelayKey of this name that is no longer there.

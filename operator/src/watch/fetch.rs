@@ -1,4 +1,4 @@
-//! Reads the Secrets and ConfigMaps that are due, by name, a few at a time.
+//! Reads the Secrets and ConfigMaps that are due, by name, a few at a time; and many that Relay made, by lists of these.
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -8,21 +8,29 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, Client, Error, Resource};
+use kube::{Api, Client, Error, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 use table::ObjectRef;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use crate::{
-    watch::{follow::words, pantry::Outcome},
+    mint::MANAGED,
+    watch::{
+        follow::words,
+        pantry::{Listing, Outcome, Ticket},
+    },
     world::{Pantries, World},
 };
 
 /// How many are read at once: enough for thousands in seconds, few enough for the API server's fairness.
 const AT_ONCE: usize = 16;
+/// How many lists are asked for at once.
+const LISTS: usize = 4;
 /// How long one read may take.
 const READ: Duration = Duration::from_secs(10);
+/// Objects of one answer to a list. Whoever may write Secrets may fill them, to a MiB each, and fake the label.
+const PAGE: u32 = 100;
 
 /// A kind whose objects are read by name.
 pub(crate) trait Fetched:
@@ -56,7 +64,11 @@ impl Fetched for ConfigMap {
 pub(super) async fn run<K: Fetched>(client: Client, world: &World, pantries: fn(&World) -> &Pantries<K::Data>) {
     let pantries = pantries(world);
     let mut running = FuturesUnordered::new();
+    let mut listing = FuturesUnordered::new();
     loop {
+        // Lists first: what they bring is not read by name.
+        let listings = pantries.ask_listings(LISTS - listing.len());
+        listing.extend(listings.into_iter().map(|asked| list::<K>(&client, world, pantries, asked)));
         let (asked, next) = pantries.ask(AT_ONCE - running.len());
         for (id, ticket) in asked {
             let client = client.clone();
@@ -68,8 +80,48 @@ pub(super) async fn run<K: Fetched>(client: Client, world: &World, pantries: fn(
         let full = running.len() == AT_ONCE;
         tokio::select! {
             Some((id, ticket, outcome)) = running.next() => world.read(pantries, &id, ticket, outcome),
+            Some(()) = listing.next() => {}
             () = pantries.due(), if !full => {}
             () = sleep_until(next.unwrap_or_else(Instant::now)), if !full && next.is_some() => {}
+        }
+    }
+}
+
+/// Reads what has the label of what Relay made, page by page. What was not asked for is forgotten at once; what does not
+/// come is given back.
+async fn list<K: Fetched>(client: &Client, world: &World, pantries: &Pantries<K::Data>, listing: Listing) {
+    let Listing { scope, mut asked } = listing;
+    let client = client.clone();
+    let api: Api<K> = if scope.is_empty() { Api::all(client) } else { Api::namespaced(client, &scope) };
+    if let Err(reason) = pages(&api, |object| take(world, pantries, &mut asked, object)).await {
+        let (kind, left) = (K::kind(&()), asked.len());
+        warn!("{kind} objects of Relay's could not be listed, and {left} are read by name: {reason}");
+    }
+    pantries.give_back(&asked);
+}
+
+fn take<K: Fetched>(world: &World, pantries: &Pantries<K::Data>, asked: &mut BTreeMap<ObjectRef, Ticket>, object: K) {
+    let (metadata, data) = object.parts();
+    let Some(name) = &metadata.name else { return };
+    let id = ObjectRef::new(metadata.namespace.clone().unwrap_or_default(), name);
+    if let Some(ticket) = asked.remove(&id) {
+        world.read(pantries, &id, ticket, Outcome::Found(Box::new(metadata), data));
+    }
+}
+
+async fn pages<K: Fetched>(api: &Api<K>, mut take: impl FnMut(K)) -> Result<(), String> {
+    let mut page = ListParams::default().labels(&format!("{MANAGED}=true")).limit(PAGE);
+    loop {
+        let answer = match timeout(READ, api.list(&page)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(Error::SerdeError(_))) => return Err("the answer cannot be read".to_owned()),
+            Ok(Err(error)) => return Err(words(&error)),
+            Err(_) => return Err(format!("no answer within {} s", READ.as_secs())),
+        };
+        answer.items.into_iter().for_each(&mut take);
+        match answer.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Ok(()),
         }
     }
 }

@@ -9,6 +9,8 @@ use table::ObjectRef;
 pub(crate) enum Named {
     /// A Secret.
     Secret(ObjectRef),
+    /// A Secret that Relay makes, and that has its label.
+    Minted(ObjectRef),
     /// A ConfigMap.
     ConfigMap(ObjectRef),
 }
@@ -50,7 +52,7 @@ impl Names for RelayKey {
         let minted = self.spec.secret.iter().map(|secret| &secret.name);
         let brought = self.spec.token_secret_ref.iter().map(|reference| &reference.name);
         let at = |name: &String| ObjectRef::new(self.namespace().unwrap_or_default(), name);
-        minted.chain(brought).map(at).map(Named::Secret).collect()
+        minted.map(at).map(Named::Minted).chain(brought.map(at).map(Named::Secret)).collect()
     }
 
     /// A key that is taken away is taken away now.
@@ -98,7 +100,8 @@ mod tests {
             spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             read::<RelayKey>("RelayKey", spec)
         };
-        assert_eq!(token(json!({"secret": {"name": "minted"}})).names(), [secret("minted")]);
+        let minted = Named::Minted(ObjectRef::new("n", "minted"));
+        assert_eq!(token(json!({"secret": {"name": "minted"}})).names(), [minted]);
         assert_eq!(token(json!({"tokenSecretRef": {"name": "mine", "key": "k"}})).names(), [secret("mine")]);
         assert_eq!(token(json!({"tokenHash": "sha256:0"})).names(), []);
         assert!(token(json!({"secret": {"name": "m"}})).waits());

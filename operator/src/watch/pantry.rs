@@ -1,23 +1,42 @@
-//! Secrets or ConfigMaps that objects name, read one by one by name. A watch of metadata alone says when one has to be
-//! read again; what nobody names is neither read nor kept.
+//! Secrets or ConfigMaps that objects name, read by name. A watch of metadata alone says when one has to be read again;
+//! what nobody names is not kept. Many that Relay made itself are read by one list of those with its label, at first.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use crds::RelayKey;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use table::ObjectRef;
 use tokio::time::Instant;
 
 use crate::{
     debounce::Urgency,
+    mint::MadeFor,
     source_vector::Position,
     watch::{
         follow::{Heard, wait},
         kept::fingerprint,
     },
 };
+
+/// So many that have the label and were not read yet are read by a list; fewer by name.
+const MANY: usize = 16;
+
+/// What is named, and which of it has the label of what Relay makes, if it is there.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) all: BTreeSet<ObjectRef>,
+    pub(crate) labelled: BTreeSet<ObjectRef>,
+}
+
+/// What is to be read by one list of what has the label in a scope.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) scope: String,
+    pub(crate) asked: BTreeMap<ObjectRef, Ticket>,
+}
 
 /// What was read of each that is named.
 #[derive(Debug)]
@@ -26,6 +45,8 @@ pub(crate) struct Pantry<T> {
     /// The watch of each namespace, or of all (an empty name).
     scopes: BTreeMap<String, Scope>,
     tickets: u64,
+    /// Something that has the label is newly named.
+    has_labelled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +63,10 @@ struct Entry<T> {
     state: State<T>,
     /// What it was when it was read.
     identity: Option<Identity>,
+    /// Whose it said it was when it was read.
+    made_for: MadeFor,
+    /// A list of those with the label may bring it, and none was asked for it yet.
+    is_labelled: bool,
     /// It has to be read: it was first named, or has changed.
     due: Option<Due>,
     /// It is being read, for this reason.
@@ -96,16 +121,18 @@ impl<T: PartialEq> Pantry<T> {
     /// Nothing is named yet; `scopes` are the namespaces that are watched, or an empty name for all.
     pub(crate) fn new(scopes: impl IntoIterator<Item = String>) -> Self {
         let scopes = scopes.into_iter().map(|name| (name, Scope::default())).collect();
-        Self { entries: BTreeMap::new(), scopes, tickets: 0 }
+        Self { entries: BTreeMap::new(), scopes, tickets: 0, has_labelled: false }
     }
 
     /// From now on exactly these are named. What is not named any more is forgotten.
-    pub(crate) fn want(&mut self, wanted: &BTreeSet<ObjectRef>, now: Instant) {
-        self.entries.retain(|id, _| wanted.contains(id));
-        for id in wanted {
+    pub(crate) fn want(&mut self, wanted: &Wanted, now: Instant) {
+        self.entries.retain(|id, _| wanted.all.contains(id));
+        for id in &wanted.all {
             if !self.entries.contains_key(id) {
                 let due = Some(Due { since: None, at: now, failures: 0 });
-                let entry = Entry { state: State::Unread, identity: None, due, reading: None };
+                let (made_for, is_labelled) = (MadeFor::default(), wanted.labelled.contains(id));
+                self.has_labelled |= is_labelled;
+                let entry = Entry { state: State::Unread, identity: None, made_for, is_labelled, due, reading: None };
                 self.entries.insert(id.clone(), entry);
             }
         }
@@ -189,21 +216,46 @@ impl<T: PartialEq> Pantry<T> {
         entry.due = Some(Due { since, at: now, failures: 0 });
     }
 
-    /// At most `most` of those that have to be read now. Each is read by one at a time.
+    /// At most `most` of those that have to be read by name now. Each is read by one at a time.
     pub(crate) fn ask(&mut self, most: usize, now: Instant) -> Vec<(ObjectRef, Ticket)> {
-        let mut asked = Vec::new();
-        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.reading.is_none()) {
-            if asked.len() == most {
-                break;
-            }
-            if let Some(due) = entry.due.take_if(|due| due.at <= now) {
-                self.tickets += 1;
-                let ticket = Ticket(self.tickets);
-                entry.reading = Some((ticket, due));
-                asked.push((id.clone(), ticket));
-            }
+        let due = self.entries.iter_mut().filter_map(|(id, entry)| Some((id, entry.begin(&mut self.tickets, now)?)));
+        due.take(most).map(|(id, ticket)| (id.clone(), ticket)).collect()
+    }
+
+    /// What is to be read by lists, at most `most` of them. Each object is asked for in this way once: what a list does
+    /// not bring is read by name.
+    pub(crate) fn ask_listings(&mut self, most: usize, now: Instant) -> Vec<Listing> {
+        if !std::mem::take(&mut self.has_labelled) {
+            return Vec::new();
+        }
+        let mut by_scope: BTreeMap<String, Vec<ObjectRef>> = BTreeMap::new();
+        for (id, _) in self.entries.iter().filter(|(_, entry)| entry.is_labelled && entry.is_due(now)) {
+            let scope = if self.scopes.contains_key(&id.namespace) { id.namespace.as_str() } else { "" };
+            by_scope.entry(scope.to_owned()).or_default().push(id.clone());
+        }
+        by_scope.retain(|_, ids| ids.len() >= MANY);
+        self.has_labelled = by_scope.len() > most;
+        by_scope.into_iter().take(most).map(|(scope, ids)| Listing { scope, asked: self.begin_all(ids, now) }).collect()
+    }
+
+    fn begin_all(&mut self, ids: Vec<ObjectRef>, now: Instant) -> BTreeMap<ObjectRef, Ticket> {
+        let mut asked = BTreeMap::new();
+        for id in ids {
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.is_labelled = false;
+            asked.extend(entry.begin(&mut self.tickets, now).map(|ticket| (id, ticket)));
         }
         asked
+    }
+
+    /// A list has ended without these: they are read by name.
+    pub(crate) fn give_back(&mut self, asked: &BTreeMap<ObjectRef, Ticket>) {
+        for (id, ticket) in asked {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            if let Some((_, due)) = entry.reading.take_if(|(reading, _)| reading == ticket) {
+                entry.due.get_or_insert(due);
+            }
+        }
     }
 
     /// When the next has to be read; absent: nothing is due that is not being read.
@@ -240,6 +292,12 @@ impl<T: PartialEq> Pantry<T> {
         self.entries.values().filter(|entry| matches!(entry.state, State::Unread)).count()
     }
 
+    /// Whether what was read says that it was made for this RelayKey; absent: there is nothing.
+    pub(crate) fn is_made_for(&self, id: &ObjectRef, key: &RelayKey) -> Option<bool> {
+        let entry = self.entries.get(id)?;
+        matches!(entry.state, State::Held(_)).then(|| entry.made_for.is(key))
+    }
+
     /// What there is.
     pub(crate) fn held(&self) -> impl Iterator<Item = (&ObjectRef, &Arc<T>)> {
         self.entries.iter().filter_map(|(id, entry)| match &entry.state {
@@ -273,11 +331,11 @@ impl<T: PartialEq> Entry<T> {
     fn learn(&mut self, outcome: Outcome<T>) -> Option<Urgency> {
         let (state, urgency) = match (outcome, &self.state) {
             (Outcome::Found(metadata, data), State::Held(held)) if **held == data => {
-                self.identity = identity(&metadata);
-                return None;
+                // Whoever it was made for may lose what it holds, and that must not wait.
+                return self.recognise(&metadata).then_some(Urgency::Urgent);
             }
             (Outcome::Found(metadata, data), _) => {
-                self.identity = identity(&metadata);
+                self.recognise(&metadata);
                 (State::Held(Arc::new(data)), Urgency::Usual)
             }
             (Outcome::Missing, State::Missing) | (Outcome::Failed, _) => return None,
@@ -292,6 +350,28 @@ impl<T: PartialEq> Entry<T> {
         }
         self.state = state;
         Some(urgency)
+    }
+
+    /// Takes note of what it is. Says whether it now says that it is somebody else's.
+    fn recognise(&mut self, metadata: &ObjectMeta) -> bool {
+        self.identity = identity(metadata);
+        let made_for = MadeFor::of(metadata);
+        std::mem::replace(&mut self.made_for, made_for) != self.made_for
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.reading.is_none() && self.due.is_some_and(|due| due.at <= now)
+    }
+
+    /// Begins to read it if that is due.
+    fn begin(&mut self, tickets: &mut u64, now: Instant) -> Option<Ticket> {
+        if !self.is_due(now) {
+            return None;
+        }
+        *tickets += 1;
+        let ticket = Ticket(*tickets);
+        self.reading = self.due.take().map(|due| (ticket, due));
+        Some(ticket)
     }
 
     /// The version below which it may be older than what was heard.
@@ -362,8 +442,8 @@ mod tests {
         }
 
         fn want(&mut self, names: &[&str]) {
-            let wanted = names.iter().map(|name| id(name)).collect();
-            self.pantry.want(&wanted, self.now);
+            let all = names.iter().map(|name| id(name)).collect();
+            self.pantry.want(&Wanted { all, labelled: BTreeSet::new() }, self.now);
         }
 
         fn hear(&mut self, heard: Heard<ObjectMeta>) {
@@ -491,5 +571,85 @@ mod tests {
         assert_eq!((kitchen.pantry.unread(), kitchen.held().len()), (0, 0));
         kitchen.now += Duration::from_secs(5);
         assert_eq!(kitchen.reads(found(metadata("a", 1), "one")), Some(Urgency::Usual));
+    }
+
+    fn many() -> Vec<String> {
+        (0..MANY).map(|n| format!("minted-{n:02}")).collect()
+    }
+
+    fn wanting_labelled(names: &[String]) -> Kitchen {
+        let mut kitchen = Kitchen::wanting(&[]);
+        let all: BTreeSet<ObjectRef> = names.iter().map(|name| id(name)).collect();
+        kitchen.pantry.want(&Wanted { labelled: all.clone(), all }, kitchen.now);
+        kitchen
+    }
+
+    #[test]
+    fn many_that_have_the_label_are_read_by_one_list_and_what_it_lacks_by_name() {
+        let mut names = many();
+        let mut kitchen = wanting_labelled(&names);
+        let listings = kitchen.pantry.ask_listings(4, kitchen.now);
+        let [listing] = &listings[..] else { panic!("{listings:?}") };
+        assert_eq!((listing.scope.as_str(), listing.asked.len()), ("", MANY));
+        assert_eq!(kitchen.asked(), [], "none of them is read by name meanwhile");
+
+        let mut left = listing.asked.clone();
+        let lost = names.pop().unwrap();
+        for name in &names {
+            let ticket = left.remove(&id(name)).unwrap();
+            kitchen.pantry.read(&id(name), ticket, found(metadata(name, 1), "listed"), kitchen.now);
+        }
+        assert_eq!((kitchen.held().len(), kitchen.pantry.unread()), (MANY - 1, 1));
+        kitchen.pantry.give_back(&left);
+        assert!(kitchen.pantry.ask_listings(4, kitchen.now).is_empty(), "one list is enough");
+        let asked: Vec<_> = kitchen.asked().into_iter().map(|(id, _)| id.name).collect();
+        assert_eq!(asked, [lost]);
+    }
+
+    #[test]
+    fn few_that_have_the_label_are_read_by_name() {
+        let mut kitchen = wanting_labelled(&many()[1..]);
+        assert!(kitchen.pantry.ask_listings(4, kitchen.now).is_empty());
+        assert_eq!(kitchen.asked().len(), MANY - 1);
+    }
+
+    #[test]
+    fn a_change_while_a_list_is_read_is_read_after_it() {
+        let mut kitchen = wanting_labelled(&many());
+        let listing = kitchen.pantry.ask_listings(4, kitchen.now).remove(0);
+        kitchen.hear(Heard::Applied(11, metadata("minted-00", 11)));
+        let (first, ticket) = listing.asked.first_key_value().unwrap();
+        kitchen.pantry.read(first, *ticket, found(metadata("minted-00", 1), "old"), kitchen.now);
+        assert_eq!(kitchen.reads(found(metadata("minted-00", 11), "new")), Some(Urgency::Usual));
+        assert_eq!(kitchen.held(), ["new"]);
+    }
+
+    #[test]
+    fn that_it_is_somebody_elses_from_now_on_is_urgent() {
+        let key: RelayKey = serde_json::from_value(serde_json::json!({
+            "apiVersion": "llmrelay.io/v1alpha1", "kind": "RelayKey", "metadata": {"name": "k", "uid": "u"},
+            "spec": {"policyRefs": []},
+        }))
+        .unwrap();
+        let ours = |version| {
+            let owner = serde_json::json!({
+                "labels": {"llmrelay.io/managed": "true"},
+                "ownerReferences": [
+                    {"apiVersion": "llmrelay.io/v1alpha1", "kind": "RelayKey", "name": "k", "uid": "u"}
+                ],
+            });
+            let said: ObjectMeta = serde_json::from_value(owner).unwrap();
+            ObjectMeta { labels: said.labels, owner_references: said.owner_references, ..metadata("a", version) }
+        };
+        let mut kitchen = Kitchen::wanting(&["a"]);
+        assert_eq!(kitchen.pantry.is_made_for(&id("a"), &key), None);
+        kitchen.reads(found(ours(1), "token"));
+        assert_eq!(kitchen.pantry.is_made_for(&id("a"), &key), Some(true));
+        kitchen.hear(Heard::Applied(11, metadata("a", 11)));
+        assert_eq!(kitchen.reads(found(metadata("a", 11), "token")), Some(Urgency::Urgent));
+        assert_eq!(kitchen.pantry.is_made_for(&id("a"), &key), Some(false));
+        kitchen.hear(Heard::Applied(12, ours(12)));
+        kitchen.reads(found(ours(12), "token"));
+        assert_eq!(kitchen.pantry.is_made_for(&id("a"), &key), Some(true));
     }
 }
