@@ -11,6 +11,12 @@ pub const GROUP: &str = "llmrelay.io";
 /// The version of every Relay resource.
 pub const VERSION: &str = "v1alpha1";
 
+/// The label of a namespace whose pods may have Relay beside them, with the value [`INJECT_ENABLED`].
+pub const INJECT_LABEL: &str = "llmrelay.io/inject";
+
+/// The value of [`INJECT_LABEL`] in a namespace that opted in.
+pub const INJECT_ENABLED: &str = "enabled";
+
 #[macro_use]
 mod choices;
 mod common;

@@ -69,6 +69,19 @@ pub struct Pod {
     pub since_ms: u64,
 }
 
+/// How many data planes hang on streams, and what they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Streams that are open.
+    pub streams: usize,
+    /// Data planes that hold what was published last.
+    pub current: usize,
+    /// Data planes that hold something older, or nothing.
+    pub lagging: usize,
+    /// Data planes that refuse what was published last or a part of it; they are counted above too.
+    pub nacked: usize,
+}
+
 /// Data planes on streams, by stream.
 #[derive(Debug)]
 pub struct Fleet {
@@ -89,6 +102,20 @@ impl Fleet {
         let pods = self.pods.lock();
         let newest: BTreeMap<_, _> = pods.values().map(|pod| (pod.uid.as_str(), pod)).collect();
         newest.into_values().cloned().collect()
+    }
+
+    /// How many there are, where `root` was published last.
+    pub fn census(&self, root: Option<Digest>) -> Census {
+        let pods = self.pods.lock();
+        let newest: BTreeMap<_, _> = pods.values().map(|pod| (pod.uid.as_str(), pod)).collect();
+        let count = |is_such: &dyn Fn(&Pod) -> bool| newest.values().filter(|pod| is_such(pod)).count();
+        let is_current = |pod: &Pod| root.is_some() && pod.root == root;
+        Census {
+            streams: pods.len(),
+            current: count(&is_current),
+            lagging: count(&|pod| !is_current(pod)),
+            nacked: count(&|pod| !pod.rejections.is_empty() || pod.refused.is_some()),
+        }
     }
 
     /// How many streams are open.

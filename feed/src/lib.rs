@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod connect;
+pub mod counts;
 pub mod delta;
 pub mod fleet;
 pub mod gather;

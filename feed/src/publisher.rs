@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     delta::{self, EncodedOps},
-    fleet::Fleet,
+    fleet::{Census, Fleet},
     parts::{self, Digests, EncodedPart, Needed},
     rows,
     tables::Tables,
@@ -148,6 +148,11 @@ impl Publisher {
     /// What was published last.
     pub fn current(&self) -> Option<Arc<Published>> {
         self.0.current.borrow().clone()
+    }
+
+    /// How many data planes hang on these streams, and what they hold.
+    pub fn census(&self) -> Census {
+        self.0.fleet.census(self.current().map(|current| current.root()))
     }
 
     /// Data planes that hang on these streams, and what they answered.

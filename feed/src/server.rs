@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::stream::Stream;
 use crate::{
+    counts::Counts,
     fleet::Identity,
     gather::Gathered,
     publisher::Publisher,
@@ -103,6 +104,7 @@ struct Shared {
     assign: Box<Assign>,
     admit: Box<Admit>,
     gathered: Gathered,
+    counts: Counts,
     snapshots: Arc<Semaphore>,
     summons: watch::Sender<Option<Summons>>,
     streams: TaskTracker,
@@ -140,6 +142,7 @@ impl Server {
             assign: Box::new(assign),
             admit: Box::new(admit),
             gathered: Gathered::default(),
+            counts: Counts::default(),
             summons: watch::Sender::new(None),
             streams: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -175,6 +178,19 @@ impl Server {
         &self.0.gathered
     }
 
+    /// What was sent, and who was refused.
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    /// Who a request's token belongs to.
+    async fn identity<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
+        if self.0.stop.is_cancelled() || self.0.streams.is_closed() {
+            return Err(Status::unavailable("shutting down"));
+        }
+        Ok((self.0.authenticate)(bearer(request)?).await?)
+    }
+
     fn service(&self) -> config_server::ConfigServer<Server> {
         config_server::ConfigServer::new(self.clone()).max_decoding_message_size(MAX_CLIENT_MESSAGE)
     }
@@ -185,11 +201,7 @@ impl config_server::Config for Server {
     type SyncStream = Pin<Box<dyn futures::Stream<Item = Result<ServerMessage, Status>> + Send>>;
 
     async fn sync(&self, request: Request<Streaming<ClientMessage>>) -> Result<Response<Self::SyncStream>, Status> {
-        if self.0.stop.is_cancelled() || self.0.streams.is_closed() {
-            return Err(Status::unavailable("shutting down"));
-        }
-        let token = bearer(&request)?;
-        let identity = (self.0.authenticate)(token).await?;
+        let identity = self.identity(&request).await.inspect_err(|status| self.0.counts.refuse_for(status))?;
         Ok(Response::new(Box::pin(self.attach(identity, request.into_inner()))))
     }
 

@@ -62,7 +62,7 @@ pub async fn build_for(config: Config, cluster: kube::Config) -> anyhow::Result<
     let metrics = Arc::new(Metrics::new());
     let compiler = Compiler::new(world.clone(), metrics.clone());
     let published = compiler.published();
-    let pushing = Push::bind(config.push(&namespaces.own)?, client.clone(), published.clone()).await?;
+    let pushing = Push::bind(config.push(&namespaces)?, client.clone(), published.clone(), &metrics).await?;
     let (admin, push, replica) = (socket.local_addr()?, pushing.address, config.replica());
     let timing = config.leading.timing()?;
     Ok(App { admin, push, namespaces, client, world, metrics, compiler, published, socket, replica, timing, pushing })

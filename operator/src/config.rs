@@ -74,13 +74,12 @@ pub struct Namespaces {
     pub watched: BTreeSet<String>,
 }
 
-impl Config {
-    /// The namespaces, where `default` is the one that the connection to the cluster says. The catalog's is always
-    /// watched. Errs on a name that is none.
-    pub fn namespaces(&self, default: &str) -> anyhow::Result<Namespaces> {
-        let own = self.namespace.clone().unwrap_or_else(|| default.to_owned());
-        let catalog = self.catalog_namespace.clone().unwrap_or_else(|| own.clone());
-        let mut watched: BTreeSet<String> = self.watch_namespaces.iter().map(|name| name.trim().to_owned()).collect();
+impl Namespaces {
+    /// Those of an operator of the namespace `own`: `watch` as it was asked for, `*` for all, and its own where it is
+    /// empty. The catalog's is always watched. Errs on a name that is none.
+    pub fn new(own: String, catalog: Option<String>, watch: &[String]) -> anyhow::Result<Self> {
+        let catalog = catalog.unwrap_or_else(|| own.clone());
+        let mut watched: BTreeSet<String> = watch.iter().map(|name| name.trim().to_owned()).collect();
         watched.retain(|name| !name.is_empty());
         for name in watched.iter().filter(|name| *name != "*").chain([&own, &catalog]) {
             anyhow::ensure!(
@@ -96,7 +95,34 @@ impl Config {
             }
             watched.insert(catalog.clone());
         }
-        Ok(Namespaces { own, catalog, watched })
+        Ok(Self { own, catalog, watched })
+    }
+
+    /// Whether a namespace is watched.
+    pub fn is_watched(&self, name: &str) -> bool {
+        self.watched.contains("") || self.watched.contains(name)
+    }
+}
+
+/// Service accounts by namespace and name, each written as `namespace/name`, or as `name` in the namespace `own`. Errs on
+/// one that is none.
+pub fn accounts(own: &str, written: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    let accounts = written.iter().map(|account| {
+        let (namespace, name) = account.trim().split_once('/').unwrap_or((own, account.trim()));
+        anyhow::ensure!(
+            is_namespace(namespace) && !name.is_empty() && !name.contains(['/', '*']),
+            "`{account}` is not a service account (setting `--data-plane-accounts`): write `namespace/name` or `name`"
+        );
+        Ok((namespace.to_owned(), name.to_owned()))
+    });
+    accounts.collect()
+}
+
+impl Config {
+    /// The namespaces, where `default` is the one that the connection to the cluster says. Errs on a name that is none.
+    pub fn namespaces(&self, default: &str) -> anyhow::Result<Namespaces> {
+        let own = self.namespace.clone().unwrap_or_else(|| default.to_owned());
+        Namespaces::new(own, self.catalog_namespace.clone(), &self.watch_namespaces)
     }
 
     /// The name of this replica.
@@ -106,25 +132,18 @@ impl Config {
         name.unwrap_or_else(|| "relay-operator".to_owned())
     }
 
-    /// How tables are pushed by an operator of the namespace `own`. Errs on a service account that is none.
-    pub fn push(&self, own: &str) -> anyhow::Result<push::Settings> {
+    /// How tables are pushed by an operator of these namespaces. Errs on a service account that is none.
+    pub fn push(&self, namespaces: &Namespaces) -> anyhow::Result<push::Settings> {
+        let own = &namespaces.own;
         let mut names = self.push_names.clone();
         if names.is_empty() {
             names = ["svc", "svc.cluster.local"].map(|end| format!("relay-operator.{own}.{end}")).into();
         }
-        let accounts = self.data_plane_accounts.iter().map(|account| {
-            let (namespace, name) = account.trim().split_once('/').unwrap_or((own, account.trim()));
-            anyhow::ensure!(
-                is_namespace(namespace) && !name.is_empty() && !name.contains(['/', '*']),
-                "`{account}` is not a service account (setting `--data-plane-accounts`): write `namespace/name` or `name`"
-            );
-            Ok((namespace.to_owned(), name.to_owned()))
-        });
         Ok(push::Settings {
             address: self.push,
             names,
-            namespace: own.to_owned(),
-            accounts: accounts.collect::<anyhow::Result<_>>()?,
+            namespaces: namespaces.clone(),
+            accounts: accounts(own, &self.data_plane_accounts)?,
             server_id: self.replica(),
             grace: Duration::from_secs(self.push_grace_seconds),
             times: self.push_times,
@@ -173,12 +192,13 @@ mod tests {
     fn service_accounts_are_of_the_own_namespace_unless_they_say_another() {
         let mut config = config(&[], None);
         config.data_plane_accounts = vec!["edge".to_owned(), "team-a/relay".to_owned()];
-        let push = config.push("relay-system").unwrap();
+        let namespaces = config.namespaces("relay-system").unwrap();
+        let push = config.push(&namespaces).unwrap();
         let wanted = [("relay-system", "edge"), ("team-a", "relay")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(push.accounts, wanted);
         assert_eq!(push.names[0], "relay-operator.relay-system.svc");
         config.data_plane_accounts = vec!["team-a/*".to_owned()];
-        let error = config.push("relay-system").unwrap_err();
+        let error = config.push(&namespaces).unwrap_err();
         assert!(error.to_string().starts_with("`team-a/*` is not a service account"), "{error}");
     }
 

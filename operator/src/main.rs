@@ -7,7 +7,11 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
-use operator::{app, config::Config, rbac};
+use operator::{
+    app,
+    config::{Config, Namespaces, accounts},
+    rbac,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -40,7 +44,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Rbac {
     /// Namespace that the operator lives in
-    #[arg(long, default_value = "relay-system", value_name = "NAME")]
+    #[arg(long, env = "RELAY_OPERATOR_NAMESPACE", default_value = "relay-system", value_name = "NAME")]
     namespace: String,
 
     /// Its service account
@@ -48,20 +52,31 @@ struct Rbac {
     service_account: String,
 
     /// Namespaces that it watches, separated by commas; `*` stands for all [default: its own]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, env = "RELAY_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
+
+    /// Namespace whose Models every relay key sees; it is watched too [default: its own]
+    #[arg(long, env = "RELAY_CATALOG_NAMESPACE", value_name = "NAME")]
+    catalog_namespace: Option<String>,
+
+    /// Service accounts of data planes, as `namespace/name` or `name`, separated by commas: in their namespaces it may
+    /// write whom they trust. Name those of DataPlanes too where their namespaces are not watched
+    #[arg(
+        long,
+        env = "RELAY_DATA_PLANE_ACCOUNTS",
+        value_name = "NAMES",
+        value_delimiter = ',',
+        default_value = "relay-dataplane"
+    )]
+    data_plane_accounts: Vec<String>,
 }
 
 impl Rbac {
-    fn text(self) -> String {
-        let Self { namespace, service_account, watch_namespaces: mut watched } = self;
-        if watched.is_empty() {
-            watched.push(namespace.clone());
-        }
-        if watched.iter().any(|name| name == "*") {
-            watched.clear();
-        }
-        rbac::yaml(&rbac::Subject { namespace, service_account, watched })
+    fn text(self) -> anyhow::Result<String> {
+        let Self { namespace, service_account, watch_namespaces, catalog_namespace, data_plane_accounts } = self;
+        let namespaces = Namespaces::new(namespace, catalog_namespace, &watch_namespaces)?;
+        let accounts = accounts(&namespaces.own, &data_plane_accounts)?;
+        Ok(rbac::yaml(&rbac::Subject::new(&namespaces, service_account, &accounts)))
     }
 }
 
@@ -77,12 +92,14 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     let mut cli = Cli::parse();
-    if let Some(Action::Rbac(rbac)) = cli.action.take() {
-        // Whoever closed stdout does not want to know.
-        let _ = io::stdout().write_all(rbac.text().as_bytes());
-        return ExitCode::SUCCESS;
-    }
-    match run(cli) {
+    let done = match cli.action.take() {
+        Some(Action::Rbac(rbac)) => rbac.text().map(|text| {
+            // Whoever closed stdout does not want to know.
+            let _ = io::stdout().write_all(text.as_bytes());
+        }),
+        None => run(cli),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("relay-operator: {error:#}");
@@ -120,4 +137,33 @@ fn start_logs(cli: &Cli) -> anyhow::Result<()> {
         LogFormat::Json => lines.json().try_init(),
     };
     done.map_err(|error| anyhow!("starting to log: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespaces_of_roles(arguments: &str) -> Vec<String> {
+        let line = format!("relay-operator rbac {arguments}");
+        let Some(Action::Rbac(rbac)) = Cli::try_parse_from(line.split_whitespace()).unwrap().action else {
+            panic!("`{line}` prints no roles")
+        };
+        let text = rbac.text().unwrap();
+        let roles = text.split("---\n").filter(|document| document.contains("\nkind: Role\n"));
+        let namespace =
+            |role: &str| role.lines().find_map(|line| line.strip_prefix("  namespace: ").map(str::to_owned));
+        roles.filter_map(namespace).collect()
+    }
+
+    #[test]
+    fn roles_are_printed_for_the_namespaces_that_the_same_flags_have_watched() {
+        assert_eq!(namespaces_of_roles(""), ["relay-system"]);
+        assert_eq!(namespaces_of_roles("--watch-namespaces team-a"), ["relay-system", "team-a"]);
+        assert_eq!(
+            namespaces_of_roles("--watch-namespaces team-a,team-b --catalog-namespace shared --namespace own"),
+            ["own", "shared", "team-a", "team-b"]
+        );
+        assert_eq!(namespaces_of_roles("--data-plane-accounts edge/pods"), ["edge", "relay-system"]);
+        assert_eq!(namespaces_of_roles("--watch-namespaces * --catalog-namespace shared"), ["relay-system"]);
+    }
 }

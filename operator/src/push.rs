@@ -4,8 +4,11 @@
 pub mod acks;
 mod ahead;
 pub mod authority;
+mod bundles;
 mod fleets;
+mod metrics;
 mod offer;
+mod seal_key;
 pub mod token;
 mod trust;
 
@@ -18,10 +21,20 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
-use self::{acks::report, fleets::Fleets, offer::Offering, token::Tokens, trust::Trust};
+pub use self::seal_key::ENTRY as SEAL_KEY_ENTRY;
+use self::{
+    acks::report,
+    fleets::Fleets,
+    metrics::{ReviewMetrics, Streams, TrustMetrics},
+    offer::Offering,
+    token::Tokens,
+    trust::Trust,
+};
 use crate::{
     Published,
+    config::Namespaces,
     lease::Standing,
+    metrics::Metrics,
     status::{fleet::Acks, run::Offered},
     world::World,
 };
@@ -36,8 +49,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Names that the certificate is good for; the first is shown.
     pub names: Vec<String>,
-    /// The operator's own namespace: there are the authority and the bundle.
-    pub namespace: String,
+    /// The operator's own namespace, where the authority is, and those that are watched.
+    pub namespaces: Namespaces,
     /// Service accounts whose pods are data planes: namespace and name.
     pub accounts: Vec<(String, String)>,
     /// Who answers, for people.
@@ -57,6 +70,7 @@ pub struct Push {
     server: Server,
     fleets: Fleets,
     client: Client,
+    of_trust: TrustMetrics,
 }
 
 /// What the server is told.
@@ -79,11 +93,13 @@ impl Push {
         settings: Settings,
         client: Client,
         published: watch::Receiver<Option<Arc<Published>>>,
+        metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(settings.address).await;
         let listener = listener.with_context(|| format!("listening on {} for data planes", settings.address))?;
         let fleets = Fleets::new();
-        let tokens = Tokens::new(client.clone(), AUDIENCE);
+        let (of_reviews, of_trust) = (ReviewMetrics::default(), TrustMetrics::default());
+        let tokens = Tokens::new(client.clone(), AUDIENCE, of_reviews.clone());
         let (accounts, assigning) = (settings.accounts.clone(), fleets.clone());
         let server = Server::new(
             server::Settings { server_id: settings.server_id.clone(), ..server::Settings::default() },
@@ -96,20 +112,32 @@ impl Push {
                 assigning.assign(identity, &accounts, published.as_deref())
             },
         );
-        Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, client })
+        let streams = Streams { server: server.clone(), fleets: fleets.clone() };
+        metrics.register(|registry| {
+            of_reviews.register(registry);
+            of_trust.register(registry);
+            registry.register_collector(Box::new(streams));
+        });
+        Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, client, of_trust })
     }
 
     /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
     pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
-        let Self { settings, listener, server, fleets, client, .. } = self;
+        let Self { settings, listener, server, fleets, client, of_trust, .. } = self;
         let Inputs { world, published, standing, offered, acks } = inputs;
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let (following, serving) = (standing.clone(), server.clone());
-        let offering = Offering { published, standing: following, fleets: fleets.clone(), server: serving, offered };
+        let offering = Offering {
+            published: published.clone(),
+            standing: following,
+            fleets: fleets.clone(),
+            server: serving,
+            offered,
+        };
         tasks.spawn(offering.run(end.clone()));
         tasks.spawn(ahead::run(fleets.clone(), world, end.clone()));
         tasks.spawn(report(fleets, acks, end.clone()));
-        let (trust, certificate) = Trust::new(&client, &settings, standing);
+        let (trust, certificate) = Trust::new(&client, &settings, standing, published, of_trust);
         tasks.spawn(trust.run(end.clone()));
         let serving = server.clone();
         let serving_end = end.clone();

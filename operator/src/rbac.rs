@@ -1,7 +1,11 @@
 //! What the operator may do, as one table: the roles that are installed, those that are shown, and those that tests check
 //! are made of it. Whatever the code does to the API server has a row here, and nothing else has.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
+
+use crate::config::Namespaces;
 
 /// Where a right is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +14,8 @@ pub enum Scope {
     Watched,
     /// In the operator's own namespace.
     Own,
+    /// In each namespace whose pods may be data planes: those of the first two, and those of service accounts that are.
+    Trusting,
     /// In the whole cluster.
     Cluster,
 }
@@ -36,6 +42,9 @@ pub const LEASE: &str = "relay-operator";
 
 /// The Secret with those who sign the certificates of the push port.
 pub const AUTHORITY: &str = "relay-push-authority";
+
+/// The Secret with the key that data planes seal their copies of the last good table with.
+pub const SEAL_KEY: &str = "relay-lkg-key";
 
 /// The ConfigMap that says whom data planes trust.
 pub const BUNDLE: &str = "relay-push-ca";
@@ -96,10 +105,14 @@ pub const RIGHTS: &[Right] = &[
         names: &[AUTHORITY],
         ..right(Scope::Own, "", &["secrets"], &["get", "update"], "push: who signs certificates of the push port")
     },
-    right(Scope::Own, "", &["configmaps"], &["create"], "push: a name cannot be asked for at creation"),
+    Right {
+        names: &[SEAL_KEY],
+        ..right(Scope::Own, "", &["secrets"], &["get"], "push: whether data planes have a key to seal copies with")
+    },
+    right(Scope::Trusting, "", &["configmaps"], &["create"], "push: a name cannot be asked for at creation"),
     Right {
         names: &[BUNDLE],
-        ..right(Scope::Own, "", &["configmaps"], &["get", "update"], "push: whom data planes trust")
+        ..right(Scope::Trusting, "", &["configmaps"], &["get", "update"], "push: whom data planes trust")
     },
 ];
 
@@ -132,24 +145,46 @@ pub struct Subject {
     pub service_account: String,
     /// The namespaces that it watches; empty: all.
     pub watched: Vec<String>,
+    /// The namespaces of data planes.
+    pub trusting: Vec<String>,
+}
+
+impl Subject {
+    /// An operator of these namespaces, with data planes of these service accounts.
+    pub fn new(namespaces: &Namespaces, service_account: String, accounts: &[(String, String)]) -> Self {
+        let is_watching_all = namespaces.watched.contains("");
+        let watched = namespaces.watched.iter().filter(|_| !is_watching_all).cloned().collect();
+        let trusting = accounts.iter().map(|(namespace, _)| namespace.clone()).collect();
+        Self { namespace: namespaces.own.clone(), service_account, watched, trusting }
+    }
+
+    /// What it needs in the whole cluster.
+    fn cluster(&self) -> &[Scope] {
+        if self.watched.is_empty() { &[Scope::Cluster, Scope::Watched, Scope::Trusting] } else { &[Scope::Cluster] }
+    }
+
+    /// The namespaces in which it needs something, and what.
+    fn namespaces(&self) -> BTreeMap<&str, Vec<Scope>> {
+        let mut all: BTreeMap<&str, Vec<Scope>> = BTreeMap::new();
+        let watched = self.watched.iter().map(|name| (name, Scope::Watched));
+        let own = [(&self.namespace, Scope::Own)];
+        let trusting = self.watched.iter().chain(&self.trusting).chain([&self.namespace]);
+        for (name, scope) in watched.chain(own).chain(trusting.map(|name| (name, Scope::Trusting))) {
+            let scopes = all.entry(name).or_default();
+            if !scopes.contains(&scope) && !self.cluster().contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        all.retain(|_, scopes| !scopes.is_empty());
+        all
+    }
 }
 
 /// The roles and bindings of the operator, ready to apply.
 pub fn manifests(subject: &Subject) -> Vec<Value> {
-    let Subject { namespace, watched, .. } = subject;
-    let cluster = if watched.is_empty() { &[Scope::Cluster, Scope::Watched][..] } else { &[Scope::Cluster] };
-    let mut all = vec![role("ClusterRole", "relay-operator", None, cluster), binding(subject, "ClusterRole", None)];
-    let mut namespaces: Vec<&String> = watched.iter().chain([namespace]).collect();
-    namespaces.sort_unstable();
-    namespaces.dedup();
-    for name in namespaces {
-        let mut scopes = Vec::new();
-        if watched.contains(name) {
-            scopes.push(Scope::Watched);
-        }
-        if name == namespace {
-            scopes.push(Scope::Own);
-        }
+    let cluster = role("ClusterRole", "relay-operator", None, subject.cluster());
+    let mut all = vec![cluster, binding(subject, "ClusterRole", None)];
+    for (name, scopes) in subject.namespaces() {
         all.push(role("Role", "relay-operator", Some(name), &scopes));
         all.push(binding(subject, "Role", Some(name)));
     }
@@ -227,6 +262,7 @@ mod tests {
             namespace: "relay-system".to_owned(),
             service_account: "relay-operator".to_owned(),
             watched: watched.iter().map(|name| (*name).to_owned()).collect(),
+            trusting: vec!["relay-system".to_owned(), "edge".to_owned()],
         }
     }
 
@@ -267,9 +303,34 @@ mod tests {
         assert!(touches(&named("Role", Some("team-a"), &watched).unwrap(), "secrets"));
         assert!(!touches(&named("Role", Some("relay-system"), &watched).unwrap(), "secrets"));
         let own = named("Role", Some("relay-system"), &watched).unwrap();
-        assert_eq!((names(&own, "leases"), names(&own, "secrets")), (vec![json!([LEASE])], vec![json!([AUTHORITY])]));
+        assert_eq!(names(&own, "leases"), [json!([LEASE])]);
+        assert_eq!(names(&own, "secrets"), [json!([AUTHORITY]), json!([SEAL_KEY])]);
         assert!(touches(&named("ClusterRole", None, &[]).unwrap(), "secrets"), "all namespaces were asked for");
         assert_eq!(named("Role", Some("team-b"), &watched), None);
+    }
+
+    #[test]
+    fn where_data_planes_are_whom_they_trust_may_be_written_and_nothing_else() {
+        let edge = named("Role", Some("edge"), &["team-a"]).unwrap();
+        assert!(!touches(&edge, "configmaps"));
+        assert_eq!(names(&edge, "configmaps"), [json!([BUNDLE])]);
+        let resources = edge["rules"].as_array().unwrap().iter().map(|rule| rule["resources"].clone());
+        assert!(resources.clone().all(|resource| resource == json!(["configmaps"])), "{edge}");
+        assert_eq!(named("Role", Some("edge"), &[]), None, "the cluster's role says it for all");
+    }
+
+    #[test]
+    fn the_roles_are_for_the_namespaces_that_an_operator_of_these_settings_watches() {
+        let subject = |watch: &[&str], catalog: Option<&str>| {
+            let watch: Vec<String> = watch.iter().map(|name| (*name).to_owned()).collect();
+            let namespaces = Namespaces::new("own".to_owned(), catalog.map(str::to_owned), &watch).unwrap();
+            Subject::new(&namespaces, "relay-operator".to_owned(), &[("edge".to_owned(), "pods".to_owned())])
+        };
+        assert_eq!(subject(&["team-a"], None).watched, ["own", "team-a"], "the catalog is in its own namespace");
+        assert_eq!(subject(&["team-a"], Some("shared")).watched, ["shared", "team-a"]);
+        assert_eq!(subject(&[], Some("shared")).watched, ["own", "shared"]);
+        assert_eq!(subject(&["*"], Some("shared")).watched, [] as [&str; 0]);
+        assert_eq!(subject(&[], None).trusting, ["edge"]);
     }
 
     #[test]

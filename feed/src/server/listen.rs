@@ -16,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use super::Server;
+use crate::counts::Refusal;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -54,7 +55,10 @@ impl Server {
 async fn connection(server: Server, socket: TcpStream, acceptor: TlsAcceptor, stop: CancellationToken) {
     // Deltas are small and must not wait for the acknowledgement of what was sent before.
     let _ = socket.set_nodelay(true);
-    let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(socket)).await else { return };
+    let Ok(Ok(stream)) = timeout(HANDSHAKE, acceptor.accept(socket)).await else {
+        server.0.counts.refuse(Refusal::Handshake);
+        return;
+    };
     let service = TowerToHyperService::new(server.service());
     let heartbeat = server.0.settings.heartbeat;
     let mut http = http2::Builder::new(TokioExecutor::new());

@@ -85,7 +85,7 @@ impl Stream {
                 let mut stream = Self {
                     session: Session::open(&hello),
                     outbox: [welcome(&shared)].into(),
-                    shared,
+                    shared: shared.clone(),
                     publisher,
                     id,
                     making: None,
@@ -95,7 +95,10 @@ impl Stream {
                 };
                 stream.converse(&identity, inbound, &outbound).await
             }
-            Err(status) => Err(status),
+            Err(status) => {
+                shared.counts.refuse_for(&status);
+                Err(status)
+            }
         };
         if let Err(status) = ended {
             // A client that reads nothing hears no reason.
@@ -130,7 +133,9 @@ impl Stream {
                 },
                 place = outbound.reserve(), if !self.outbox.is_empty() => {
                     let Ok(place) = place else { return Ok(()) };
-                    place.send(self.outbox.pop_front().ok_or(()).map_err(|()| Status::internal("nothing to send")));
+                    let message = self.outbox.pop_front().ok_or_else(|| Status::internal("nothing to send"))?;
+                    self.shared.counts.send(&message);
+                    place.send(Ok(message));
                 }
                 made = made(&mut self.making) => self.send(made)?,
                 changed = current.changed() => changed.map_err(|_| Status::unavailable("nothing is published any more"))?,

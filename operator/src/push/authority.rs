@@ -115,6 +115,11 @@ impl Authorities {
         signing.chain(self.retired.iter().map(|retired| retired.certificate.as_str())).collect()
     }
 
+    /// When the one who signs now ends.
+    pub fn expires(&self) -> Timestamp {
+        self.current.expires
+    }
+
     /// A certificate for a server of these names.
     pub fn issue(&self, names: &[String], now: Timestamp, times: &Times) -> anyhow::Result<Leaf> {
         let authority = &self.current;
@@ -130,7 +135,7 @@ impl Authorities {
         let key = KeyPair::generate().context("making a key")?;
         let certificate = params.signed_by(&key, &issuer).context("signing a certificate")?;
         let (chain, signer) = (certificate.pem(), authority.certificate.clone());
-        Ok(Leaf { chain, key: key.serialize_pem(), renew_at: half(now, expires), signer })
+        Ok(Leaf { chain, key: key.serialize_pem(), renew_at: half(now, expires), expires, signer })
     }
 }
 
@@ -170,6 +175,8 @@ pub struct Leaf {
     pub key: String,
     /// When another is to take its place.
     pub renew_at: Timestamp,
+    /// When it ends.
+    pub expires: Timestamp,
     signer: String,
 }
 

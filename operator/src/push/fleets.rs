@@ -5,7 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use feed::{fleet::Identity, publisher::Publisher, server::Denied};
+use feed::{
+    fleet::{Census, Identity},
+    publisher::Publisher,
+    server::Denied,
+};
 use parking_lot::Mutex;
 use table::ObjectRef;
 use tokio::sync::watch;
@@ -69,6 +73,13 @@ impl Fleets {
 
     pub(super) fn follow(&self) -> watch::Receiver<BTreeMap<ObjectRef, Publisher>> {
         self.0.own.subscribe()
+    }
+
+    /// How many data planes hang on each fleet, and what they hold. The fleet of no DataPlane has no name.
+    pub(super) fn censuses(&self) -> Vec<(String, Census)> {
+        let own: Vec<_> = self.0.own.borrow().iter().map(|(id, own)| (id.name.clone(), own.clone())).collect();
+        let all = own.into_iter().chain([(String::new(), self.0.whole.clone())]);
+        all.map(|(name, publisher)| (name, publisher.census())).collect()
     }
 
     /// What somebody gets. Provider credentials go to no account that neither a DataPlane nor the settings name.

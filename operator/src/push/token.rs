@@ -20,6 +20,8 @@ use table::Secret;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use super::metrics::{ReviewMetrics, Reviewed};
+
 /// For so long an answer is remembered. A pod that is deleted keeps what it has anyway.
 const FRESH: Duration = Duration::from_secs(5 * 60);
 
@@ -41,13 +43,14 @@ struct Inner {
     audience: String,
     /// By the hash of a token, so that no token stays in memory.
     known: Mutex<HashMap<[u8; 32], (Identity, Instant)>>,
+    metrics: ReviewMetrics,
 }
 
 impl Tokens {
     /// Asks through `client`, for tokens that must be for `audience`.
-    pub fn new(client: Client, audience: impl Into<String>) -> Self {
-        let inner = Inner { reviews: Api::all(client), audience: audience.into(), known: Mutex::default() };
-        Self(Arc::new(inner))
+    pub(super) fn new(client: Client, audience: impl Into<String>, metrics: ReviewMetrics) -> Self {
+        let (reviews, audience) = (Api::all(client), audience.into());
+        Self(Arc::new(Inner { reviews, audience, known: Mutex::default(), metrics }))
     }
 
     /// Who a token belongs to. Refuses one that is for something else, and one that is bound to no pod.
@@ -56,9 +59,13 @@ impl Tokens {
         if let Some(identity) = self.known(&hash) {
             return Ok(identity);
         }
-        let status = self.review(token).await?;
+        let begun = std::time::Instant::now();
+        let count = |result| self.0.metrics.count(result, begun);
+        let status = self.review(token).await.inspect_err(|_| count(Reviewed::Failed))?;
+        let reviewed = identity(&status, &self.0.audience);
+        count(if reviewed.is_ok() { Reviewed::Good } else { Reviewed::Refused });
         let expires = expiry(token.expose());
-        let identity = Identity { expires, ..identity(&status, &self.0.audience)? };
+        let identity = Identity { expires, ..reviewed? };
         let left = expires.map_or(FRESH, |at| at.duration_since(SystemTime::now()).unwrap_or_default());
         self.remember(hash, identity.clone(), Instant::now() + left.min(FRESH));
         Ok(identity)

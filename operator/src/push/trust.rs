@@ -1,16 +1,15 @@
-//! Keeps the authorities in a Secret and their bundle in a ConfigMap, while this replica leads, and the certificate of
-//! this replica's port fresh, whoever leads.
+//! Keeps the authorities in a Secret and their bundle in ConfigMaps, while this replica leads, and the certificate of this
+//! replica's port fresh, whoever leads.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use feed::tls::Certificate;
 use jiff::Timestamp;
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::{ConfigMap, Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client, api::PostParams};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,18 +17,15 @@ use tracing::{info, warn};
 
 use super::{
     Settings,
-    authority::{Authorities, Leaf, Times},
+    authority::{Authorities, Leaf},
+    bundles::{self, Bundles},
+    metrics::TrustMetrics,
+    seal_key,
 };
-use crate::{
-    lease::Standing,
-    rbac::{AUTHORITY, BUNDLE},
-};
+use crate::{Published, lease::Standing, rbac::AUTHORITY};
 
 /// The entry of the Secret.
 const ENTRY: &str = "authorities.json";
-
-/// The entry of the ConfigMap.
-const BUNDLE_ENTRY: &str = "ca.crt";
 
 /// How soon is looked again while there is no certificate, or after a failure.
 const SOON: std::time::Duration = std::time::Duration::from_millis(500);
@@ -38,13 +34,16 @@ const SOON: std::time::Duration = std::time::Duration::from_millis(500);
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(super) struct Trust {
+    client: Client,
     secrets: Api<Secret>,
-    bundles: Api<ConfigMap>,
-    names: Vec<String>,
-    times: Times,
+    settings: Settings,
     standing: watch::Receiver<Standing>,
+    published: watch::Receiver<Option<Arc<Published>>>,
+    bundles: Bundles,
+    elsewhere: BTreeSet<String>,
     leaf: Option<Leaf>,
     certificate: watch::Sender<Option<Certificate>>,
+    metrics: TrustMetrics,
 }
 
 /// The first certificate, once there is one.
@@ -57,37 +56,77 @@ impl Trust {
         client: &Client,
         settings: &Settings,
         standing: watch::Receiver<Standing>,
+        published: watch::Receiver<Option<Arc<Published>>>,
+        metrics: TrustMetrics,
     ) -> (Self, watch::Receiver<Option<Certificate>>) {
         let (certificate, shown) = watch::channel(None);
         let trust = Self {
-            secrets: Api::namespaced(client.clone(), &settings.namespace),
-            bundles: Api::namespaced(client.clone(), &settings.namespace),
-            names: settings.names.clone(),
-            times: settings.times,
+            client: client.clone(),
+            secrets: Api::namespaced(client.clone(), &settings.namespaces.own),
+            settings: settings.clone(),
             standing,
+            published,
+            bundles: Bundles::default(),
+            elsewhere: BTreeSet::new(),
             leaf: None,
             certificate,
+            metrics,
         };
         (trust, shown)
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut has_failed = false;
+        let mut failing = None;
         loop {
-            let Some(looked) = stop.run_until_cancelled(timeout(LIMIT, self.look())).await else { return };
-            let failed = looked.map_err(anyhow::Error::from).and_then(|looked| looked).err();
-            if let Some(error) = failed.as_ref().filter(|_| !has_failed) {
-                warn!(%error, "the certificate of the push port cannot be looked after: {error:#}");
+            let Some(looked) = stop.run_until_cancelled(self.look()).await else { return };
+            let failed = looked.err().map(|error| format!("{error:#}"));
+            if let Some(reason) = failed.as_ref().filter(|_| failed != failing) {
+                warn!("what the push port stands on cannot be looked after: {reason}");
             }
-            has_failed = failed.is_some();
-            let pause = if has_failed || self.leaf.is_none() { SOON.min(self.times.look) } else { self.times.look };
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            failing = failed;
+            let look = self.settings.times.look;
+            let pause = if failing.is_some() || self.leaf.is_none() { SOON.min(look) } else { look };
+            let next = async {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.needed_elsewhere() => {}
+                }
+            };
+            if stop.run_until_cancelled(next).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until other namespaces than before have to know whom to trust.
+    async fn needed_elsewhere(&mut self) {
+        loop {
+            if self.published.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+            let now = bundles::elsewhere(&self.settings, self.published.borrow_and_update().as_deref());
+            if now != self.elsewhere {
                 return;
             }
         }
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {
+        let found = timeout(LIMIT, self.authorities()).await??;
+        let Some(authorities) = found else { return Ok(()) };
+        let renewed = self.renew(&authorities);
+        self.elsewhere = bundles::elsewhere(&self.settings, self.published.borrow().as_deref());
+        if !self.standing.borrow().is_leading() {
+            self.metrics.bundles(0, 0);
+            return renewed;
+        }
+        let said = self.bundles.publish(&self.client, &self.elsewhere, &authorities.bundle()).await;
+        self.metrics.bundles(said + 1, self.bundles.failing());
+        renewed.and(timeout(LIMIT, seal_key::keep(&self.secrets)).await?)
+    }
+
+    /// Who signs. While this replica leads, what is due of that is done.
+    async fn authorities(&mut self) -> anyhow::Result<Option<Authorities>> {
         let secret = self.secrets.get_opt(AUTHORITY).await.with_context(|| format!("reading Secret `{AUTHORITY}`"))?;
         let mut authorities = secret.as_ref().map(read).transpose()?;
         if self.standing.borrow_and_update().is_leading() {
@@ -101,15 +140,18 @@ impl Trust {
                 authorities = Some(due);
             }
         }
-        let Some(authorities) = authorities else { return Ok(()) };
-        self.renew(&authorities)
+        Ok(authorities)
+    }
+
+    async fn publish(&self, authorities: &Authorities) -> anyhow::Result<()> {
+        bundles::say(&self.client, &self.settings.namespaces.own, &authorities.bundle()).await
     }
 
     fn due(&self, authorities: Option<&Authorities>) -> anyhow::Result<Option<Authorities>> {
         let now = Timestamp::now();
         match authorities {
-            None => Authorities::new(now, &self.times).map(Some),
-            Some(authorities) => authorities.due(now, &self.times),
+            None => Authorities::new(now, &self.settings.times).map(Some),
+            Some(authorities) => authorities.due(now, &self.settings.times),
         }
     }
 
@@ -119,7 +161,7 @@ impl Trust {
         let data = Some(BTreeMap::from([(ENTRY.to_owned(), entry)]));
         let written = match found {
             None => {
-                let secret = Secret { metadata: metadata(AUTHORITY), data, ..Secret::default() };
+                let secret = Secret { metadata: bundles::ours(AUTHORITY), data, ..Secret::default() };
                 self.secrets.create(&PostParams::default(), &secret).await
             }
             Some(found) => {
@@ -132,30 +174,13 @@ impl Trust {
         Ok(())
     }
 
-    async fn publish(&self, authorities: &Authorities) -> anyhow::Result<()> {
-        let bundle = authorities.bundle();
-        let found = self.bundles.get_opt(BUNDLE).await.with_context(|| format!("reading ConfigMap `{BUNDLE}`"))?;
-        let data = Some(BTreeMap::from([(BUNDLE_ENTRY.to_owned(), bundle)]));
-        let written = match found {
-            Some(found) if found.data == data => return Ok(()),
-            Some(found) => {
-                let bundle = ConfigMap { data, ..found };
-                self.bundles.replace(BUNDLE, &PostParams::default(), &bundle).await
-            }
-            None => {
-                let bundle = ConfigMap { metadata: metadata(BUNDLE), data, ..ConfigMap::default() };
-                self.bundles.create(&PostParams::default(), &bundle).await
-            }
-        };
-        written.with_context(|| format!("writing ConfigMap `{BUNDLE}`")).map(drop)
-    }
-
     fn renew(&mut self, authorities: &Authorities) -> anyhow::Result<()> {
         let now = Timestamp::now();
+        self.metrics.authority_expires(authorities.expires());
         if self.leaf.as_ref().is_some_and(|leaf| !leaf.is_due(authorities, now)) {
             return Ok(());
         }
-        let leaf = authorities.issue(&self.names, now, &self.times)?;
+        let leaf = authorities.issue(&self.settings.names, now, &self.settings.times)?;
         let shown = self.certificate.borrow().clone();
         match shown {
             Some(shown) => shown.replace(leaf.chain.as_bytes(), leaf.key.as_bytes())?,
@@ -164,7 +189,8 @@ impl Trust {
                 self.certificate.send_replace(Some(first));
             }
         }
-        info!(names = self.names.join(","), renew_at = %leaf.renew_at, "the push port shows a new certificate");
+        info!(names = self.settings.names.join(","), renew_at = %leaf.renew_at, "the push port shows a new certificate");
+        self.metrics.certificate_expires(leaf.expires);
         self.leaf = Some(leaf);
         Ok(())
     }
@@ -176,10 +202,4 @@ fn read(secret: &Secret) -> anyhow::Result<Authorities> {
     // What it says of the content stays here: it is a key.
     let read = serde_json::from_slice(&entry.0).ok();
     read.with_context(|| format!("`{ENTRY}` of Secret `{AUTHORITY}` cannot be read: delete the Secret for a new one"))
-}
-
-fn metadata(name: &str) -> ObjectMeta {
-    let labels = [("app.kubernetes.io/name", "relay-operator"), ("app.kubernetes.io/part-of", "relay")];
-    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    ObjectMeta { name: Some(name.to_owned()), labels: Some(labels.into()), ..ObjectMeta::default() }
 }

@@ -4,5 +4,6 @@ mod catching_up;
 mod foreign;
 mod pushing;
 mod support;
+mod trusting;
 mod watching;
 mod writing;

@@ -107,7 +107,7 @@ pub(crate) async fn follower(plane: &Plane, at: &Arc<Mutex<SocketAddr>>, own: &s
 }
 
 /// The bundle of a namespace, once it is such.
-async fn bundle(plane: &Plane, namespace: &str, is_such: impl Fn(&str) -> bool) -> String {
+pub(crate) async fn bundle(plane: &Plane, namespace: &str, is_such: impl Fn(&str) -> bool) -> String {
     let bundles: Api<ConfigMap> = Api::namespaced(plane.client().await, namespace);
     let look = async {
         loop {
@@ -184,6 +184,19 @@ async fn a_token_for_something_else_or_of_another_pod_gets_nothing() {
     stranger.start().is_refused("service account `stranger`").await;
     let untrusting = Wish { trust: Arc::default(), ..good.clone() };
     untrusting.start().is_refused("holds no certificate").await;
+    let stranger = authority::Authorities::new(jiff::Timestamp::now(), &authority::Times::default()).unwrap();
+    let foreign = Arc::new(Mutex::new(stranger.bundle()));
+    Wish { trust: foreign, ..good.clone() }.start().is_refused("the TLS handshake").await;
+    let (_, metrics) = operator.ask("/metrics").await;
+    for sample in [
+        "push_refused_total{reason=\"unauthenticated\"}",
+        "push_refused_total{reason=\"forbidden\"}",
+        "push_refused_total{reason=\"handshake\"}",
+        "token_reviews_total{result=\"refused\"}",
+    ] {
+        assert!(value(&metrics, sample) >= 1.0, "{sample}: {metrics}");
+    }
+    assert_eq!(value(&metrics, "push_refused_total{reason=\"malformed\"}"), 0.0, "{metrics}");
     operator.stop().await;
 }
 
@@ -244,5 +257,75 @@ async fn who_signs_changes_while_data_planes_are_connected() {
     assert_eq!((state.streams, state.snapshots), (begun.streams, 1), "no stream ends because somebody else signs");
     let secrets: Api<SecretObject> = Api::namespaced(plane.client().await, &namespace);
     assert!(secrets.get("relay-push-authority").await.is_ok());
+    operator.stop().await;
+}
+
+/// The value of a sample; its name lacks the prefix of all.
+fn value(metrics: &str, sample: &str) -> f64 {
+    let name = format!("relay_operator_{sample} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    line.unwrap_or_else(|| panic!("no {sample} in {metrics}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_hangs_on_the_push_port_and_what_was_sent_can_be_scraped() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let namespace = plane.namespace();
+    plane.apply(&manifests(&namespace));
+    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let mut data_plane = connected(plane, &operator, &namespace, "pod-0").await;
+    data_plane.until("it is served", |state, _| state.snapshots > 0).await;
+    plane.apply(&relay_key(&namespace, "late", 1));
+    data_plane.until("a change is there", |state, _| state.deltas > 0).await;
+    let scrape = async {
+        loop {
+            let (_, metrics) = operator.ask("/metrics").await;
+            // The acknowledgement is on its way.
+            if value(&metrics, "push_data_planes{fleet=\"\",state=\"current\"}") == 1.0 {
+                break metrics;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let metrics = timeout(PATIENCE, scrape).await.expect("the data plane is current");
+    for (sample, expected) in [
+        ("push_streams{fleet=\"\"}", 1.0),
+        ("push_data_planes{fleet=\"\",state=\"lagging\"}", 0.0),
+        ("push_data_planes{fleet=\"\",state=\"nacked\"}", 0.0),
+        ("push_updates_total{kind=\"snapshot\"}", 1.0),
+        ("push_updates_total{kind=\"delta\"}", 1.0),
+        ("push_refused_total{reason=\"forbidden\"}", 0.0),
+        ("push_rebalances_total{reason=\"token\"}", 0.0),
+        ("token_reviews_total{result=\"good\"}", 1.0),
+        ("token_review_seconds_count", 1.0),
+        ("push_bundles{state=\"said\"}", 1.0),
+        ("push_bundles{state=\"failing\"}", 0.0),
+    ] {
+        assert_eq!(value(&metrics, sample), expected, "{sample}");
+    }
+    assert!(value(&metrics, "push_update_bytes_total{kind=\"snapshot\"}") > 100.0);
+    assert!(value(&metrics, "push_update_bytes_total{kind=\"delta\"}") > 50.0);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+    let [leaf, authority] =
+        ["certificate", "authority"].map(|of| value(&metrics, &format!("push_{of}_expiry_timestamp_seconds")) - now);
+    assert!((23.0..24.1).contains(&(leaf / 3600.0)), "{leaf}");
+    assert!((364.0..365.1).contains(&(authority / 86400.0)), "{authority}");
+
+    // It is asked to come anew, and does, where fleets change.
+    plane.apply(&format!(
+        "{{apiVersion: llmrelay.io/v1alpha1, kind: DataPlane, metadata: {{name: edge, namespace: {namespace}}}, spec: {{}}}}"
+    ));
+    let moved = async {
+        loop {
+            let (_, metrics) = operator.ask("/metrics").await;
+            let streams = metrics.lines().any(|line| line == "relay_operator_push_streams{fleet=\"edge\"} 1");
+            if streams && value(&metrics, "push_rebalances_total{reason=\"spread\"}") == 1.0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, moved).await.expect("the data plane belongs to the fleet");
     operator.stop().await;
 }

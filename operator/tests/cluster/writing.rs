@@ -415,11 +415,10 @@ async fn the_roles_that_are_printed_are_enough_and_no_more() {
     plane.install_crds();
     let (own, team, other) = (plane.namespace(), plane.namespace(), plane.namespace());
     let account = plane.service_account(&own, "relay-operator").await;
-    let subject = rbac::Subject {
-        namespace: own.clone(),
-        service_account: "relay-operator".to_owned(),
-        watched: vec![own.clone(), team.clone()],
-    };
+    let settings = config(&[&own, &team]);
+    let namespaces = settings.namespaces(&own).unwrap();
+    let accounts = operator::config::accounts(&own, &settings.data_plane_accounts).unwrap();
+    let subject = rbac::Subject::new(&namespaces, "relay-operator".to_owned(), &accounts);
     plane.apply(&rbac::yaml(&subject));
     plane.apply(&manifests(&team));
     plane.apply(&minted(&team, "minted", "{trigger: 0}"));
