@@ -141,15 +141,18 @@ impl fmt::Debug for Streams {
 /// Samples of one metric: their labels and their values.
 type Samples<V> = Vec<(Vec<(&'static str, String)>, V)>;
 
+/// One number of a census.
+type Part = fn(&Census) -> usize;
+
 impl Collector for Streams {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let censuses: Vec<(String, Census)> = self.fleets.censuses();
-        let by_fleet = |of: fn(&Census) -> usize| -> Samples<u64> {
+        let by_fleet = |of: Part| -> Samples<u64> {
             let samples = censuses.iter().map(|(fleet, census)| (vec![("fleet", fleet.clone())], of(census) as u64));
             samples.collect()
         };
         gauges(&mut encoder, "push_streams", "Streams of data planes by fleet", by_fleet(|of| of.streams))?;
-        let states: [(&str, fn(&Census) -> usize); 3] =
+        let states: [(&str, Part); 3] =
             [("current", |of| of.current), ("lagging", |of| of.lagging), ("nacked", |of| of.nacked)];
         let mut pods = Vec::new();
         for (state, of) in states {
