@@ -53,7 +53,7 @@ fn folder() -> PathBuf {
 }
 
 /// Where the scripts keep what they build, as `scripts/lib.sh` has it.
-fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty());
     let in_home = || Path::new(&set("HOME").expect("HOME is set")).join(".cache");
     set("RELAY_CACHE")

@@ -20,4 +20,5 @@ pub mod ports;
 mod process;
 
 pub use account::{Account, PodObject};
+pub use binaries::cache;
 pub use plane::Plane;

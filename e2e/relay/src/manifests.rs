@@ -1,5 +1,7 @@
 //! Manifests that many tests need.
 
+use k8s_openapi::ByteString;
+
 /// A Host in each wire shape at an upstream, its HostKey and the Secret of both, a Model at each (`openai` and
 /// `anthropic`), and a Policy `all` that grants everything.
 pub fn routes(upstream: &str) -> String {
@@ -46,5 +48,7 @@ spec: {{policyRefs: [{{name: all}}], secret: {{name: {name}}}}}
 
 /// A Secret with one entry.
 pub fn secret(name: &str, entry: &str, text: &str) -> String {
-    format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{{entry}: '{text}'}}\n")
+    // Not `stringData`: two who apply it server-side would be told of a conflict though they want the same.
+    let encoded = serde_json::to_string(&ByteString(text.into())).expect("bytes are written as base64");
+    format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ndata: {{{entry}: {encoded}}}\n")
 }

@@ -225,7 +225,7 @@ fn accepted(report: &Report, issue: Option<&Issue>) -> Word {
     }
 }
 
-/// A Secret that this operator is about to make is not missing.
+/// A Secret that this operator is about to make, or has made and not compiled yet, is not missing.
 fn resolved(report: &Report, issue: Option<&Issue>) -> Word {
     let word =
         compiled(report, ConditionType::ResolvedRefs).unwrap_or_else(|| Word::is("ResolvedRefs", "ResolvedRefs", ""));
@@ -233,6 +233,9 @@ fn resolved(report: &Report, issue: Option<&Issue>) -> Word {
     match issue {
         Some(Issue::Pending) if lacks_secret => {
             Word::is_not(word.of, "Pending", "spec.secret: the Secret with the token is being made")
+        }
+        Some(Issue::Issued) if lacks_secret => {
+            Word::is_not(word.of, "Pending", "spec.secret: the Secret with the token was made, and is being read")
         }
         _ => word,
     }

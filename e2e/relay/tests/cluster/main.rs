@@ -1,3 +1,10 @@
-//! Relay as a whole, on a real API server.
+//! Relay as a whole, on a real API server: what an administrator does with kubectl, and what applications see of it.
 
+mod deletion;
+mod drift;
+mod fleets;
+mod provider_keys;
 mod quickstart;
+mod rights;
+mod rotation;
+mod scene;

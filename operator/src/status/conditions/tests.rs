@@ -140,8 +140,13 @@ fn a_secret_that_is_being_made_is_not_missing() {
         "Reconciling=True Pending",
     ];
     assert_eq!(said(&report, &Programmed::NotInTable, Some(&Issue::Pending), None), expected);
-    let gone = said(&report, &Programmed::NotInTable, Some(&Issue::Issued), None);
-    assert_eq!(gone[1], "ResolvedRefs=False SecretNotFound", "another fault stays one");
+    let unread = said(&report, &Programmed::NotInTable, Some(&Issue::Issued), None);
+    assert_eq!(unread[1], "ResolvedRefs=False Pending", "it was made, and what was compiled is older");
+    assert_eq!(unread[5], "Reconciling=True Pending");
+    let unwanted = said(&report, &Programmed::NotInTable, None, None);
+    assert_eq!(unwanted[1], "ResolvedRefs=False SecretNotFound", "no token is made for it");
+    let empty = said(&missing(Reason::SecretEmpty), &Programmed::NotInTable, Some(&Issue::Issued), None);
+    assert_eq!(empty[1], "ResolvedRefs=False SecretEmpty", "another fault stays one");
 }
 
 #[test]
