@@ -93,7 +93,13 @@ pub const RIGHTS: &[Right] = &[
         "watch: metadata of all, data of those that are named",
     ),
     right(Scope::Watched, "events.k8s.io", &["events"], &["create", "patch"], "events: what happened to an object"),
-    right(Scope::Cluster, "", &["namespaces"], &["get", "list", "watch"], "watch: labels, for allowedNamespaces"),
+    right(
+        Scope::Cluster,
+        "",
+        &["namespaces"],
+        &["get", "list", "watch"],
+        "watch: labels, for allowedNamespaces and for who opted in",
+    ),
     right(Scope::Cluster, "authentication.k8s.io", &["tokenreviews"], &["create"], "push: who a data plane is"),
     right(Scope::Own, "coordination.k8s.io", &["leases"], &["create"], "lease: a name cannot be asked for at creation"),
     Right {

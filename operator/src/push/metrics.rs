@@ -53,6 +53,7 @@ impl TrustMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
+        self.bundles(0, 0);
         registry.register(
             "push_certificate_expiry_timestamp_seconds",
             "When the certificate of the push port ends, in seconds since the epoch",
@@ -113,6 +114,9 @@ impl ReviewMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
+        for result in [Reviewed::Good, Reviewed::Refused, Reviewed::Failed] {
+            self.reviews.get_or_create(&ResultLabels { result: result.as_str() });
+        }
         registry.register(
             "token_reviews",
             "Tokens of data planes that the API server was asked about",
@@ -151,7 +155,7 @@ impl Collector for Streams {
             let samples = censuses.iter().map(|(fleet, census)| (vec![("fleet", fleet.clone())], of(census) as u64));
             samples.collect()
         };
-        gauges(&mut encoder, "push_streams", "Streams of data planes by fleet", by_fleet(|of| of.streams))?;
+        gauges(&mut encoder, "push_streams", "Streams of data planes by fleet.", by_fleet(|of| of.streams))?;
         let states: [(&str, Part); 3] =
             [("current", |of| of.current), ("lagging", |of| of.lagging), ("nacked", |of| of.nacked)];
         let mut pods = Vec::new();
@@ -162,7 +166,7 @@ impl Collector for Streams {
             }));
         }
         let help = "Data planes by fleet and by whether they hold what was published last; nacked ones refuse a part of it and \
-                    are in one of the others too";
+                    are in one of the others too.";
         gauges(&mut encoder, "push_data_planes", help, pods)?;
         self.encode_counts(&mut encoder)
     }
@@ -174,19 +178,19 @@ impl Streams {
         let kinds = [("snapshot", counts.snapshots()), ("delta", counts.deltas())];
         let of = |kind: &str| vec![("kind", kind.to_owned())];
         let times = kinds.iter().map(|(kind, sent)| (of(kind), sent.times())).collect();
-        counters(encoder, "push_updates", "Snapshots and deltas that were sent", times)?;
+        counters(encoder, "push_updates", "Snapshots and deltas that were sent.", times)?;
         let bytes = kinds.iter().map(|(kind, sent)| (of(kind), sent.bytes())).collect();
-        counters(encoder, "push_update_bytes", "Bytes of snapshots and deltas that were sent", bytes)?;
+        counters(encoder, "push_update_bytes", "Bytes of snapshots and deltas that were sent.", bytes)?;
         let reason = |word: &str| vec![("reason", word.to_owned())];
         let refused = Refusal::ALL.map(|why| (reason(why.as_str()), counts.refused(why)));
-        counters(encoder, "push_refused", "Connections and streams that were not served, by reason", refused.into())?;
+        counters(encoder, "push_refused", "Connections and streams that were not served, by reason.", refused.into())?;
         let reasons = [
             ("spread", RebalanceReason::Spread),
             ("shutdown", RebalanceReason::Shutdown),
             ("token", RebalanceReason::Token),
         ];
         let asked = reasons.map(|(word, why)| (reason(word), counts.rebalances(why)));
-        counters(encoder, "push_rebalances", "Data planes that were asked to come anew, by reason", asked.into())
+        counters(encoder, "push_rebalances", "Data planes that were asked to come anew, by reason.", asked.into())
     }
 }
 

@@ -41,6 +41,9 @@ pub struct StatusMetrics {
 }
 
 impl Outcome {
+    const ALL: [Self; 7] =
+        [Self::Enqueued, Self::Dropped, Self::Succeeded, Self::Needless, Self::Contended, Self::Failed, Self::TimedOut];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Enqueued => "enqueued",
@@ -57,6 +60,10 @@ impl Outcome {
 impl StatusMetrics {
     /// Adds them to what is scraped.
     pub fn register(&self, registry: &mut Registry) {
+        for outcome in Outcome::ALL {
+            // There from the start, so that a rate of the first is one too.
+            self.outcomes.get_or_create(&Labels { outcome: outcome.as_str() });
+        }
         let help = "Statuses that were put into the queue, and what became of them";
         registry.register("status_writes", help, self.outcomes.clone());
         registry.register("status_waiting", "Statuses that wait to be written", self.waiting.clone());

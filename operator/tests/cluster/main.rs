@@ -1,6 +1,7 @@
 //! The operator against a real API server.
 
 mod catching_up;
+mod documented;
 mod foreign;
 mod pushing;
 mod support;

@@ -265,6 +265,67 @@ subjects: [{{kind: ServiceAccount, name: operator, namespace: {namespace}}}]
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_secrets_that_relay_made_are_read_by_a_list_and_of_others_nothing_is_kept() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let namespace = plane.namespace();
+    plane.apply(&manifests(&namespace));
+    let names: Vec<String> = (0..20).map(|n| format!("minted-{n}")).collect();
+    let key = |name: &String| {
+        format!(
+            "apiVersion: llmrelay.io/v1alpha1\nkind: RelayKey\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             spec: {{policyRefs: [{{name: all}}], secret: {{name: {name}}}}}\n"
+        )
+    };
+    plane.apply(&names.iter().map(key).collect::<Vec<_>>().join("---\n"));
+    let uids = plane.kubectl(&["get", "relaykeys", "-n", &namespace, "-o", "json"]);
+    let uids: serde_json::Value = serde_json::from_str(&uids).unwrap();
+    let minted = |name: &str, owners: serde_json::Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "stringData": {"token": format!("{name}-0123456789-0123456789-0123456789")},
+            "metadata": {
+                "name": name, "namespace": namespace, "labels": {"llmrelay.io/managed": "true"}, "ownerReferences": owners,
+            },
+        })
+    };
+    let mut secrets = vec![minted("labelled-stranger", json!([]))];
+    for object in uids["items"].as_array().unwrap() {
+        let (name, uid) = (object["metadata"]["name"].as_str().unwrap(), &object["metadata"]["uid"]);
+        let owner = json!({"apiVersion": "llmrelay.io/v1alpha1", "kind": "RelayKey", "name": name, "uid": uid});
+        if name.starts_with("minted-") {
+            secrets.push(minted(name, json!([owner])));
+        }
+    }
+    plane.apply(&json!({"apiVersion": "v1", "kind": "List", "items": secrets}).to_string());
+    // A role that lets Secrets be listed and none be read by name, so that only lists can bring them.
+    let account = plane.service_account(&namespace, "operator").await;
+    plane.apply(&format!(
+        "apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {{name: watch-{namespace}}}
+rules:
+- {{apiGroups: [llmrelay.io], resources: ['*'], verbs: [list, watch]}}
+- {{apiGroups: [''], resources: [namespaces, secrets, configmaps], verbs: [list, watch]}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {{name: watch-{namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: watch-{namespace}}}
+subjects: [{{kind: ServiceAccount, name: operator, namespace: {namespace}}}]
+"
+    ));
+    let mut operator = start(&account.kubeconfig().await, &[&namespace]).await;
+    let first = operator.until("something is published", |_| true).await;
+    let mut held: Vec<String> = first.resources.secrets.keys().map(|id| id.name.clone()).collect();
+    let mut wanted = names.clone();
+    held.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(held, wanted);
+    assert!(names.iter().all(|name| has_key(&first.table, &ObjectRef::new(&namespace, name))));
+    operator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_an_older_schema_let_in_costs_only_itself() {
     // Its definition is changed, so no other test may use it.
     let Some(plane) = Plane::start() else { return };

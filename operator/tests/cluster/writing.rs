@@ -435,7 +435,7 @@ async fn the_roles_that_are_printed_are_enough_and_no_more() {
         !metrics.lines().any(|line| line.starts_with("relay_operator_watch_failing") && line.ends_with(" 1")),
         "{metrics}"
     );
-    assert!(!metrics.contains("outcome=\"failed\""), "{metrics}");
+    assert!(metrics.contains("relay_operator_status_writes_total{outcome=\"failed\"} 0\n"), "{metrics}");
     assert!(metrics.contains("relay_operator_events_failed_total 0"), "{metrics}");
 
     let may = |namespace: &str, verb: &str, what: &str| {
