@@ -115,7 +115,7 @@ impl ReviewMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         for result in [Reviewed::Good, Reviewed::Refused, Reviewed::Failed] {
-            self.reviews.get_or_create(&ResultLabels { result: result.as_str() });
+            self.reviews.get_or_create(&ResultLabels { result: result.as_str() }).inc_by(0);
         }
         registry.register(
             "token_reviews",

@@ -62,7 +62,7 @@ impl StatusMetrics {
     pub fn register(&self, registry: &mut Registry) {
         for outcome in Outcome::ALL {
             // There from the start, so that a rate of the first is one too.
-            self.outcomes.get_or_create(&Labels { outcome: outcome.as_str() });
+            self.outcomes.get_or_create(&Labels { outcome: outcome.as_str() }).inc_by(0);
         }
         let help = "Statuses that were put into the queue, and what became of them";
         registry.register("status_writes", help, self.outcomes.clone());
