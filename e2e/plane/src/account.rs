@@ -80,7 +80,7 @@ impl Account<'_> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number}", self.namespace, self.name);
-        kubeconfig::bearer(self.plane.directory(), self.plane.port(), &name, &self.token().await)
+        kubeconfig::bearer(self.plane.directory(), self.plane.cluster(), &name, &self.token().await)
     }
 
     /// A client that may do what the roles of this account let it do.

@@ -9,34 +9,52 @@ use std::{
 /// What `e2e/cluster/build` builds, `NAME=version` a line.
 const VERSIONS: &str = include_str!("../../cluster/versions");
 
+/// Which API server tests get.
+pub(crate) enum Wanted {
+    /// None at all.
+    Nothing,
+    /// One of their own, of these programs.
+    Own(Binaries),
+    /// The one that `KUBECONFIG` says, by this kubectl.
+    Existing(PathBuf),
+}
+
+impl Wanted {
+    /// What the environment asks for.
+    pub(crate) fn find() -> Self {
+        match env::var("RELAY_E2E_CLUSTER").as_deref() {
+            Err(env::VarError::NotPresent) => Self::Own(Binaries::find()),
+            Ok("none") => Self::Nothing,
+            Ok("existing") => Self::Existing(Path::new("kubectl").to_owned()),
+            Ok(other) => panic!("RELAY_E2E_CLUSTER is `{other}`: it must be `none`, `existing` or not set"),
+            Err(error) => panic!("RELAY_E2E_CLUSTER must be `none`, `existing` or not set: {error}"),
+        }
+    }
+}
+
+/// Says in a line on stderr that a test is left out.
+pub(crate) fn skip(because: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Past the capture of the test harness, which would hide the line because the test passes.
+    writeln!(io::stderr(), "skipped, because {because}: {test}").expect("stderr is open");
+}
+
 /// The folder with etcd, kube-apiserver and kubectl.
 pub(crate) struct Binaries(PathBuf);
 
 impl Binaries {
-    /// `None`, and a line on stderr that says so, when the environment asks for no cluster.
-    pub(crate) fn find() -> Option<Self> {
-        match env::var("RELAY_E2E_CLUSTER").as_deref() {
-            Err(env::VarError::NotPresent) => {}
-            Ok("none") => {
-                let test = std::thread::current().name().unwrap_or("a test").to_owned();
-                // Past the capture of the test harness, which would hide the line because the test passes.
-                let line = writeln!(io::stderr(), "skipped, because RELAY_E2E_CLUSTER is `none`: {test}");
-                line.expect("stderr is open");
-                return None;
-            }
-            Ok(other) => panic!("RELAY_E2E_CLUSTER is `{other}`: it must be `none` or not set"),
-            Err(error) => panic!("RELAY_E2E_CLUSTER must be `none` or not set: {error}"),
-        }
+    fn find() -> Self {
         let folder = folder();
         for name in ["etcd", "kube-apiserver", "kubectl"] {
             assert!(
                 folder.join(name).is_file(),
-                "{} is missing: `e2e/cluster/build` builds it, KUBEBUILDER_ASSETS names another folder, and \
-                 RELAY_E2E_CLUSTER=none does without all tests that need it",
+                "{} is missing: `e2e/cluster/build` builds it, KUBEBUILDER_ASSETS names another folder, \
+                 RELAY_E2E_CLUSTER=existing takes the cluster of KUBECONFIG, and RELAY_E2E_CLUSTER=none does without \
+                 all tests that need one",
                 folder.join(name).display()
             );
         }
-        Some(Self(folder))
+        Self(folder)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -163,7 +163,7 @@ impl<'a> Site<'a> {
     }
 
     /// What `relay-operator rbac` prints, with one change: sites share a cluster, and so roles of the whole cluster bear
-    /// the name of theirs.
+    /// the name of theirs, and go with its namespace.
     fn rights(&self) -> String {
         let mut command = Command::new(&Programs::built().operator);
         command.args(["rbac", "--namespace", &self.namespace, "--watch-namespaces", &self.watched]);
@@ -171,10 +171,13 @@ impl<'a> Site<'a> {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("manifests are UTF-8");
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).expect("manifests are YAML");
+        let uid = self.plane.kubectl(&["get", "namespace", &self.namespace, "--output=jsonpath={.metadata.uid}"]);
+        let owner = json!({"apiVersion": "v1", "kind": "Namespace", "name": self.namespace, "uid": uid});
         let renamed = documents.into_iter().map(|mut document| {
             let name = json!(format!("relay-operator-{}", self.namespace));
             if document["metadata"].get("namespace").is_none() && document["metadata"]["name"] == OPERATORS {
                 document["metadata"]["name"] = name.clone();
+                document["metadata"]["ownerReferences"] = json!([owner]);
                 if document["roleRef"]["kind"] == "ClusterRole" {
                     document["roleRef"]["name"] = name;
                 }
