@@ -1,10 +1,15 @@
 //! `relay check`: what is wrong with a directory, with file and line.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
+use anyhow::Context;
 use clap::Args;
+use compiler::Compilation;
 use crds::Kind;
+use dataplane::{sealing, upstream::credentials::HostSecret};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use table::Credential;
 
 use crate::{
     manifests::{
@@ -12,6 +17,7 @@ use crate::{
         finding::{Finding, Severity},
     },
     outcome::{self, Format, Outcome, count},
+    seal::NamedKey,
     verdict,
 };
 
@@ -33,6 +39,7 @@ Exit codes:
 Examples:
   relay check .
   relay check deploy/relay --namespace team-a
+  relay check deploy/relay --key-file keys/2026-a --key-file keys/2026-b
   relay check . --output json | jq '.findings[] | select(.severity == \"refused\")'")]
 pub(crate) struct Check {
     /// Directory of manifests, or one file
@@ -41,6 +48,10 @@ pub(crate) struct Check {
 
     #[command(flatten)]
     scope: Scope,
+
+    /// Key that sealed HostKeys have to open with, as FILE or ID=FILE; may be repeated. Without one nothing is opened
+    #[arg(long, value_name = "[ID=]FILE")]
+    key_file: Vec<NamedKey>,
 
     /// How findings are printed
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -51,17 +62,67 @@ impl Check {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         let loaded = manifests::load(&self.dir, &self.scope)?;
         let compilation = compiler::compile(&loaded.resources);
-        let findings = verdict::findings(&loaded, &compilation);
+        let mut findings = verdict::findings(&loaded, &compilation);
+        let opened = match &self.key_file[..] {
+            [] => None,
+            keys => Some(opened(keys, &loaded, &compilation, &mut findings)?),
+        };
+        findings.sort();
         let out = match self.output {
-            Format::Human => human(&loaded, &findings),
-            Format::Json => outcome::json(&as_json(&loaded, &findings)),
+            Format::Human => human(&loaded, &findings, opened),
+            Format::Json => outcome::json(&as_json(&loaded, &findings, opened)),
         };
         Ok(Outcome { out, code: u8::from(verdict::refused(&findings) > 0), ..Outcome::default() })
     }
 }
 
-fn human(loaded: &Loaded, findings: &[Finding]) -> String {
+/// How many sealed credentials there are, and how many of them open.
+#[derive(Clone, Copy, Serialize)]
+struct Opened {
+    sealed: usize,
+    opened: usize,
+}
+
+/// Opens every sealed credential that is served, and adds what does not open to the findings.
+fn opened(
+    keys: &[NamedKey],
+    loaded: &Loaded,
+    compilation: &Compilation,
+    findings: &mut Vec<Finding>,
+) -> anyhow::Result<Opened> {
+    let mut held = BTreeMap::new();
+    for key in keys {
+        held.insert(key.id.as_str(), key.read().context("--key-file")?);
+    }
+    let mut number = Opened { sealed: 0, opened: 0 };
+    for (id, credential) in &compilation.credentials.host_keys {
+        let Credential::Sealed(sealed) = credential else { continue };
+        number.sealed += 1;
+        let message = match held.get(sealed.key_id.as_str()).map(|key| sealing::open(sealed, id, key)) {
+            Some(Ok(value)) => match HostSecret::new(value.expose()) {
+                Ok(_) => {
+                    number.opened += 1;
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            },
+            Some(Err(error)) => error.to_string(),
+            None => format!("it is sealed with key `{}`, which no --key-file gives", sealed.key_id),
+        };
+        if let Some(place) = loaded.places.get(&(Kind::HostKey, id.clone())) {
+            let (path, object) = ("spec.source.encrypted", format!("HostKey {id}"));
+            let message = format!("{path}: {message}");
+            findings.push(Finding::of_field(place, path, Severity::Refused, object, message));
+        }
+    }
+    Ok(number)
+}
+
+fn human(loaded: &Loaded, findings: &[Finding], opened: Option<Opened>) -> String {
     let mut lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    lines.extend(
+        opened.map(|Opened { sealed, opened }| format!("{opened} of {} open", count(sealed, "sealed credential"))),
+    );
     lines.push(summary(loaded, findings));
     lines.join("\n") + "\n"
 }
@@ -84,8 +145,12 @@ fn numbers(loaded: &Loaded) -> Vec<(&'static str, usize)> {
     Kind::ALL.into_iter().map(|kind| (kind.as_str(), of(kind))).collect()
 }
 
-fn as_json(loaded: &Loaded, findings: &[Finding]) -> Value {
+fn as_json(loaded: &Loaded, findings: &[Finding], opened: Option<Opened>) -> Value {
     let objects: Map<String, Value> =
         numbers(loaded).into_iter().map(|(kind, n)| (kind.to_owned(), n.into())).collect();
-    json!({"refused": verdict::refused(findings), "objects": objects, "findings": findings})
+    let mut page = json!({"refused": verdict::refused(findings), "objects": objects, "findings": findings});
+    if let Some(opened) = opened {
+        page["sealedCredentials"] = json!(opened);
+    }
+    page
 }

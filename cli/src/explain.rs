@@ -102,8 +102,7 @@ impl Explain {
         let loaded = manifests::load(&self.dir, &self.scope)?;
         let compilation = compiler::compile(&loaded.resources);
         let (credentials, assumed) = with_assumed(compilation.credentials);
-        let keyring = Keyring::default();
-        keyring.load(&credentials);
+        let keyring = Keyring::new(&credentials);
         let world = World::load(compilation.table, credentials);
         let key = self.relay_key(&world)?;
         let ask = self.asked.ask()?;
@@ -153,6 +152,7 @@ fn with_assumed(mut credentials: Credentials) -> (Credentials, Vec<String>) {
             Credential::Env(name) if env::var(&name).is_ok_and(|text| !text.trim().is_empty()) => continue,
             Credential::File(path) => format!("file `{path}` is not here"),
             Credential::Env(name) => format!("variable `{name}` is not set here"),
+            Credential::Sealed(sealed) => format!("it is sealed with key `{}`", sealed.key_id),
         };
         assumed.push(format!("key {key}: {missing}, and taken to be there where Relay runs"));
         // Keys are told apart by the hash of their secret.

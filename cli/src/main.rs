@@ -13,6 +13,7 @@ mod keys;
 mod manifests;
 mod outcome;
 mod run;
+mod seal;
 mod signals;
 mod verdict;
 
@@ -48,6 +49,7 @@ enum Command {
     Explain(explain::Explain),
     Diff(diff::Diff),
     Keys(keys::Keys),
+    Seal(Box<seal::Seal>),
     Crds(definitions::Crds),
     DemoUpstream(demo_upstream::DemoUpstream),
 }
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Diff(diff) => diff.run(),
         Command::Keys(keys) => keys.run(),
+        Command::Seal(seal) => seal.run(),
         Command::Crds(crds) => crds.run(),
         Command::DemoUpstream(demo) => demo.run(),
     };

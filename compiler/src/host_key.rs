@@ -1,7 +1,7 @@
 //! HostKeys: which pool, what they may be used for, and where the credential is.
 
 use crds::Kind;
-use table::{Credential, Credentials, HostKey, ObjectRef, Rows};
+use table::{Credential, Credentials, HostKey, ObjectRef, Rows, Sealed};
 
 use crate::{
     findings::{Findings, Problem, Reports},
@@ -14,7 +14,7 @@ pub(crate) fn rows(world: &World<'_>, reports: &mut Reports<'_>, credentials: &m
     world.rows(Kind::HostKey, &world.resources.host_keys, |id, object| {
         let found = reports.of(Kind::HostKey, id);
         let key = host_key(world, id, &object.spec, found);
-        let credential = credential(world, id, &object.spec.source, found);
+        let credential = credential(world, id, &key.host, &object.spec.source, found);
         let credential = found.resolved(credential);
         let row = found.row_if_resolved(key);
         if let Some(credential) = credential.filter(|_| row.usable().is_some()) {
@@ -45,19 +45,27 @@ fn host_key(world: &World<'_>, id: &ObjectRef, spec: &crds::HostKeySpec, found: 
 fn credential(
     world: &World<'_>,
     id: &ObjectRef,
+    host: &ObjectRef,
     source: &crds::KeySource,
     found: &mut Findings,
 ) -> Result<Credential, Problem> {
-    let crds::KeySource { secret_key_ref, file, env } = source;
-    match (secret_key_ref, file, env) {
-        (Some(secret), None, None) => from_secret(world, id, secret, found),
-        (None, Some(file), None) => Ok(Credential::File(file.path.clone())),
-        (None, None, Some(env)) => Ok(Credential::Env(env.name.clone())),
+    let crds::KeySource { secret_key_ref, file, env, encrypted } = source;
+    match (secret_key_ref, file, env, encrypted) {
+        (Some(secret), None, None, None) => from_secret(world, id, secret, found),
+        (None, Some(file), None, None) => Ok(Credential::File(file.path.clone())),
+        (None, None, Some(env), None) => Ok(Credential::Env(env.name.clone())),
+        (None, None, None, Some(encrypted)) => Ok(Credential::Sealed(sealed(host, encrypted))),
         _ => {
-            let message = "spec.source needs exactly one of `secretKeyRef`, `file` and `env`".to_owned();
+            let message = "spec.source needs exactly one of `secretKeyRef`, `file`, `env` and `encrypted`".to_owned();
             Err((Reason::Invalid, message))
         }
     }
+}
+
+/// As it was written: only data planes can say whether it opens.
+fn sealed(host: &ObjectRef, encrypted: &crds::EncryptedSource) -> Sealed {
+    let crds::EncryptedSource { key_id, wrapped_key, nonce, ciphertext } = encrypted.clone();
+    Sealed { host: host.clone(), key_id, wrapped_key, nonce, ciphertext }
 }
 
 fn from_secret(

@@ -68,8 +68,8 @@ pub struct HostKeySpec {
 /// Where a credential is: exactly one place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.secretKeyRef), has(self.file), has(self.env)].filter(set, set).size() == 1")
-    .message("exactly one of secretKeyRef, file and env must be set"))]
+#[x_kube(validation = Rule::new("[has(self.secretKeyRef), has(self.file), has(self.env), has(self.encrypted)].filter(set, set).size() == 1")
+    .message("exactly one of secretKeyRef, file, env and encrypted must be set"))]
 pub struct KeySource {
     /// A key of a Secret in the namespace of the HostKey.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +80,9 @@ pub struct KeySource {
     /// An environment variable of the data plane. Only the data plane reads it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<EnvSource>,
+    /// The credential itself, sealed by `relay seal`. Only data planes that hold the named key open it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted: Option<EncryptedSource>,
 }
 
 /// A file in the data plane.
@@ -98,6 +101,26 @@ pub struct EnvSource {
     /// Name of the variable; it begins with `RELAY_KEY_`.
     #[schemars(length(min = 11, max = 253), regex(pattern = patterns::KEY_VARIABLE))]
     pub name: String,
+}
+
+/// A sealed credential: AES-256-GCM under a key of its own, which is wrapped by a key that data planes hold. It opens for
+/// the HostKey and the Host that it was sealed for and for no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EncryptedSource {
+    /// Name of the key that `wrappedKey` is wrapped by, as data planes know it.
+    #[serde(rename = "keyID")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = patterns::SEALING_KEY_ID))]
+    pub key_id: String,
+    /// The key of this credential, wrapped: base64 of a nonce of 12 bytes, 32 encrypted bytes and a tag of 16 bytes.
+    #[schemars(length(min = 80, max = 80), regex(pattern = patterns::WRAPPED_KEY))]
+    pub wrapped_key: String,
+    /// Base64 of the nonce of 12 bytes that `ciphertext` was made with.
+    #[schemars(length(min = 16, max = 16), regex(pattern = patterns::SEALING_NONCE))]
+    pub nonce: String,
+    /// Base64 of the encrypted credential and a tag of 16 bytes.
+    #[schemars(length(min = 24, max = 8192), regex(pattern = patterns::CIPHERTEXT))]
+    pub ciphertext: String,
 }
 
 /// Models that a credential is entitled to, by their id at the host.

@@ -24,6 +24,15 @@ pub(crate) const PROBE_PATH: &str = r"^/[A-Za-z0-9._~/?&=-]*$";
 pub(crate) const KEY_FILE: &str = r"^/var/run/relay(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$";
 /// An environment variable of the data plane.
 pub(crate) const KEY_VARIABLE: &str = r"^RELAY_KEY_[A-Z0-9_]+$";
+/// The name of a key that credentials are sealed with.
+pub(crate) const SEALING_KEY_ID: &str = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$";
+/// 60 bytes in base64.
+pub(crate) const WRAPPED_KEY: &str = r"^[A-Za-z0-9+/]{80}$";
+/// 12 bytes in base64.
+pub(crate) const SEALING_NONCE: &str = r"^[A-Za-z0-9+/]{16}$";
+/// Base64 with padding whose last bits are zero, so that equal bytes are equal text.
+pub(crate) const CIPHERTEXT: &str =
+    r"^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)$";
 /// The hash of a token.
 pub(crate) const TOKEN_HASH: &str = r"^sha256:[0-9a-f]{64}$";
 /// A time zone.
@@ -62,6 +71,10 @@ pub fn in_words(pattern: &str) -> Option<&'static str> {
         PROBE_PATH => "a path that begins with `/`, with or without a query",
         KEY_FILE => "a path below `/var/run/relay/`",
         KEY_VARIABLE => "the name of a variable that begins with `RELAY_KEY_`, in upper case",
+        SEALING_KEY_ID => "letters, digits, `.`, `_` and `-`, with a letter or digit at both ends",
+        WRAPPED_KEY => "80 characters of base64, as `relay seal` writes them",
+        SEALING_NONCE => "16 characters of base64, as `relay seal` writes them",
+        CIPHERTEXT => "base64 with padding, as `relay seal` writes it",
         TOKEN_HASH => "`sha256:` and 64 lower-case hex digits, as `relay keys hash` prints it",
         TIME_ZONE => "the IANA name of a time zone, such as `Europe/Berlin`",
         WORD => "a lower-case word",

@@ -223,7 +223,8 @@ fn wrong_type(expected: &str, value: &Value) -> String {
 /// The value for a message, except where somebody may have pasted a credential.
 fn quoted(path: &str, text: &str) -> String {
     let field = path.rsplit('.').next().unwrap_or(path);
-    if ["tokenHash", "value"].contains(&field) { "the value".to_owned() } else { format!("`{}`", shortened(text)) }
+    let is_open = !["tokenHash", "value", "wrappedKey", "nonce", "ciphertext"].contains(&field);
+    if is_open { format!("`{}`", shortened(text)) } else { "the value".to_owned() }
 }
 
 pub(crate) fn shortened(text: &str) -> String {

@@ -59,7 +59,7 @@ fn typed(kind: Kind, object: &Value) -> Value {
 
 /// Fields that exclude one another stand in other tests.
 fn assert_all_fields(schema: &Value, value: &Value, path: &str) {
-    const ELSEWHERE: [&str; 6] = ["virtual", "file", "env", "tokenHash", "tokenSecretRef", "status"];
+    const ELSEWHERE: [&str; 7] = ["virtual", "file", "env", "encrypted", "tokenHash", "tokenSecretRef", "status"];
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
         if ELSEWHERE.contains(&name.as_str()) {
@@ -305,6 +305,7 @@ fn what_may_be_a_credential_is_not_repeated() {
         (Kind::Host, format!("headers: {{set: [{{name: x-a, value: \"{token}\\n\"}}]}}")),
         (Kind::HostKey, format!("source: {token}")),
         (Kind::HostKey, format!("source: {{value: {token}}}")),
+        (Kind::HostKey, format!("source: {{secretKeyRef: null, encrypted: {{keyID: a, ciphertext: {token}}}}}")),
     ] {
         let found = found(kind, &with(kind, &patch));
         assert!(!found.is_empty(), "{patch}");

@@ -19,6 +19,8 @@ pub trait Inspect: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The routing table as JSON; holds no secret.
     fn table(&self) -> Vec<u8>;
+    /// Where the credential of each host key is and whether it can be used, as JSON; holds none of them.
+    fn credentials(&self) -> Vec<u8>;
     /// Where the table comes from and how new it is, as JSON; none: no operator is followed.
     fn feed(&self) -> Option<Vec<u8>>;
 }
@@ -92,11 +94,16 @@ fn answer(request: &Request<Incoming>, inspect: &dyn Inspect) -> Response<Full<B
             page(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", inspect.metrics())
         }
         "/debug/table" => page(StatusCode::OK, "application/json", inspect.table()),
+        "/debug/credentials" => page(StatusCode::OK, "application/json", inspect.credentials()),
         "/debug/feed" => match inspect.feed() {
             Some(feed) => page(StatusCode::OK, "application/json", feed),
             None => page(StatusCode::NOT_FOUND, text, "no operator is followed\n"),
         },
-        _ => page(StatusCode::NOT_FOUND, text, "known paths: /healthz /readyz /metrics /debug/table /debug/feed\n"),
+        _ => page(
+            StatusCode::NOT_FOUND,
+            text,
+            "known paths: /healthz /readyz /metrics /debug/table /debug/credentials /debug/feed\n",
+        ),
     }
 }
 

@@ -105,6 +105,7 @@ pub async fn build_counting(
     counting: impl AsyncFnOnce(&Arc<Books>) -> anyhow::Result<Counting>,
 ) -> anyhow::Result<App> {
     let tls = tls(&config)?;
+    config.sealing.check()?;
     let listener = Listener::bind(config.listen, tls, config.header_read_timeout)
         .await
         .with_context(|| format!("listening on {}", config.listen))?;

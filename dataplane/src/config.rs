@@ -2,12 +2,13 @@
 
 pub mod follow;
 pub mod redis;
+pub mod sealing;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use self::redis::RedisConfig;
+use self::{redis::RedisConfig, sealing::SealingConfig};
 
 /// How the data plane listens, bounds what it takes, and stops.
 #[derive(Clone, Debug, clap::Args)]
@@ -67,6 +68,10 @@ pub struct Config {
     /// Where limits are counted together with other data planes.
     #[command(flatten)]
     pub redis: RedisConfig,
+
+    /// What sealed credentials open with.
+    #[command(flatten)]
+    pub sealing: SealingConfig,
 }
 
 /// Reads a duration of one or more parts, as `10s`, `1m30s` or `250ms`.

@@ -19,7 +19,10 @@ use feed::{
 };
 use http::uri::Authority;
 use rand::seq::SliceRandom;
-use tokio::net::{TcpStream, lookup_host};
+use tokio::{
+    net::{TcpStream, lookup_host},
+    sync::watch,
+};
 use tracing::{info, warn};
 
 use self::{
@@ -33,9 +36,11 @@ use crate::{app::App, config::follow::FollowConfig, relay::Relay};
 pub async fn start(app: &App, config: &FollowConfig) -> anyhow::Result<()> {
     let relay = app.relay.clone();
     let key = config.seal_key()?;
-    let applying = relay.clone();
-    let apply = move |update| apply::apply(&applying, update);
-    let mut client = Client::new(config.about(), Times::default(), connector(config)?, apply);
+    let unusable = watch::Sender::default();
+    let (applying, told) = (relay.clone(), unusable.clone());
+    let apply = move |update| apply::apply(&applying, update, &told);
+    let client = Client::new(config.about(), Times::default(), connector(config)?, apply);
+    let mut client = client.naming(unusable.clone());
     let mut refused = Vec::new();
     if let Some(key) = key {
         let copies = Arc::new(Copies::new(config, &relay.config.redis)?);
@@ -53,6 +58,8 @@ pub async fn start(app: &App, config: &FollowConfig) -> anyhow::Result<()> {
         }));
     }
     relay.follows(Standing::new(client.state(), refused, config.max_staleness));
+    let stop = relay.drain.until_expired();
+    relay.drain.tasks.spawn(apply::watch(relay.clone(), unusable, stop));
     spawn(&relay, client);
     Ok(())
 }

@@ -33,6 +33,7 @@ mod reply;
 pub mod resolve;
 pub mod respond;
 pub mod route;
+pub mod sealing;
 pub mod spans;
 mod trace;
 pub mod upstream;

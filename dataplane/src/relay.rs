@@ -2,14 +2,18 @@
 //! holds the old one keeps it to the end.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, OnceLock},
 };
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use serde_json::json;
 use table::{Credentials, ObjectRef, RoutingTable};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -25,10 +29,11 @@ use crate::{
     meter::Books,
     metrics::BreakerState,
     pool::signals::Signals,
+    sealing::keys::SealingKeys,
     upstream::{
         client::Client,
         clients::Clients,
-        credentials::{KeyHash, Keyring},
+        credentials::{self, CredentialError, KeyHash, Keyring, warn_unusable},
         resolver::Resolve,
     },
     world::World,
@@ -52,6 +57,9 @@ pub struct Relay {
     clients: Arc<Clients>,
     peers: Peers,
     installed: ArcSwapOption<Installed>,
+    sealing: Arc<SealingKeys>,
+    /// Wakes when a credential was read anew.
+    credentials: watch::Sender<()>,
     /// How the feed stands that tables come from; empty: they come from elsewhere.
     feed: OnceLock<Standing>,
 }
@@ -82,6 +90,8 @@ impl Relay {
     pub fn new(config: Config, limiter: Arc<dyn Limiter>, books: Arc<Books>, resolver: Arc<dyn Resolve>) -> Self {
         Self {
             in_flight: Arc::new(Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            sealing: Arc::new(SealingKeys::new(config.sealing.clone())),
+            credentials: watch::Sender::default(),
             config,
             limiter,
             books,
@@ -103,7 +113,8 @@ impl Relay {
 
     /// Puts a table into effect for every request that begins from now on.
     pub fn install(&self, table: RoutingTable, credentials: Credentials) {
-        let keyring = Arc::new(Keyring::new(&credentials));
+        let keyring = Arc::new(Keyring::opening(&credentials, self.sealing.clone()));
+        self.tell_faults(&keyring);
         let world = Arc::new(World::load(table, credentials));
         let mut clients = HashMap::new();
         for host in world.hosts() {
@@ -119,6 +130,24 @@ impl Relay {
         self.books.metrics.table_loaded(world.table(), Timestamp::now());
         info!(digest = %world.table().digest(), "the routing table is in effect");
         self.installed.store(Some(Arc::new(Installed { world, keyring, clients })));
+        self.credentials.send_replace(());
+    }
+
+    /// Logs which host keys cannot be used, but for those of which it was said before.
+    fn tell_faults(&self, keyring: &Keyring) {
+        let before = self.credential_faults();
+        let news = keyring.faults().into_iter().filter(|(key, error)| before.get(key) != Some(error));
+        news.for_each(|(key, error)| warn_unusable(&key, &error));
+    }
+
+    /// Host keys of the table in effect whose credential cannot be used, and why.
+    pub(crate) fn credential_faults(&self) -> BTreeMap<ObjectRef, CredentialError> {
+        self.installed.load().as_ref().map(|installed| installed.keyring.faults()).unwrap_or_default()
+    }
+
+    /// Wakes when a credential was read anew.
+    pub(crate) fn credential_changes(&self) -> watch::Receiver<()> {
+        self.credentials.subscribe()
     }
 
     /// The table in effect. Errs before the first, and where it is older than the settings allow.
@@ -189,7 +218,9 @@ impl Relay {
             let current = current.clone();
             move || current().1
         };
-        self.drain.tasks.spawn(Keyring::follow(keyring, stop.clone()));
+        let relay = self.clone();
+        let changed = move || relay.credentials.send_replace(());
+        self.drain.tasks.spawn(Keyring::follow(keyring, changed, stop.clone()));
         let (clients, signals, peers) = (self.clients.clone(), self.signals.clone(), self.peers.clone());
         self.drain.tasks.spawn(heal::run(current, clients, signals, peers, stop));
     }
@@ -221,6 +252,22 @@ impl Inspect for Relay {
         let installed = self.installed.load_full();
         let table = installed.as_ref().map(|installed| installed.world.table());
         serde_json::to_vec_pretty(&table).unwrap_or_else(|error| error.to_string().into_bytes())
+    }
+
+    fn credentials(&self) -> Vec<u8> {
+        let keyring = self.installed.load_full().map(|installed| installed.keyring.clone()).unwrap_or_default();
+        let host_key = |(key, standing): (ObjectRef, credentials::Standing)| {
+            let reason = standing.error.map(|error| error.to_string());
+            (key.to_string(), json!({"source": standing.source, "usable": reason.is_none(), "reason": reason}))
+        };
+        let host_keys: serde_json::Map<_, _> = keyring.standings().into_iter().map(host_key).collect();
+        let held = self.sealing.held();
+        let key =
+            |(id, reason): (&str, Option<&str>)| (id.to_owned(), json!({"usable": reason.is_none(), "reason": reason}));
+        let keys: serde_json::Map<_, _> = held.all().map(key).collect();
+        let troubles: Vec<_> = held.troubles().collect();
+        let page = json!({"hostKeys": host_keys, "sealingKeys": keys, "troubles": troubles});
+        serde_json::to_vec_pretty(&page).unwrap_or_else(|error| error.to_string().into_bytes())
     }
 
     fn feed(&self) -> Option<Vec<u8>> {

@@ -98,6 +98,20 @@ type Apply = Box<dyn FnMut(Update) -> Result<(), Vec<Refused>> + Send>;
 struct Worker {
     replica: Replica,
     apply: Apply,
+    /// Entries in effect that cannot be used at the moment.
+    unusable: watch::Sender<Vec<Refused>>,
+}
+
+impl Worker {
+    fn new(apply: Apply) -> Self {
+        Self { replica: Replica::new(), apply, unusable: watch::Sender::default() }
+    }
+
+    /// Takes down what cannot be used at the moment, and says whether that is news.
+    fn name_unusable(&mut self) -> bool {
+        let unusable = self.unusable.borrow().clone();
+        self.replica.name_unusable(unusable)
+    }
 }
 
 /// A client that does not run yet.
@@ -121,7 +135,7 @@ impl Client {
         connector: Connector,
         apply: impl FnMut(Update) -> Result<(), Vec<Refused>> + Send + 'static,
     ) -> Self {
-        let worker = Box::new(Worker { replica: Replica::new(), apply: Box::new(apply) });
+        let worker = Box::new(Worker::new(Box::new(apply)));
         let (state, report, kept) = Default::default();
         Self { about, times, connector, worker, state, report, kept, keeping: None }
     }
@@ -131,10 +145,18 @@ impl Client {
         Self { keeping: Some(keeping), ..self }
     }
 
+    /// Names to the operator what `unusable` names: entries that `apply` put into effect and that cannot be used at the
+    /// moment, for reasons of this machine that may pass. They are named again when they change.
+    pub fn naming(mut self, unusable: watch::Sender<Vec<Refused>>) -> Self {
+        self.worker.unusable = unusable;
+        self
+    }
+
     /// Puts a sealed copy into effect, before the first connection. Errs, and has no table, where it cannot be.
     pub fn restore(&mut self, header: SealedHeader, body: SealedBody) -> Result<(), Refusal> {
         let confirmed = SystemTime::UNIX_EPOCH + Duration::from_millis(header.confirmed_ms);
         self.worker.replica = Replica::restore(header, body, &mut *self.worker.apply)?;
+        self.worker.name_unusable();
         self.state.send_modify(|state| state.confirmed = Some(confirmed));
         show(&self.state, &self.worker.replica);
         Ok(())
@@ -165,6 +187,9 @@ impl Client {
     async fn follow(mut self, stop: &CancellationToken) {
         let mut backoff = Backoff::new(self.times.backoff, self.times.backoff_most);
         loop {
+            if self.worker.name_unusable() {
+                show(&self.state, &self.worker.replica);
+            }
             let wait = tokio::select! {
                 () = stop.cancelled() => return,
                 end = Talk::run(&mut self, &mut backoff) => match end {

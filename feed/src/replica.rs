@@ -110,6 +110,8 @@ pub struct Replica {
     tables: Option<Tables>,
     decoded: Decoded,
     quarantine: Quarantine,
+    /// Entries in effect that cannot be used at the moment, for reasons of this machine.
+    unusable: Vec<Refused>,
     epoch: String,
     former: Vec<String>,
     vector: SourceVector,
@@ -162,7 +164,22 @@ impl Replica {
 
     /// Entries that cannot be used.
     pub fn rejections(&self) -> Vec<Rejection> {
-        self.quarantine.iter().map(rejection).collect()
+        let is_named = |one: &Refused| self.quarantine.contains_key(&(one.kind.number(), one.key.as_str().into()));
+        let here = self.unusable.iter().filter(|one| !is_named(one)).map(|one| Rejection {
+            table: one.kind.number(),
+            key: one.key.clone(),
+            code: one.code.clone(),
+            message: wire::cut(&one.message),
+        });
+        self.quarantine.iter().map(rejection).chain(here).collect()
+    }
+
+    /// Takes down which entries in effect cannot be used at the moment, for reasons of this machine that may pass. Says
+    /// whether that is news.
+    pub fn name_unusable(&mut self, unusable: Vec<Refused>) -> bool {
+        let is_news = self.unusable != unusable;
+        self.unusable = unusable;
+        is_news
     }
 
     /// What a new stream says to be sent no more than differs. Forgets what came of an open snapshot.
@@ -307,13 +324,20 @@ impl Replica {
         Ok(self.answer(root))
     }
 
+    /// What to answer again when other entries became unusable or usable; none before the first table.
+    pub fn answer_again(&self) -> Option<FromClient> {
+        self.root().map(|root| self.answer(root))
+    }
+
     fn answer(&self, root: Digest) -> FromClient {
         let (revision, root) = (self.revision, bytes_of(&root));
-        if self.quarantine.is_empty() {
+        let mut rejections = self.rejections();
+        if rejections.is_empty() {
             return FromClient::Ack(Ack { revision, root, apply_micros: 0 });
         }
-        let rejections = self.quarantine.iter().take(MAX_REJECTIONS).map(rejection).collect();
-        let message = format!("{} entries cannot be used; their last good copies stay", self.quarantine.len());
+        let message =
+            format!("{} entries cannot be used; where there are last good copies, they stay", rejections.len());
+        rejections.truncate(MAX_REJECTIONS);
         FromClient::Nack(Nack { revision, root, fault: Fault::None.into(), rejections, message, apply_micros: 0 })
     }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use table::{ClientCertificate, Credential, Credentials, ObjectRef, RoutingTable, Row, Rows, Secret};
+use table::{ClientCertificate, Credential, Credentials, ObjectRef, RoutingTable, Row, Rows, Sealed, Secret};
 
 use crate::tables::{Key, Number, Tables};
 
@@ -98,6 +98,18 @@ enum CredentialRow<T> {
     Value(T),
     File(T),
     Env(T),
+    Sealed(SealedRow<T>),
+}
+
+/// A sealed credential as it travels.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SealedRow<T> {
+    host: ObjectRef,
+    key_id: T,
+    wrapped_key: T,
+    nonce: T,
+    ciphertext: T,
 }
 
 /// A client certificate as it travels.
@@ -141,6 +153,20 @@ fn credential_row(credential: &Credential) -> CredentialRow<&str> {
         Credential::Value(value) => CredentialRow::Value(value.expose()),
         Credential::File(path) => CredentialRow::File(path),
         Credential::Env(name) => CredentialRow::Env(name),
+        Credential::Sealed(Sealed { host, key_id, wrapped_key, nonce, ciphertext }) => {
+            CredentialRow::Sealed(SealedRow { host: host.clone(), key_id, wrapped_key, nonce, ciphertext })
+        }
+    }
+}
+
+fn credential(row: CredentialRow<String>) -> Credential {
+    match row {
+        CredentialRow::Value(value) => Credential::Value(Secret::new(value)),
+        CredentialRow::File(path) => Credential::File(path),
+        CredentialRow::Env(name) => Credential::Env(name),
+        CredentialRow::Sealed(SealedRow { host, key_id, wrapped_key, nonce, ciphertext }) => {
+            Credential::Sealed(Sealed { host, key_id, wrapped_key, nonce, ciphertext })
+        }
     }
 }
 
@@ -164,11 +190,7 @@ impl Decoded {
             Kind::RelayKeys => put(&mut self.table.relay_keys, kind, key, row)?,
             Kind::Policies => put(&mut self.table.policies, kind, key, row)?,
             Kind::Credentials => {
-                let credential = match read(kind, row)? {
-                    CredentialRow::Value(value) => Credential::Value(Secret::new(value)),
-                    CredentialRow::File(path) => Credential::File(path),
-                    CredentialRow::Env(name) => Credential::Env(name),
-                };
+                let credential = credential(read(kind, row)?);
                 self.credentials.host_keys.insert(reference(key)?, credential);
             }
             Kind::ClientCertificates => {
@@ -237,6 +259,16 @@ fn read<T: DeserializeOwned>(kind: Kind, row: &[u8]) -> Result<T, Unreadable> {
 mod tests {
     use super::*;
 
+    fn sealed() -> Sealed {
+        Sealed {
+            host: ObjectRef::new("team", "host"),
+            key_id: "key-1".into(),
+            wrapped_key: "wrapped".into(),
+            nonce: "nonce".into(),
+            ciphertext: "ciphertext".into(),
+        }
+    }
+
     fn credentials() -> Credentials {
         let of = |name: &str, credential| (ObjectRef::new("team", name), credential);
         let certificate = ClientCertificate { chain_pem: "chain".into(), key_pem: Secret::new("private".into()) };
@@ -245,6 +277,7 @@ mod tests {
                 of("a", Credential::Value(Secret::new("sk-canary".into()))),
                 of("b", Credential::File("/run/key".into())),
                 of("c", Credential::Env("KEY".into())),
+                of("d", Credential::Sealed(sealed())),
             ]
             .into(),
             client_certificates: [(ObjectRef::new("team", "host"), certificate)].into(),

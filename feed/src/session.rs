@@ -186,6 +186,12 @@ impl Session {
         self.arrived(ack.revision)
     }
 
+    /// Whether the client has, and is known to have, what this is the root of: then it may answer again what of it cannot
+    /// be used.
+    pub fn holds(&self, root: &[u8]) -> bool {
+        matches!(&self.base, Base::At(published) if digest_of(root) == Some(published.root()))
+    }
+
     fn arrived(&mut self, revision: u64) -> bool {
         let Some(index) = self.in_flight.iter().position(|published| published.revision == revision) else {
             return false;

@@ -287,6 +287,39 @@ async fn an_entry_that_a_data_plane_cannot_use_is_named_to_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_unusable_here_and_usable_again_is_named_without_a_new_table() {
+    let (authority, publisher) = (Authority::new("one"), Publisher::new());
+    let server = serve(&authority, &publisher).await;
+    let unusable = watch::Sender::default();
+    let (client, applied) = Wish::new(1, &server, &authority).client();
+    offer(&publisher, 7, 1, &some_keys(1));
+    let mut plane = run(client.naming(unusable.clone()), applied);
+    fleet(&publisher, |pods| pods.iter().any(|pod| pod.revision == 7 && pod.rejections.is_empty())).await;
+
+    let missing = |key: &str| Refused { kind: Kind::Credentials, ..refusal(key) };
+    unusable.send_replace(vec![missing("team/key-1")]);
+    let named = |pods: &[Pod], keys: &[&str]| {
+        let [pod] = pods else { return false };
+        pod.rejections.iter().map(|one| one.key.as_str()).eq(keys.iter().copied())
+    };
+    let pods = fleet(&publisher, |pods| named(pods, &["team/key-1"])).await;
+    assert_eq!((pods[0].revision, pods[0].root), (7, publisher.current().map(|current| current.root())));
+    plane.until(|state| state.rejections.len() == 1).await;
+    unusable.send_replace(vec![missing("team/key-1"), missing("team/key-2")]);
+    fleet(&publisher, |pods| named(pods, &["team/key-1", "team/key-2"])).await;
+
+    // A server that has not heard of it is told with the first answer.
+    server.server.shut_down(Duration::ZERO).await;
+    server.task.await.unwrap();
+    let _server = serve_on(server.address, &authority, &publisher, settings()).await;
+    fleet(&publisher, |pods| pods.len() == 1 && named(pods, &["team/key-1", "team/key-2"])).await;
+
+    unusable.send_replace(Vec::new());
+    fleet(&publisher, |pods| named(pods, &[])).await;
+    assert_eq!(plane.until(|state| state.rejections.is_empty()).await.deltas, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reports_reach_the_operator() {
     let (authority, publisher) = (Authority::new("one"), Publisher::new());
     let server = serve(&authority, &publisher).await;

@@ -22,6 +22,23 @@ pub enum Credential {
     File(String),
     /// An environment variable of the data plane.
     Env(String),
+    /// The value, sealed with a key that the data plane holds.
+    Sealed(Sealed),
+}
+
+/// A sealed credential as it was written. What it opens to is bound to its HostKey and to `host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The Host that the credential is for.
+    pub host: ObjectRef,
+    /// The name of the key that `wrapped_key` is wrapped by.
+    pub key_id: String,
+    /// The credential's own key, wrapped, in base64.
+    pub wrapped_key: String,
+    /// The nonce of `ciphertext`, in base64.
+    pub nonce: String,
+    /// The encrypted credential, in base64.
+    pub ciphertext: String,
 }
 
 /// A TLS client certificate and its key, both PEM.
@@ -44,10 +61,14 @@ impl Credentials {
         for (key, credential) in &self.host_keys {
             field(&key.to_string());
             match credential {
-                Credential::Value(value) => (field("value"), field(value.expose())),
-                Credential::File(path) => (field("file"), field(path)),
-                Credential::Env(name) => (field("env"), field(name)),
-            };
+                Credential::Value(value) => ["value", value.expose()].into_iter().for_each(&mut field),
+                Credential::File(path) => ["file", path].into_iter().for_each(&mut field),
+                Credential::Env(name) => ["env", name].into_iter().for_each(&mut field),
+                Credential::Sealed(Sealed { host, key_id, wrapped_key, nonce, ciphertext }) => {
+                    let parts = ["sealed", &host.to_string(), key_id, wrapped_key, nonce, ciphertext];
+                    parts.into_iter().for_each(&mut field);
+                }
+            }
         }
         for (host, certificate) in &self.client_certificates {
             field(&host.to_string());
@@ -72,5 +93,30 @@ mod tests {
         assert_ne!(one, holding(Credential::Value(Secret::new("y".into()))).digest());
         assert_ne!(one, holding(Credential::Env("x".into())).digest());
         assert_eq!(one, holding(Credential::Value(Secret::new("x".into()))).digest());
+    }
+
+    #[test]
+    fn the_digest_changes_with_every_part_of_a_sealed_value() {
+        let sealed = |change: fn(&mut Sealed)| {
+            let mut sealed = Sealed {
+                host: ObjectRef::new("a", "h"),
+                key_id: "k".into(),
+                wrapped_key: "w".into(),
+                nonce: "n".into(),
+                ciphertext: "c".into(),
+            };
+            change(&mut sealed);
+            holding(Credential::Sealed(sealed)).digest()
+        };
+        let changes: [fn(&mut Sealed); 6] = [
+            |_| {},
+            |sealed| sealed.host.name.push('x'),
+            |sealed| sealed.key_id.push('x'),
+            |sealed| sealed.wrapped_key.push('x'),
+            |sealed| sealed.nonce.push('x'),
+            |sealed| sealed.ciphertext.push('x'),
+        ];
+        let digests: std::collections::BTreeSet<_> = changes.map(|change| sealed(change).to_string()).into();
+        assert_eq!(digests.len(), 6);
     }
 }

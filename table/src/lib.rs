@@ -19,7 +19,7 @@ mod rows;
 mod secret;
 pub mod token;
 
-pub use credentials::{ClientCertificate, Credential, Credentials};
+pub use credentials::{ClientCertificate, Credential, Credentials, Sealed};
 pub use digest::Digest;
 pub use glob::Glob;
 pub use host::{

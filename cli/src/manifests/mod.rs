@@ -22,6 +22,7 @@ pub(crate) use self::{
     assemble::assemble,
     document::{Manifests, read},
     files::{Files, files},
+    located::{Document, SyntaxError, documents},
     place::Place,
 };
 

@@ -3,7 +3,7 @@
 use compiler::{Compilation, Report, compile};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
-use table::{Credential, Traits};
+use table::{Credential, Sealed, Traits};
 
 use crate::support;
 
@@ -103,11 +103,14 @@ fn is_empty(value: &Value) -> bool {
 fn credentials(compilation: &Compilation) -> Map<String, Value> {
     let credentials = &compilation.credentials;
     let place = |credential: &Credential| match credential {
-        Credential::Value(value) => format!("a value of {} characters", value.expose().chars().count()),
-        Credential::File(path) => format!("file {path}"),
-        Credential::Env(name) => format!("variable {name}"),
+        Credential::Value(value) => json!(format!("a value of {} characters", value.expose().chars().count())),
+        Credential::File(path) => json!(format!("file {path}")),
+        Credential::Env(name) => json!(format!("variable {name}")),
+        Credential::Sealed(Sealed { host, key_id, wrapped_key, nonce, ciphertext }) => json!({
+            "sealedFor": host, "keyID": key_id, "wrappedKey": wrapped_key, "nonce": nonce, "ciphertext": ciphertext,
+        }),
     };
-    let keys = credentials.host_keys.iter().map(|(id, credential)| (format!("HostKey/{id}"), json!(place(credential))));
+    let keys = credentials.host_keys.iter().map(|(id, credential)| (format!("HostKey/{id}"), place(credential)));
     let certificates = credentials.client_certificates.iter();
     let certificates = certificates.map(|(id, own)| (format!("Host/{id}"), json!({"certificate": own.chain_pem})));
     keys.chain(certificates).collect()

@@ -144,8 +144,26 @@ pub(crate) const CREATED: &[(Kind, &str, &[&str])] = &[
     ),
     (Kind::HostKey, "source: {secretKeyRef: null, file: {path: /var/run/relay/keys/one}}", &[]),
     (Kind::HostKey, "source: {secretKeyRef: null, env: {name: RELAY_KEY_ONE}}", &[]),
-    (Kind::HostKey, "source: {env: {name: RELAY_KEY_ONE}}", &["exactly one of secretKeyRef, file and env must be set"]),
-    (Kind::HostKey, "source: {secretKeyRef: null}", &["exactly one of secretKeyRef, file and env must be set"]),
+    (
+        Kind::HostKey,
+        "source: {secretKeyRef: null, encrypted: {keyID: 2026-a, wrappedKey: MfvilbFPsgrIluK+pBAJYbiWthzQcjPn15zSKwUs/y0N0kAy0X/DIGrGr9zpqL3aawyYUHIXXX09oYCt, nonce: Q8M+NEB9fjkH/tXH, ciphertext: Ikf+78FSNVD8Lheu7WGplezXGu2MwrrcvHRkgsO+LR5PdXQ=}}",
+        &[],
+    ),
+    (
+        Kind::HostKey,
+        "source: {encrypted: {keyID: 2026-a, wrappedKey: MfvilbFPsgrIluK+pBAJYbiWthzQcjPn15zSKwUs/y0N0kAy0X/DIGrGr9zpqL3aawyYUHIXXX09oYCt, nonce: Q8M+NEB9fjkH/tXH, ciphertext: Ikf+78FSNVD8Lheu7WGplezXGu2MwrrcvHRkgsO+LR5PdXQ=}}",
+        &["exactly one of secretKeyRef, file, env and encrypted must be set"],
+    ),
+    (
+        Kind::HostKey,
+        "source: {env: {name: RELAY_KEY_ONE}}",
+        &["exactly one of secretKeyRef, file, env and encrypted must be set"],
+    ),
+    (
+        Kind::HostKey,
+        "source: {secretKeyRef: null}",
+        &["exactly one of secretKeyRef, file, env and encrypted must be set"],
+    ),
     (Kind::RelayKey, "{secret: null, tokenSecretRef: {name: mine, key: token}}", &[]),
     (Kind::RelayKey, "secret: null", &["exactly one of secret, tokenHash and tokenSecretRef must be set"]),
     (

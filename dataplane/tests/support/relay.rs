@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
     app::{self, App, Counting, Installer},
-    config::{Config, redis::RedisConfig},
+    config::{Config, redis::RedisConfig, sealing::SealingConfig},
     limit::{Limiter, memory::Memory},
     meter::sinks::Target,
     upstream::resolver::{Resolve, Resolved},
@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         drain_grace: Duration::from_secs(5),
         otlp_endpoint: None,
         redis: RedisConfig::default(),
+        sealing: SealingConfig::default(),
     }
 }
 

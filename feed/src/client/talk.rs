@@ -78,6 +78,7 @@ impl<'a> Talk<'a> {
 
     async fn listen(&mut self, mut inbound: Streaming<ServerMessage>) -> anyhow::Result<End> {
         let mut reports = self.client.report.subscribe();
+        let mut unusable = self.client.worker.unusable.subscribe();
         let times = self.client.times;
         let mut report_at = Instant::now();
         let mut silent_until = Instant::now() + self.heartbeat * MISSED;
@@ -92,9 +93,16 @@ impl<'a> Talk<'a> {
                     changed.context("nobody reports any more")?;
                     report_at = report_at.min(self.reported + times.report_least);
                 }
+                changed = unusable.changed() => {
+                    changed.context("nobody names what cannot be used any more")?;
+                    self.name_unusable()?;
+                }
                 () = sleep_until(report_at) => {
                     let report = reports.borrow_and_update().clone();
-                    self.answer(FromClient::Report(report))?;
+                    // A server that ended the stream reads nothing more; why, it says on the other side.
+                    if !self.answers.is_closed() {
+                        self.answer(FromClient::Report(report))?;
+                    }
                     self.reported = Instant::now();
                     report_at = self.reported + times.report;
                 }
@@ -144,6 +152,18 @@ impl<'a> Talk<'a> {
         self.answer(FromClient::Nack(self.client.worker.replica.nack(&refusal)))
     }
 
+    /// Answers again where what can be used is not what was answered.
+    fn name_unusable(&mut self) -> anyhow::Result<()> {
+        if !self.client.worker.name_unusable() {
+            return Ok(());
+        }
+        show(&self.client.state, &self.client.worker.replica);
+        match self.client.worker.replica.answer_again() {
+            Some(answer) => self.answer(answer),
+            None => Ok(()),
+        }
+    }
+
     fn ping(&mut self, ping: &Ping) -> anyhow::Result<()> {
         if self.client.worker.replica.ping(ping) {
             self.confirmed();
@@ -185,7 +205,7 @@ impl<'a> Talk<'a> {
 
     /// Reading and installing a large table takes tens of milliseconds, which requests must not wait for.
     async fn on_a_thread<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Worker) -> T + Send + 'static) -> T {
-        let nobody = Worker { replica: Default::default(), apply: Box::new(|_| Err(Vec::new())) };
+        let nobody = Worker::new(Box::new(|_| Err(Vec::new())));
         let mut worker = std::mem::replace(&mut self.client.worker, Box::new(nobody));
         let done = tokio::task::spawn_blocking(move || {
             let done = work(&mut worker);
@@ -212,7 +232,9 @@ fn settle(worker: &mut Worker, work: Work) -> Result<Option<FromClient>, Refusal
         Work::Delta(delta) => Some(worker.replica.delta(delta)?),
     };
     let Some(offer) = offer else { return Ok(None) };
-    let mut answer = worker.replica.settle(offer, &mut *worker.apply)?;
+    worker.replica.settle(offer, &mut *worker.apply)?;
+    worker.name_unusable();
+    let Some(mut answer) = worker.replica.answer_again() else { return Ok(None) };
     let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
     match &mut answer {
         FromClient::Ack(ack) => ack.apply_micros = micros,

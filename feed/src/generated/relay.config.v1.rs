@@ -14,10 +14,10 @@ pub mod client_message {
         /// Opens the stream.
         #[prost(message, tag = "1")]
         Hello(super::Hello),
-        /// A revision is in effect.
+        /// A revision is in effect. Said again when all of it has become usable.
         #[prost(message, tag = "2")]
         Ack(super::Ack),
-        /// A revision is not, or not wholly, in effect.
+        /// A revision is not, or not wholly, in effect. Said again when other entries of it have become unusable.
         #[prost(message, tag = "3")]
         Nack(super::Nack),
         /// How the data plane fares.
@@ -156,7 +156,7 @@ pub struct Nack {
     /// Why it is not in effect; FAULT_NONE: it is, apart from the entries named.
     #[prost(enumeration = "Fault", tag = "3")]
     pub fault: i32,
-    /// Entries that cannot be used, at most 64; their last good copies stay.
+    /// Entries that cannot be used, at most 64; where there are last good copies, they stay.
     #[prost(message, repeated, tag = "4")]
     pub rejections: ::prost::alloc::vec::Vec<Rejection>,
     /// For people, at most 512 bytes.

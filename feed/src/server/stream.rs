@@ -170,6 +170,9 @@ impl Stream {
 
     fn on_ack(&mut self, ack: &Ack) {
         if !self.session.on_ack(ack) {
+            if self.session.holds(&ack.root) {
+                self.update(|pod| pod.rejections.clear());
+            }
             return;
         }
         self.permit = None;
@@ -181,6 +184,9 @@ impl Stream {
 
     fn on_nack(&mut self, nack: Nack) -> Result<(), Status> {
         if !self.session.on_nack(&nack).map_err(|error| Status::data_loss(error.to_string()))? {
+            if nack.fault() == Fault::None && self.session.holds(&nack.root) {
+                self.update(|pod| pod.rejections = nack.rejections);
+            }
             return Ok(());
         }
         self.permit = None;

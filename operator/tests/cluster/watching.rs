@@ -10,7 +10,7 @@ use table::{Credential, ObjectRef};
 fn credential(published: &operator::Published, id: &ObjectRef) -> Option<String> {
     match published.credentials.host_keys.get(id)? {
         Credential::Value(value) => Some(value.expose().clone()),
-        Credential::File(_) | Credential::Env(_) => None,
+        Credential::File(_) | Credential::Env(_) | Credential::Sealed(_) => None,
     }
 }
 
