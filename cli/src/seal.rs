@@ -32,15 +32,15 @@ use crate::{manifests::documents, outcome::Outcome};
 /// with --sealing-key or --sealing-keys. The operator cannot open it, and the manifest can be committed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The key is a file of 32 bytes. Its id is the file's name unless --key-id says otherwise, and a directory of such files is
-what --sealing-keys of data planes takes.
+The key is a file of 32 bytes. Its id is the file's name unless --key-id says otherwise, and a
+directory of such files is what --sealing-keys of data planes takes.
 
-To replace a key: make another, give data planes both, run `relay seal --rewrap`, apply the manifests, and take the old key
-away from data planes once they have the new table.
+To replace a key: make another, give data planes both, run `relay seal --rewrap`, apply the
+manifests, and take the old key away from data planes once they have the new table.
 
 Examples:
   relay seal --generate-key keys/2026-a
-  relay seal --key-file keys/2026-a --namespace platform --name anthropic-main --host anthropic < key.txt > hostkey.yaml
+  relay seal --key-file keys/2026-a --namespace platform --name main --host anthropic < key.txt
   secret-store get anthropic | relay seal --key-file keys/2026-a --manifest hostkey.yaml
   relay seal --rewrap --old-key-file keys/2026-a --key-file keys/2026-b --manifest deploy/relay")]
 pub(crate) struct Seal {

@@ -4,11 +4,12 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    path::Path,
 };
 
 use crate::{
     server::{Server, ask, chat, message, until},
-    support::directory,
+    support::{directory, run_with},
 };
 
 /// Secrets: of host keys that work and that fail, of relay keys, and one that nobody knows.
@@ -20,7 +21,10 @@ const FROM_ENV: &str = "canary-env-77d1c0";
 const TOKEN: &str = "canary-token-of-the-application-2b9f";
 const REVOKED: &str = "canary-token-that-is-revoked-81ce";
 const UNKNOWN: &str = "canary-token-that-nobody-knows-4d";
-const SECRETS: [&str; 9] = [GOOD, INVALID, LIMITED, BROKEN, FROM_ENV, TOKEN, REVOKED, UNKNOWN, ECHOED];
+const SECRETS: [&str; 11] =
+    [GOOD, INVALID, LIMITED, BROKEN, FROM_ENV, TOKEN, REVOKED, UNKNOWN, ECHOED, SEALED, SEALING_KEY];
+const SEALED: &str = "canary-sealed-3f61aa";
+const SEALING_KEY: &str = "canary-sealing-key-of-32-bytes-x";
 const ECHOED: &str = "canary-echoed-0a9d55";
 
 /// An upstream that refuses every request and repeats all of its headers, the credential included; its address.
@@ -41,6 +45,32 @@ fn echoing() -> String {
         }
     });
     address
+}
+
+/// Lines of `source` that hold [`SEALED`] for a HostKey and a Host of this name; the key is in the file `key`.
+fn sealed_source(key: &str, name: &str) -> String {
+    let of = ["seal", "--key-file", key, "--namespace", "default", "--name", name, "--host", name];
+    let sealed = run_with(&of, SEALED);
+    assert_eq!(sealed.code, 0, "{}", sealed.stderr);
+    sealed.stdout
+}
+
+/// HostKeys whose credential is sealed, with Hosts and Models: one opens with the key in `directory`, one with none.
+fn sealed_manifests(demo: &str, directory: &Path) -> String {
+    let mut text = String::new();
+    for (name, bytes) in [("opens", SEALING_KEY), ("closed", "another-key-that-is-not-given-xyz")] {
+        let key = directory.join(name);
+        fs::write(&key, &bytes[..32]).expect("writable");
+        text += &format!(
+            "---\napiVersion: llmrelay.io/v1alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {{protocol: OpenAI, \
+             baseURL: 'http://{demo}', allowPlaintext: true, network: {{allowPrivateAddresses: true}}}}\n---\n\
+             apiVersion: llmrelay.io/v1alpha1\nkind: Model\nmetadata: {{name: {name}}}\nspec: {{hosts: [{{name: h, \
+             hostRef: {{name: {name}}}, upstreamModel: demo}}]}}\n---\n{}",
+            sealed_source(key.to_str().expect("UTF-8"), name)
+        );
+    }
+    fs::remove_file(directory.join("closed")).expect("it is there");
+    text
 }
 
 fn manifests(demo: &str, echoing: &str) -> String {
@@ -102,7 +132,12 @@ fn exercise(relay: &Server) -> String {
         note(ask(listen, path, &[("x-api-key", TOKEN)], ""));
     }
     note(ask(listen, "/v1/chat/completions", &[("x-api-key", TOKEN)], "{not json"));
-    for path in ["/metrics", "/debug/table", "/readyz"] {
+    for model in ["opens", "closed"] {
+        let answer = ask(listen, "/v1/chat/completions", &[("x-api-key", TOKEN)], &chat(model, false));
+        assert_eq!(answer.status == 200, model == "opens", "{}", answer.body);
+        note(answer);
+    }
+    for path in ["/metrics", "/debug/table", "/debug/credentials", "/readyz"] {
         note(ask(relay.admin(), path, &[], ""));
     }
     seen
@@ -111,10 +146,13 @@ fn exercise(relay: &Server) -> String {
 #[test]
 fn no_secret_is_in_logs_metrics_answers_dumps_or_usage_records() {
     let demo = Server::demo();
-    let dir = directory(&[("all.yaml", &manifests(&demo.listen().to_string(), &echoing()))]);
+    let (demo_at, keys) = (demo.listen().to_string(), tempfile::tempdir().expect("a temporary directory"));
+    let sealed = sealed_manifests(&demo_at, keys.path());
+    let dir = directory(&[("all.yaml", &manifests(&demo_at, &echoing())), ("sealed.yaml", &sealed)]);
     let out = tempfile::tempdir().expect("a temporary directory");
     let usage = out.path().join("usage.jsonl");
-    let arguments = ["--usage", usage.to_str().expect("UTF-8"), "--log", "trace"];
+    let keys = keys.path().to_str().expect("UTF-8");
+    let arguments = ["--usage", usage.to_str().expect("UTF-8"), "--log", "trace", "--sealing-keys", keys];
     let mut relay = Server::run(dir.path(), &arguments, &[("RELAY_KEY_CANARY", FROM_ENV)]);
     let mut seen = exercise(&relay);
     // A Secret that breaks is reported without its text.

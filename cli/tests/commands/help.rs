@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use crate::support::{path, run};
 
 const COMMANDS: &[&[&str]] =
-    &[&["check"], &["compile"], &["keys", "mint"], &["keys", "hash"], &["crds"], &["demo-upstream"]];
+    &[&["check"], &["compile"], &["keys", "mint"], &["keys", "hash"], &["seal"], &["crds"], &["demo-upstream"]];
 
 #[test]
 fn every_command_explains_itself_with_examples() {

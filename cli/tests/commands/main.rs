@@ -8,5 +8,6 @@ mod explain;
 mod help;
 mod keys;
 mod run;
+mod seal;
 mod server;
 mod support;

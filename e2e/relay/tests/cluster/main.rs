@@ -8,3 +8,4 @@ mod quickstart;
 mod rights;
 mod rotation;
 mod scene;
+mod sealed_keys;
