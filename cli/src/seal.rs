@@ -94,7 +94,7 @@ impl Seal {
         let (id, key) = self.key()?;
         let out = match &self.manifest {
             Some(path) if self.rewrap => rewrap::run(path, &self.old, self.namespace.as_deref(), &id, &key)?,
-            Some(path) => self.into_manifest(path, &id, &key)?,
+            Some(path) => self.placed(path, &id, &key)?,
             None => self.printed(&id, &key)?,
         };
         Ok(Outcome { out, ..Outcome::default() })
@@ -128,7 +128,7 @@ impl Seal {
         Ok(manifest)
     }
 
-    fn into_manifest(&self, path: &Path, id: &str, key: &SealingKey) -> anyhow::Result<String> {
+    fn placed(&self, path: &Path, id: &str, key: &SealingKey) -> anyhow::Result<String> {
         let text = fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
         let found = patch::host_keys(&text, self.namespace.as_deref()).with_context(|| path.display().to_string())?;
         let is_meant = |one: &&patch::Found| self.name.as_ref().is_none_or(|name| one.host_key.name == *name);
