@@ -22,6 +22,8 @@ pub struct Pod {
     pub token: PathBuf,
     /// The file with the authorities that vouch for operators, kept fresh.
     pub bundle: PathBuf,
+    /// The file with the key that copies of the last good table are sealed with.
+    pub seal_key: PathBuf,
     /// A folder that lives as long as the pod does: what is in it outlives the program.
     pub folder: PathBuf,
 }
@@ -49,7 +51,7 @@ impl DataPlane {
             let environment = vec![
                 ("RELAY_OPERATOR_CA", pod.bundle.clone().into()),
                 ("RELAY_OPERATOR_TOKEN_FILE", pod.token.clone().into()),
-                ("RELAY_KEPT_KEY", pod.folder.join("kept.key").into()),
+                ("RELAY_KEPT_KEY", pod.seal_key.clone().into()),
                 ("RELAY_KEPT_DIR", pod.folder.join("kept").into()),
             ];
             Settings { arguments, environment }

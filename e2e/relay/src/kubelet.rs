@@ -1,5 +1,5 @@
-//! What a kubelet does for the pods of data planes: writes their tokens and the operator's CA bundle into files, before the
-//! program starts, and keeps them fresh.
+//! What a kubelet does for the pods of data planes: writes their tokens, the operator's CA bundle and the key of their
+//! copies into files, before the program starts, and keeps them fresh.
 
 use std::{
     fs, io,
@@ -10,7 +10,7 @@ use std::{
 
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-    core::v1::{ConfigMap, ServiceAccount},
+    core::v1::{ConfigMap, Secret, ServiceAccount},
 };
 use kube::{Api, Client, api::PostParams};
 use parking_lot::Mutex;
@@ -25,15 +25,25 @@ const REPLACE: Duration = Duration::from_secs(2_880);
 /// How often everything is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The ConfigMap that the operator publishes and data planes mount.
+/// The ConfigMap and the Secret that the operator makes and data planes mount.
 const BUNDLE: &str = "relay-push-ca";
+const SEAL_KEY: &str = "relay-lkg-key";
 
 pub(crate) struct Kubelet {
     client: Client,
     namespace: String,
-    bundle: PathBuf,
+    mounts: Mounts,
     tokens: Arc<Mutex<Vec<Token>>>,
     looking: JoinHandle<()>,
+}
+
+/// Files that all pods of a namespace share.
+#[derive(Clone, Debug)]
+pub(crate) struct Mounts {
+    /// The authorities that vouch for operators.
+    pub(crate) bundle: PathBuf,
+    /// What copies of the last good table are sealed with.
+    pub(crate) seal_key: PathBuf,
 }
 
 /// A token that is to be kept fresh.
@@ -48,16 +58,19 @@ struct Token {
 impl Kubelet {
     /// Looks after pods of a namespace with an administrator's rights: the real one has a right of its own for tokens.
     pub(crate) fn start(client: Client, namespace: &str, directory: &Path) -> Self {
-        let (bundle, tokens) = (directory.join("ca.crt"), Arc::new(Mutex::new(Vec::new())));
-        let looking = look(client.clone(), namespace.to_owned(), bundle.clone(), tokens.clone());
+        let mounts = Mounts { bundle: directory.join("ca.crt"), seal_key: directory.join("seal.key") };
+        let tokens = Arc::new(Mutex::new(Vec::new()));
+        let looking = look(client.clone(), namespace.to_owned(), mounts.clone(), tokens.clone());
         let (namespace, looking) = (namespace.to_owned(), tokio::spawn(looking));
-        Self { client, namespace, bundle, tokens, looking }
+        Self { client, namespace, mounts, tokens, looking }
     }
 
-    /// The file with the CA bundle, once there is one: a kubelet starts no container before.
-    pub(crate) async fn bundle(&self) -> PathBuf {
-        until("the operator publishes whom data planes trust", async || self.bundle.exists().then_some(())).await;
-        self.bundle.clone()
+    /// The files that all pods share, once they are there: a kubelet starts no container before.
+    pub(crate) async fn mounts(&self) -> Mounts {
+        let Mounts { bundle, seal_key } = &self.mounts;
+        let are_there = async || (bundle.exists() && seal_key.exists()).then_some(());
+        until("the operator makes what data planes mount", are_there).await;
+        self.mounts.clone()
     }
 
     /// Writes a token of a pod into a file, and keeps it fresh from now on.
@@ -80,18 +93,19 @@ impl Drop for Kubelet {
     }
 }
 
-async fn look(client: Client, namespace: String, bundle: PathBuf, tokens: Arc<Mutex<Vec<Token>>>) {
+async fn look(client: Client, namespace: String, mounts: Mounts, tokens: Arc<Mutex<Vec<Token>>>) {
     let bundles: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
-    let mut written = None;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     loop {
         // While the API server is away, what was written stays.
-        let found = bundles.get_opt(BUNDLE).await.ok().flatten();
-        let text = found.and_then(|found| found.data?.remove("ca.crt"));
-        if text.is_some() && text != written {
-            let text = text.clone().unwrap_or_default();
-            replace(&bundle, &text).expect("the site's folder is writable");
+        let bundle = bundles.get_opt(BUNDLE).await.ok().flatten();
+        if let Some(text) = bundle.and_then(|bundle| bundle.data?.remove("ca.crt")) {
+            replace(&mounts.bundle, text.as_bytes()).expect("the site's folder is writable");
         }
-        written = text.or(written);
+        let seal_key = secrets.get_opt(SEAL_KEY).await.ok().flatten();
+        if let Some(bytes) = seal_key.and_then(|secret| secret.data?.remove("key")) {
+            replace(&mounts.seal_key, &bytes.0).expect("the site's folder is writable");
+        }
         let due = tokens.lock().iter().position(|token| token.asked.elapsed() > REPLACE);
         if let Some(due) = due {
             let token = tokens.lock()[due].clone();
@@ -114,14 +128,17 @@ impl Token {
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let answer = accounts.create_token_request(&self.account, &PostParams::default(), &request).await?;
         let token = answer.status.expect("an answer has a status").token.expect("a token that is issued is there");
-        replace(&self.file, &token).expect("the site's folder is writable");
+        replace(&self.file, token.as_bytes()).expect("the site's folder is writable");
         Ok(())
     }
 }
 
 /// At once: whoever reads the file sees all of the old or all of the new.
-fn replace(file: &Path, text: &str) -> io::Result<()> {
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::read(file).is_ok_and(|written| written == bytes) {
+        return Ok(());
+    }
     let new = file.with_extension("new");
-    fs::write(&new, text)?;
+    fs::write(&new, bytes)?;
     fs::rename(new, file)
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{
     data_plane::{DataPlane, Pod},
-    kubelet::Kubelet,
+    kubelet::{Kubelet, Mounts},
     operator::{Operator, Shared},
     process::tail,
     programs::Programs,
@@ -91,12 +91,11 @@ impl<'a> Site<'a> {
     pub async fn pod(&self, account: &str, name: &str) -> Pod {
         let folder = self.directory.path().join(name);
         fs::create_dir_all(folder.join("kept")).expect("the site's folder is writable");
-        fs::write(folder.join("kept.key"), [7; 32]).expect("the site's folder is writable");
         let object = self.plane.service_account(&self.namespace, account).await.pod(name).await;
         let token = folder.join("token");
         self.kubelet.token(account, name, &object.uid, &token).await;
-        let (namespace, bundle) = (self.namespace.clone(), self.kubelet.bundle().await);
-        Pod { name: object.name, uid: object.uid, namespace, token, bundle, folder }
+        let Mounts { bundle, seal_key } = self.kubelet.mounts().await;
+        Pod { name: object.name, uid: object.uid, namespace: self.namespace.clone(), token, bundle, seal_key, folder }
     }
 
     /// Starts a data plane in a pod of that name and waits until it is ready.
@@ -140,7 +139,11 @@ impl<'a> Site<'a> {
     #[track_caller]
     pub fn wait(&self, condition: &str, what: &[&str]) {
         let condition = format!("--for=condition={condition}");
-        self.kubectl(&[&["wait", &condition, "--timeout=60s"], what].concat());
+        let Err(error) = self.try_kubectl(&[&["wait", &condition, "--timeout=60s"], what].concat(), "") else { return };
+        let objects: Vec<&str> = what.iter().copied().filter(|word| *word != "--all").collect();
+        let columns =
+            "--output=custom-columns=NAME:.metadata.name,SAID:.status.conditions[*]['type','status','message']";
+        panic!("{error}{}", self.kubectl(&[&["get", columns][..], &objects].concat()));
     }
 
     /// An object as it is stored.
