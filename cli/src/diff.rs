@@ -53,9 +53,9 @@ pub(crate) struct Diff {
     output: Format,
 }
 
-/// What differs.
+/// What differs between two tables.
 #[derive(Debug, Default, Serialize)]
-struct Differences {
+pub(crate) struct Differences {
     keys: Vec<Reach>,
     objects: Vec<Changed>,
 }
@@ -89,7 +89,7 @@ impl Diff {
         let compiled = |dir| anyhow::Ok(compiler::compile(&manifests::load(dir, &self.scope)?.resources));
         let (before, after) = (compiled(&self.before)?, compiled(&self.after)?);
         let differences = differences(&before, &after);
-        let is_same = differences.keys.is_empty() && differences.objects.is_empty();
+        let is_same = differences.is_empty();
         let out = match self.output {
             Format::Human if is_same => "nothing differs\n".to_owned(),
             Format::Human => differences.lines().join("\n") + "\n",
@@ -99,7 +99,8 @@ impl Diff {
     }
 }
 
-fn differences(before: &Compilation, after: &Compilation) -> Differences {
+/// What differs between what two sets of objects mean.
+pub(crate) fn differences(before: &Compilation, after: &Compilation) -> Differences {
     let mut objects = Vec::new();
     let (old, new) = (&before.table, &after.table);
     compare(Kind::Host, &old.hosts, &new.hosts, &mut objects);
@@ -134,7 +135,12 @@ fn value(row: &impl Serialize) -> Value {
 }
 
 impl Differences {
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.objects.is_empty()
+    }
+
+    /// One sentence each, for people.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let keys = self.keys.iter().flat_map(Reach::lines);
         keys.chain(self.objects.iter().flat_map(Changed::lines)).collect()
     }

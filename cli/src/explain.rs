@@ -1,9 +1,10 @@
 //! `relay explain`: who would serve a request, in which order, and why not the others.
 //!
 //! Admits and plans as the data plane does, by the same functions; only the request is made up, and health is that of a
-//! process that has just started.
+//! process that has just started. The objects are those of a directory or of a cluster.
 
 mod request;
+mod source;
 
 use std::{
     env, fs,
@@ -28,35 +29,45 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use table::{Credential, Credentials, ObjectRef, Secret};
 
-use self::request::Asked;
+use self::{request::Asked, source::Source};
 use crate::{
-    manifests::{self, Scope},
-    outcome::{self, Format, Outcome},
+    cluster::{self, Access, Home},
+    outcome::{self, Outcome},
+    view::View,
 };
 
 /// Says who would serve a request, in which order, and why not the others
 ///
-/// Decides as `relay run` does for a real request, with the health of a process that has just started. Nothing is sent.
-/// Credentials that are not set on this machine are taken to be set where Relay runs, and the output says so.
+/// Decides as a data plane does for a real request, with the health of a process that has just started. Nothing is sent to
+/// any host. Reads a directory, or else the cluster, where no Secret is read: each that an object names is taken to hold
+/// what it should, unless the operator says otherwise. The output says what was taken to be so.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exit codes:
   0  somebody would serve it
   1  nobody would: the output says what the caller would be told
-  2  wrong arguments, or the directory cannot be read
+  2  wrong arguments, or the directory or the cluster cannot be read
 
 Examples:
+  relay explain --key checkout --model gpt-5 -n team-a
   relay explain . --key checkout --model gpt-5
   relay explain . --key team-a/checkout --model claude-sonnet-4-5@anthropic --tools --vision
   relay explain . --key checkout --model gpt-5 --input-tokens 300000 --output json
   relay explain . --key checkout --request body.json")]
 pub(crate) struct Explain {
-    /// Directory of manifests, or one file
-    #[arg(default_value = ".")]
-    dir: PathBuf,
+    /// Directory of manifests, or one file; absent: the cluster
+    dir: Option<PathBuf>,
 
     #[command(flatten)]
-    scope: Scope,
+    access: Access,
+
+    #[command(flatten)]
+    home: Home,
+
+    /// Namespace whose Models every relay key sees after those of its own [default: the operator's; of a directory: the
+    /// one of --namespace]
+    #[arg(long, env = "RELAY_CATALOG_NAMESPACE", value_name = "NAME")]
+    catalog_namespace: Option<String>,
 
     /// RelayKey that asks, as NAME or NAMESPACE/NAME
     #[arg(long, value_name = "KEY")]
@@ -74,8 +85,8 @@ pub(crate) struct Explain {
     seed: u64,
 
     /// How the answer is printed
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
+    output: View,
 }
 
 /// What is explained.
@@ -84,27 +95,31 @@ struct Explanation {
     model: String,
     plan: Result<Plan, Denied>,
     skipped: Vec<Skipped>,
-    /// Keys whose credential is not on this machine.
+    /// What is not known, and was taken to be so.
     assumed: Vec<String>,
 }
 
 impl Explain {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let explanation = self.explained()?;
-        let out = match self.output {
-            Format::Human => explanation.lines().join("\n") + "\n",
-            Format::Json => outcome::json(&explanation.json()),
+        let source = match &self.dir {
+            Some(dir) => self.directory(dir)?,
+            None => cluster::block_on(self.cluster())?,
+        };
+        let explanation = self.explained(source)?;
+        let out = match self.output.document(&explanation.json())? {
+            Some(document) => document,
+            None => explanation.lines().join("\n") + "\n",
         };
         Ok(Outcome { out, code: u8::from(explanation.plan.is_err()), ..Outcome::default() })
     }
 
-    fn explained(&self) -> anyhow::Result<Explanation> {
-        let loaded = manifests::load(&self.dir, &self.scope)?;
-        let compilation = compiler::compile(&loaded.resources);
-        let (credentials, assumed) = with_assumed(compilation.credentials);
+    fn explained(&self, source: Source) -> anyhow::Result<Explanation> {
+        let Source { name, namespace, compilation, notes } = source;
+        let (credentials, mut assumed) = with_assumed(compilation.credentials);
+        assumed.extend(notes);
         let keyring = Keyring::new(&credentials);
         let world = World::load(compilation.table, credentials);
-        let key = self.relay_key(&world)?;
+        let key = self.relay_key(&world, &name, &namespace)?;
         let ask = self.asked.ask()?;
         let mut skipped = Vec::new();
         let plan = self.admitted(&world, &key, &ask.model).and_then(|grant| {
@@ -124,10 +139,10 @@ impl Explain {
         admit::admit(world, caller, model)
     }
 
-    fn relay_key(&self, world: &World) -> anyhow::Result<Arc<RelayKey>> {
+    fn relay_key(&self, world: &World, source: &str, namespace: &str) -> anyhow::Result<Arc<RelayKey>> {
         let id: ObjectRef = match self.key.contains('/') {
             true => self.key.parse().map_err(anyhow::Error::msg).context("--key")?,
-            false => ObjectRef::new(&self.scope.namespace, &self.key),
+            false => ObjectRef::new(namespace, &self.key),
         };
         if let Some(key) = world.relay_key(&id) {
             return Ok(key.clone());
@@ -138,7 +153,7 @@ impl Explain {
         let known: Vec<String> = world.table().relay_keys.keys().map(ToString::to_string).collect();
         let hint = crds::nearest(&id.to_string(), known.iter().map(String::as_str));
         let hint = hint.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        bail!("there is no RelayKey `{id}` in `{}`{hint}", self.dir.display())
+        bail!("there is no RelayKey `{id}` in {source}{hint}")
     }
 }
 

@@ -1,4 +1,13 @@
-//! `relay keys`: tokens of applications. A token is printed once, when it is made, and never read from the command line.
+//! `relay keys`: tokens of applications, made here or by the operator of a cluster. A token is never read from the command
+//! line, and printed only where it was made or where that was asked for.
+
+mod create;
+mod list;
+mod revoke;
+mod rotate;
+mod secrets;
+mod target;
+mod wait;
 
 use std::{
     fs,
@@ -10,11 +19,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use rand::{TryRng, rngs::SysRng};
 use serde_json::json;
-use table::token::{self, BROUGHT_MIN_CHARS, Form, RANDOM_BYTES, TokenHash};
+use table::token::{self, BROUGHT_MIN_CHARS, Form, Minted, RANDOM_BYTES, TokenHash};
 
 use crate::outcome::{self, Format, Outcome};
 
-/// Makes and hashes relay keys
+/// Makes, lists, rotates and revokes relay keys; mints and hashes tokens without a cluster
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
     #[command(subcommand)]
@@ -23,6 +32,10 @@ pub(crate) struct Keys {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    Create(Box<create::Create>),
+    List(list::List),
+    Rotate(rotate::Rotate),
+    Revoke(revoke::Revoke),
     Mint(Mint),
     Hash(Hash),
 }
@@ -82,6 +95,10 @@ struct Hash {
 impl Keys {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         match self.action {
+            Action::Create(create) => create.run(),
+            Action::List(list) => list.run(),
+            Action::Rotate(rotate) => rotate.run(),
+            Action::Revoke(revoke) => revoke.run(),
             Action::Mint(mint) => mint.run(),
             Action::Hash(hash) => hash.run(),
         }
@@ -90,9 +107,7 @@ impl Keys {
 
 impl Mint {
     fn run(self) -> anyhow::Result<Outcome> {
-        let mut random = [0; RANDOM_BYTES];
-        SysRng.try_fill_bytes(&mut random).context("drawing from the system's random source")?;
-        let minted = token::mint(&random);
+        let minted = minted()?;
         let (token, hash) = (minted.token.expose(), hash_of(minted.token.expose()));
         let manifest = self.manifest(&hash);
         let out = match self.output {
@@ -115,6 +130,13 @@ impl Mint {
             self.name
         )
     }
+}
+
+/// A new token.
+fn minted() -> anyhow::Result<Minted> {
+    let mut random = [0; RANDOM_BYTES];
+    SysRng.try_fill_bytes(&mut random).context("drawing from the system's random source")?;
+    Ok(token::mint(&random))
 }
 
 impl Hash {

@@ -1,7 +1,9 @@
 //! `relay`: the command line.
 
 mod check;
+mod cluster;
 mod compile;
+mod config;
 mod definitions;
 mod demo;
 mod demo_upstream;
@@ -12,14 +14,17 @@ mod explain;
 mod keys;
 mod manifests;
 mod outcome;
+mod plugin;
 mod run;
 mod seal;
 mod signals;
+mod status;
 mod verdict;
+mod view;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use crate::outcome::Outcome;
 
@@ -34,7 +39,9 @@ Start here:
   relay check DIR        says what is wrong with manifests, with file and line
   relay run DIR          serves them, and follows every change of the directory
   relay explain DIR ...  says who would serve a request, and why not the others
+  relay status           says how a cluster is, and what is not in effect
 
+A link to this program of the name `kubectl-relay` on the PATH makes it `kubectl relay`.
 Exit codes: 0 fine; 1 what was asked about is not fine; 2 wrong arguments, or something cannot be read.")]
 struct Cli {
     #[command(subcommand)]
@@ -46,28 +53,36 @@ enum Command {
     Run(Box<run::Run>),
     Check(check::Check),
     Compile(compile::Compile),
-    Explain(explain::Explain),
+    Explain(Box<explain::Explain>),
     Diff(diff::Diff),
+    Status(status::Status),
+    #[command(visible_alias = "key")]
     Keys(keys::Keys),
+    Config(config::Config),
     Seal(Box<seal::Seal>),
     Crds(definitions::Crds),
     DemoUpstream(demo_upstream::DemoUpstream),
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let name = plugin::name();
+    let matches = plugin::command(name).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let done = match cli.command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Compile(compile) => compile.run(),
         Command::Explain(explain) => explain.run(),
         Command::Diff(diff) => diff.run(),
+        Command::Status(status) => status.run(),
         Command::Keys(keys) => keys.run(),
+        Command::Config(config) => config.run(),
         Command::Seal(seal) => seal.run(),
         Command::Crds(crds) => crds.run(),
         Command::DemoUpstream(demo) => demo.run(),
     };
     done.and_then(|outcome: Outcome| Ok(outcome.deliver()?)).unwrap_or_else(|error| {
-        eprintln!("relay: {error:#}");
+        eprintln!("{name}: {error:#}");
         ExitCode::from(2)
     })
 }

@@ -24,9 +24,21 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["dataplane", "hickory-resolver", "plane", "redis"],
     ),
     (
+        // It alone links the kube client and the data plane. The operator, the API server and the servers are for tests
+        // only: what the crate links must not hold them.
         "relay-cli",
-        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-protocol", "relay-table", "relay-test-servers"],
-        &["kube-client", "kube-runtime", "servers"],
+        &[
+            "relay-compiler",
+            "relay-crds",
+            "relay-dataplane",
+            "relay-e2e-plane",
+            "relay-feed",
+            "relay-operator",
+            "relay-protocol",
+            "relay-table",
+            "relay-test-servers",
+        ],
+        &["kube-runtime", "operator", "plane", "servers"],
     ),
     ("relay-feed", &["relay-table"], &["kube", "kube-core", "k8s-openapi", "axum"]),
     ("relay-test-servers", &[], &["tokio", "redis"]),

@@ -4,8 +4,24 @@ use std::{fs, path::Path};
 
 use crate::support::{path, run};
 
-const COMMANDS: &[&[&str]] =
-    &[&["check"], &["compile"], &["keys", "mint"], &["keys", "hash"], &["seal"], &["crds"], &["demo-upstream"]];
+const COMMANDS: &[&[&str]] = &[
+    &["check"],
+    &["compile"],
+    &["explain"],
+    &["diff"],
+    &["status"],
+    &["keys", "create"],
+    &["keys", "list"],
+    &["keys", "rotate"],
+    &["keys", "revoke"],
+    &["keys", "mint"],
+    &["keys", "hash"],
+    &["config", "dump"],
+    &["config", "diff"],
+    &["seal"],
+    &["crds"],
+    &["demo-upstream"],
+];
 
 #[test]
 fn every_command_explains_itself_with_examples() {

@@ -1,0 +1,10 @@
+//! The commands of `relay` that ask a cluster, through the built binary, against a real API server.
+
+mod config;
+mod errors;
+mod explain;
+mod keys;
+mod plugin;
+mod pod;
+mod status;
+mod support;
