@@ -29,6 +29,7 @@ use crate::status::DataPlaneStatus;
     printcolumn(name = "Current", type_ = "integer", json_path = ".status.pods.current", description = "Pods that serve by what was published last."),
     printcolumn(name = "Lagging", type_ = "integer", json_path = ".status.pods.lagging", description = "Pods that serve by something older."),
     printcolumn(name = "Nacked", type_ = "integer", json_path = ".status.pods.nacked", description = "Pods that refuse a part of it."),
+    printcolumn(name = "Stale", type_ = "integer", json_path = ".status.pods.stale", priority = 1, description = "Lagging pods that serve by a copy of an earlier run."),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the fleet serves by what was published last."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
 )]

@@ -25,6 +25,7 @@ use crate::text::Instant;
     validation = Rule::new("size(self.metadata.name) <= 63")
         .message("metadata.name must have at most 63 characters"),
     printcolumn(name = "Host", type_ = "string", json_path = ".spec.hostRef.name", description = "Host that the key is for."),
+    printcolumn(name = "Breaker", type_ = "string", json_path = ".status.breaker.state", description = "Whether data planes draw the key; empty: they always did."),
     printcolumn(name = "Weight", type_ = "integer", json_path = ".spec.weight", description = "Share among keys of the same priority."),
     printcolumn(name = "Priority", type_ = "integer", json_path = ".spec.priority", priority = 1, description = "Keys of a lower number come first."),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1, description = "Whether the key is taken out of service."),

@@ -21,6 +21,9 @@ pub struct HostStatus {
     /// HostKeys of this Host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<KeyCounts>,
+    /// Whether data planes draw the keys of this Host. Absent: they always did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<HostBreaker>,
     /// Number of Models that are bound to this Host.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
@@ -37,6 +40,75 @@ pub struct KeyCounts {
     /// Those that are accepted, not suspended and have their secret.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub ready: u32,
+    /// Those that some data plane does not draw, because they failed there. Absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub open: Option<u32>,
+}
+
+choices! {
+    /// Whether keys are drawn.
+    BreakerState {
+        /// They are.
+        Closed = "Closed",
+        /// Some are, or some data planes draw them.
+        Partial = "Partial",
+        /// No data plane draws any.
+        Open = "Open",
+    }
+}
+
+/// Whether data planes draw a key. Said when the state changes, and at most every 30 seconds after the first time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyBreaker {
+    /// `Closed`: all do. `Partial`: some do not. `Open`: none does.
+    pub state: BreakerState,
+    /// The class of failure that most of them met: `auth`, `rateLimit`, `serverError` or `unreachable`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub class: Option<String>,
+    /// Number of data planes that do not draw it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub open_pods: Option<u32>,
+    /// Number of data planes that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub pods: Option<u32>,
+    /// When the last of them was to try it again, at the time when this was said, in RFC 3339's form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub until: Option<String>,
+}
+
+/// Whether data planes draw the keys of a Host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostBreaker {
+    /// `Closed`: all draw all. `Partial`: some keys are out at some data planes. `Open`: all keys are out at all.
+    pub state: BreakerState,
+    /// What keys failed of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub reasons: Option<Vec<OpenReason>>,
+}
+
+/// How many keys of a Host are out because of one class of failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenReason {
+    /// The class of failure: `auth`, `rateLimit`, `serverError` or `unreachable`.
+    #[schemars(length(max = 64))]
+    pub class: String,
+    /// Number of keys that are out because of it, at some or all data planes.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub open_keys: u32,
+    /// When the last of them was to be tried again, at the time when this was said, in RFC 3339's form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub until: Option<String>,
 }
 
 /// The state of a Model.
@@ -87,10 +159,13 @@ pub struct HostKeyStatus {
     /// The generation of the spec that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Accepted, ResolvedRefs, Programmed and Ready, and what is wrong when something is.
+    /// Accepted, ResolvedRefs, Programmed, Healthy and Ready, and what is wrong when something is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Conditions>")]
     pub conditions: Option<Vec<Condition>>,
+    /// Whether data planes draw this key. Absent: they always did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<KeyBreaker>,
 }
 
 /// The state of a RelayKey.
@@ -202,6 +277,11 @@ pub struct DataPlaneStatus {
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub nacks: Option<Vec<FleetNack>>,
+    /// Versions of the program that the pods run. At most 10 are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub versions: Option<Vec<FleetVersion>>,
 }
 
 /// How many pods a fleet has.
@@ -217,9 +297,25 @@ pub struct FleetPods {
     /// Those that serve by something older.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub lagging: u32,
-    /// Those that refuse a part of what was published last.
+    /// Those that refuse all or a part of what was published to them; they count neither as current nor as lagging.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub nacked: u32,
+    /// Of those that lag, those that serve by a copy which they kept from an earlier run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub stale: Option<u32>,
+}
+
+/// A version that pods run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetVersion {
+    /// The version.
+    #[schemars(length(max = 64))]
+    pub version: String,
+    /// Number of pods that run it.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub pods: u32,
 }
 
 /// An object that pods refuse.

@@ -23,6 +23,9 @@ use crate::{tls, wire::ConfigClient};
 /// From dialing to the end of the handshake.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often an open connection is asked whether it is.
+const ALIVE: Duration = Duration::from_secs(15);
+
 /// So many bytes may be on their way unread: a chunk and more.
 const WINDOW: u32 = 4 << 20;
 
@@ -101,6 +104,8 @@ impl Connector {
         socket.set_nodelay(true)?;
         let stream = tls.connect(self.name.clone(), socket).await.context("the TLS handshake")?;
         let mut http = http2::Builder::new(TokioExecutor::new());
+        // So that a server which is gone without a word is known to be gone.
+        http.keep_alive_interval(ALIVE).keep_alive_timeout(ALIVE * 2);
         http.timer(TokioTimer::new()).initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
         let (send, connection) = http.handshake(TokioIo::new(stream)).await.context("the HTTP/2 handshake")?;
         let driver = tokio::spawn(async move {

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use futures::future::select_all;
 use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, watch},
@@ -36,20 +37,29 @@ pub struct Gathered(Arc<Told>);
 /// Data planes by fleet and UID.
 type Said = BTreeMap<(String, String), Pod>;
 
+/// What one stream said.
+#[derive(Default)]
+struct Stream {
+    /// The server whose stream it is; empty until it says.
+    server_id: String,
+    said: Said,
+}
+
 #[derive(Default)]
 struct Told {
     /// By stream: what a stream said goes when it ends.
-    streams: Mutex<BTreeMap<u64, Said>>,
+    streams: Mutex<BTreeMap<u64, Stream>>,
     changed: watch::Sender<u64>,
 }
 
 impl Gathered {
-    /// The data planes of a fleet on other servers, and on `own`; of a pod that is named twice, the newer stream.
-    pub fn pods(&self, fleet: &str, own: Vec<Pod>) -> Vec<Pod> {
-        let mut newest: BTreeMap<String, Pod> = own.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
-        for ((of, uid), pod) in self.0.streams.lock().values().flatten() {
-            if of == fleet && newest.get(uid).is_none_or(|known| known.since_ms < pod.since_ms) {
-                newest.insert(uid.clone(), pod.clone());
+    /// The data planes on other servers, and on `own`, each with its fleet; of a pod that is named twice, the newer stream.
+    pub fn pods(&self, own: Vec<(String, Pod)>) -> Vec<(String, Pod)> {
+        let mut newest: BTreeMap<String, (String, Pod)> =
+            own.into_iter().map(|(fleet, pod)| (pod.uid.clone(), (fleet, pod))).collect();
+        for ((fleet, uid), pod) in self.0.streams.lock().values().flat_map(|stream| &stream.said) {
+            if newest.get(uid).is_none_or(|(_, known)| known.since_ms < pod.since_ms) {
+                newest.insert(uid.clone(), (fleet.clone(), pod.clone()));
             }
         }
         newest.into_values().collect()
@@ -65,20 +75,32 @@ impl Gathered {
         let stream = {
             let mut streams = self.0.streams.lock();
             let stream = streams.last_key_value().map_or(0, |(last, _)| last + 1);
-            streams.insert(stream, BTreeMap::new());
+            streams.insert(stream, Stream::default());
             stream
         };
         let _told = Taken(self.clone(), stream);
-        while let Some(FleetNews { fleet, pods, gone, .. }) = news.message().await? {
-            if let Some(told) = self.0.streams.lock().get_mut(&stream) {
-                told.extend(pods.into_iter().map(|pod| ((fleet.clone(), pod.uid.clone()), from_wire(pod))));
-                for uid in gone {
-                    told.remove(&(fleet.clone(), uid));
-                }
+        while let Some(news) = news.message().await? {
+            if !self.note(stream, news) {
+                return Err(Status::aborted("another stream of this server has taken its place"));
             }
             self.0.changed.send_modify(|count| *count += 1);
         }
         Ok(())
+    }
+
+    /// Takes a message in; false where a newer stream of the same server is there.
+    fn note(&self, stream: u64, news: FleetNews) -> bool {
+        let FleetNews { server_id, fleet, pods, gone } = news;
+        let mut streams = self.0.streams.lock();
+        // A server that comes anew may do so before its old connection is known to be dead.
+        streams.retain(|id, known| *id >= stream || known.server_id != server_id);
+        let Some(Stream { server_id: known, said }) = streams.get_mut(&stream) else { return false };
+        *known = server_id;
+        said.extend(pods.into_iter().map(|pod| ((fleet.clone(), pod.uid.clone()), from_wire(pod))));
+        for uid in gone {
+            said.remove(&(fleet.clone(), uid));
+        }
+        true
     }
 }
 
@@ -97,20 +119,22 @@ impl Drop for Taken {
 /// for as long.
 pub async fn follow(
     server_id: &str,
-    fleets: &BTreeMap<String, Publisher>,
+    fleets: watch::Receiver<BTreeMap<String, Publisher>>,
     connector: &Connector,
     stop: &CancellationToken,
 ) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let mut trouble = None;
     loop {
         let end = tokio::select! {
             () = stop.cancelled() => return,
-            end = tell(server_id, fleets, connector, &mut backoff) => end,
+            end = tell(server_id, fleets.clone(), connector, &mut backoff) => end,
         };
-        if let Err(error) = end {
-            let words = format!("{error:#}");
+        let words = end.err().map(|error| format!("{error:#}"));
+        if let Some(words) = words.as_ref().filter(|words| trouble.as_ref() != Some(*words)) {
             warn!(error = words, "what data planes answered does not reach the one that writes status: {words}");
         }
+        trouble = words;
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(backoff.next()) => {}
@@ -120,40 +144,59 @@ pub async fn follow(
 
 async fn tell(
     server_id: &str,
-    fleets: &BTreeMap<String, Publisher>,
+    fleets: watch::Receiver<BTreeMap<String, Publisher>>,
     connector: &Connector,
     backoff: &mut Backoff,
 ) -> anyhow::Result<()> {
     let mut connection = connector.open().await?;
     let (news, outbound) = mpsc::channel(4);
     let request = connection.request(ReceiverStream::new(outbound));
-    let sending = async {
-        let mut told: BTreeMap<&String, BTreeMap<String, Pod>> = BTreeMap::new();
-        let mut changes: Vec<_> = fleets.values().map(|publisher| publisher.fleet().changes()).collect();
-        loop {
-            for (fleet, publisher) in fleets {
-                let pods: BTreeMap<_, _> =
-                    publisher.fleet().pods().into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
-                for message in differences(server_id, fleet, told.get(fleet), &pods) {
-                    news.send(message).await.ok().context("the stream of news was closed")?;
-                }
-                told.insert(fleet, pods);
-            }
-            let waiting = changes.iter_mut().map(|changes| Box::pin(changes.changed()));
-            if fleets.is_empty() {
-                return std::future::pending::<anyhow::Result<()>>().await;
-            }
-            futures::future::select_all(waiting).await.0.context("a fleet is gone")?;
-            backoff.reset();
-            sleep(QUIET).await;
-        }
-    };
     tokio::select! {
         ended = connection.client.gather(request) => {
             ended.map_err(|status| anyhow::anyhow!("the server says {:?}: {}", status.code(), status.message()))?;
             Ok(())
         }
-        sent = sending => sent,
+        sent = send(server_id, fleets, &news, backoff) => sent,
+    }
+}
+
+/// Sends everything first, and then what changes.
+async fn send(
+    server_id: &str,
+    mut fleets: watch::Receiver<BTreeMap<String, Publisher>>,
+    news: &mpsc::Sender<FleetNews>,
+    backoff: &mut Backoff,
+) -> anyhow::Result<()> {
+    let mut told: BTreeMap<String, BTreeMap<String, Pod>> = BTreeMap::new();
+    loop {
+        let served = fleets.borrow_and_update().clone();
+        // Subscribed before they are asked, so that no change falls between.
+        let mut changes: Vec<_> = served.values().map(|publisher| publisher.fleet().changes()).collect();
+        let mut now: BTreeMap<String, BTreeMap<String, Pod>> = BTreeMap::new();
+        for (fleet, publisher) in &served {
+            let pods = publisher.fleet().pods().into_iter().map(|pod| (pod.uid.clone(), pod));
+            now.insert(fleet.clone(), pods.collect());
+        }
+        let nobody = BTreeMap::new();
+        let ended = told.keys().filter(|fleet| !now.contains_key(*fleet)).map(|fleet| (fleet, &nobody));
+        for (fleet, pods) in now.iter().chain(ended) {
+            for message in differences(server_id, fleet, told.get(fleet), pods) {
+                news.send(message).await.ok().context("the stream of news was closed")?;
+            }
+        }
+        told = now;
+        let any = async {
+            if changes.is_empty() {
+                return std::future::pending().await;
+            }
+            select_all(changes.iter_mut().map(|changes| Box::pin(changes.changed()))).await.0
+        };
+        tokio::select! {
+            changed = fleets.changed() => changed.context("nobody serves any more")?,
+            changed = any => changed.context("a fleet is gone")?,
+        }
+        backoff.reset();
+        sleep(QUIET).await;
     }
 }
 
@@ -270,15 +313,39 @@ mod tests {
         assert!(differences("one", "default", Some(&after), &after).is_empty());
     }
 
+    fn news(server_id: &str, fleet: &str, pod: Pod) -> FleetNews {
+        FleetNews { server_id: server_id.into(), fleet: fleet.into(), pods: vec![to_wire(&pod)], gone: Vec::new() }
+    }
+
+    fn hearing(streams: &[u64]) -> Gathered {
+        let gathered = Gathered::default();
+        gathered.0.streams.lock().extend(streams.iter().map(|stream| (*stream, Stream::default())));
+        gathered
+    }
+
+    fn of(fleet: &str, pod: Pod) -> (String, Pod) {
+        (fleet.to_owned(), pod)
+    }
+
     #[test]
     fn of_a_pod_on_two_servers_the_newer_stream_counts() {
-        let gathered = Gathered::default();
-        let told = [
-            (("default".to_owned(), "a".to_owned()), pod("a", 5)),
-            (("other".to_owned(), "b".to_owned()), pod("b", 5)),
-        ];
-        gathered.0.streams.lock().insert(0, told.into());
-        assert_eq!(gathered.pods("default", vec![pod("a", 4), pod("c", 1)]), [pod("a", 5), pod("c", 1)]);
-        assert_eq!(gathered.pods("default", vec![pod("a", 6)]), [pod("a", 6)]);
+        let gathered = hearing(&[0]);
+        assert!(gathered.note(0, news("one", "default", pod("a", 5))));
+        assert!(gathered.note(0, news("one", "other", pod("b", 5))));
+        let own = vec![of("default", pod("a", 4)), of("default", pod("c", 1))];
+        let both = [of("default", pod("a", 5)), of("other", pod("b", 5)), of("default", pod("c", 1))];
+        assert_eq!(gathered.pods(own), both);
+        assert_eq!(gathered.pods(vec![of("edge", pod("a", 6))])[0], of("edge", pod("a", 6)), "it changed its fleet");
+    }
+
+    #[test]
+    fn a_server_that_comes_anew_takes_the_place_of_its_old_stream() {
+        let gathered = hearing(&[0, 1, 2]);
+        assert!(gathered.note(0, news("one", "default", pod("a", 1))));
+        assert!(gathered.note(1, news("two", "default", pod("b", 1))));
+        assert!(gathered.note(2, news("one", "default", pod("c", 1))));
+        assert_eq!(gathered.pods(Vec::new()), [of("default", pod("b", 1)), of("default", pod("c", 1))]);
+        assert!(!gathered.note(0, news("one", "default", pod("a", 1))), "what the old stream still says is not taken");
+        assert_eq!(gathered.pods(Vec::new()).len(), 2);
     }
 }

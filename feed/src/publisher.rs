@@ -160,6 +160,11 @@ impl Publisher {
         &self.0.fleet
     }
 
+    /// Whether the other handle is of the same publisher.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn follow(&self) -> watch::Receiver<Option<Arc<Published>>> {
         self.0.current.subscribe()
     }

@@ -43,10 +43,12 @@ pub struct Settings {
     pub snapshots: usize,
     /// The time over which clients spread when they are asked to come anew.
     pub jitter: Duration,
+    /// How long a client may stay that has no right to its stream any more.
+    pub eviction: Duration,
 }
 
 impl Default for Settings {
-    /// Heartbeats every 15 s, frames of 1 MiB, 64 snapshots, 5 s of jitter.
+    /// Heartbeats every 15 s, frames of 1 MiB, 64 snapshots, 5 s of jitter, 10 s to go.
     fn default() -> Self {
         Self {
             server_id: String::new(),
@@ -54,6 +56,7 @@ impl Default for Settings {
             max_frame: 1 << 20,
             snapshots: 64,
             jitter: Duration::from_secs(5),
+            eviction: Duration::from_secs(10),
         }
     }
 }
@@ -83,7 +86,7 @@ impl From<Denied> for Status {
 }
 
 type Authenticate = dyn Fn(Secret<String>) -> BoxFuture<'static, Result<Identity, Denied>> + Send + Sync;
-type Admit = dyn Fn(&Identity) -> Result<(), Denied> + Send + Sync;
+type Admit = dyn Fn(Secret<String>) -> BoxFuture<'static, Result<(), Denied>> + Send + Sync;
 type Assign = dyn Fn(&Identity, &str) -> Result<Publisher, Denied> + Send + Sync;
 
 /// Asks clients to come anew.
@@ -107,6 +110,7 @@ struct Shared {
     counts: Counts,
     snapshots: Arc<Semaphore>,
     summons: watch::Sender<Option<Summons>>,
+    reviews: watch::Sender<u64>,
     streams: TaskTracker,
     stop: CancellationToken,
 }
@@ -122,28 +126,31 @@ impl Server {
     where
         A: Future<Output = Result<Identity, Denied>> + Send + 'static,
     {
-        Self::gathering(settings, authenticate, assign, |_| Err(Denied::Forbidden("no news is gathered here".into())))
+        let nobody = |_| std::future::ready(Err(Denied::Forbidden("no news is gathered here".into())));
+        Self::gathering(settings, authenticate, assign, nobody)
     }
 
-    /// As [`Server::new`], and takes news of other servers' data planes from those whom `admit` lets.
-    pub fn gathering<A>(
+    /// As [`Server::new`], and takes news of other servers' data planes from those whose token `admit` lets.
+    pub fn gathering<A, B>(
         settings: Settings,
         authenticate: impl Fn(Secret<String>) -> A + Send + Sync + 'static,
         assign: impl Fn(&Identity, &str) -> Result<Publisher, Denied> + Send + Sync + 'static,
-        admit: impl Fn(&Identity) -> Result<(), Denied> + Send + Sync + 'static,
+        admit: impl Fn(Secret<String>) -> B + Send + Sync + 'static,
     ) -> Self
     where
         A: Future<Output = Result<Identity, Denied>> + Send + 'static,
+        B: Future<Output = Result<(), Denied>> + Send + 'static,
     {
         Self(Arc::new(Shared {
             snapshots: Arc::new(Semaphore::new(settings.snapshots.max(1))),
             settings,
             authenticate: Box::new(move |token| Box::pin(authenticate(token))),
             assign: Box::new(assign),
-            admit: Box::new(admit),
+            admit: Box::new(move |token| Box::pin(admit(token))),
             gathered: Gathered::default(),
             counts: Counts::default(),
             summons: watch::Sender::new(None),
+            reviews: watch::Sender::new(0),
             streams: TaskTracker::new(),
             stop: CancellationToken::new(),
         }))
@@ -152,6 +159,12 @@ impl Server {
     /// Asks `permille` of a thousand streams to come anew, to whichever server they then reach.
     pub fn rebalance(&self, permille: u16) {
         self.0.summons.send_replace(Some(Summons { reason: RebalanceReason::Spread, permille }));
+    }
+
+    /// Asks anew what each stream is to get. A client whose owner gets something else is asked to come anew, one that gets
+    /// nothing is told nothing more; both are cut off if they have not gone in time.
+    pub fn review(&self) {
+        self.0.reviews.send_modify(|count| *count += 1);
     }
 
     /// Asks all clients to go elsewhere, waits at most `grace` until they have, then ends what is left.
@@ -206,8 +219,7 @@ impl config_server::Config for Server {
     }
 
     async fn gather(&self, request: Request<Streaming<FleetNews>>) -> Result<Response<GatherEnd>, Status> {
-        let identity = (self.0.authenticate)(bearer(&request)?).await?;
-        (self.0.admit)(&identity)?;
+        (self.0.admit)(bearer(&request)?).await?;
         tokio::select! {
             () = self.0.stop.cancelled() => Err(Status::unavailable("shutting down")),
             taken = self.0.gathered.take(request.into_inner()) => taken.map(|()| Response::new(GatherEnd {})),

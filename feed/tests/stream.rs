@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -623,12 +624,15 @@ async fn what_data_planes_of_one_server_answer_reaches_another() {
         settings(),
         |token| identity_of(token, None),
         |_, fleet| Err(Denied::Forbidden(format!("no fleet `{fleet}`"))),
-        move |identity| {
-            if identity.namespace == "relay-system" {
-                return Ok(());
+        move |token| {
+            let turned_away = turned_away.clone();
+            async move {
+                if identity_of(token, None).await?.namespace == "relay-system" {
+                    return Ok(());
+                }
+                turned_away.send_modify(|count| *count += 1);
+                Err(Denied::Forbidden("only operators have news".into()))
             }
-            turned_away.send_modify(|count| *count += 1);
-            Err(Denied::Forbidden("only operators have news".into()))
         },
     );
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
@@ -647,21 +651,22 @@ async fn what_data_planes_of_one_server_answer_reaches_another() {
         move || Ok(trust.clone().into_bytes()),
         move || Ok(Secret::new(shown.lock().clone())),
     );
-    let (stop, fleets) = (CancellationToken::new(), [("default".to_owned(), publisher.clone())].into());
+    let served: BTreeMap<_, _> = [("default".to_owned(), publisher.clone())].into();
+    let (stop, (serving, fleets)) = (CancellationToken::new(), watch::channel(served.clone()));
     let telling = {
         let (stop, connector) = (stop.clone(), connector.unwrap());
-        tokio::spawn(async move { feed::gather::follow("operator-0", &fleets, &connector, &stop).await })
+        tokio::spawn(async move { feed::gather::follow("operator-0", fleets, &connector, &stop).await })
     };
     // A data plane's token is no operator's: nothing is taken until the right one is shown.
     let mut changes = leader.gathered().changes();
     tokio::time::timeout(PATIENCE, refusals.wait_for(|count| *count > 0)).await.unwrap().unwrap();
-    assert_eq!(leader.gathered().pods("default", Vec::new()), []);
+    assert_eq!(leader.gathered().pods(Vec::new()), []);
     *token.lock() = "relay-system/operator-0/uid".into();
     let told = async |what: &dyn Fn(&[Pod]) -> bool, changes: &mut watch::Receiver<u64>| {
         let waiting = async {
             loop {
                 changes.borrow_and_update();
-                let pods = leader.gathered().pods("default", Vec::new());
+                let pods: Vec<Pod> = leader.gathered().pods(Vec::new()).into_iter().map(|(_, pod)| pod).collect();
                 if what(&pods) {
                     return pods;
                 }
@@ -678,6 +683,10 @@ async fn what_data_planes_of_one_server_answer_reaches_another() {
     told(&|pods| pods.is_empty(), &mut changes).await;
 
     let _plane = Wish::new(2, &follower, &authority).start();
+    told(&|pods| pods.len() == 1, &mut changes).await;
+    serving.send_replace(BTreeMap::new());
+    told(&|pods| pods.is_empty(), &mut changes).await;
+    serving.send_replace(served);
     told(&|pods| pods.len() == 1, &mut changes).await;
     stop.cancel();
     telling.await.unwrap();

@@ -91,10 +91,20 @@ impl App {
         let (offered, offers) = watch::channel(None);
         let (acks, acknowledged) = watch::channel(Arc::new(Acks::default()));
         let ending = CancellationToken::new();
-        let inputs = push::Inputs { world: world.clone(), published, standing: stands.clone(), offered, acks };
+        // A process that comes back under the same name is another candidate.
+        let identity = format!("{replica}_{:016x}", rand::random::<u64>());
+        let address = pushing.advertised().map(|address| address.to_string());
+        let inputs = push::Inputs {
+            world: world.clone(),
+            published,
+            standing: stands.clone(),
+            offered,
+            acks,
+            identity: identity.clone(),
+        };
         let pushing = pushing.run(inputs, ending.clone());
         let inputs = status::run::Inputs { world, offered: offers, acks: acknowledged, standing: stands };
-        let writing = Writing { client, namespace: namespaces.own, replica, timing, metrics };
+        let writing = Writing { client, namespace: namespaces.own, replica, identity, address, timing, metrics };
         let writing = writing.run(inputs, standing, ending.clone());
         let ended = async {
             shutdown.await;
@@ -114,6 +124,9 @@ struct Writing {
     client: Client,
     namespace: String,
     replica: String,
+    identity: String,
+    /// Where other replicas reach this one.
+    address: Option<String>,
     timing: Timing,
     metrics: Arc<Metrics>,
 }
@@ -122,15 +135,14 @@ impl Writing {
     /// Competes for the Lease and writes while it holds it, until `stop`. The last write has ended when it gives the
     /// Lease back.
     async fn run(self, inputs: status::run::Inputs, standing: watch::Sender<Standing>, stop: CancellationToken) {
-        let Self { client, namespace, replica, timing, metrics } = self;
+        let Self { client, namespace, replica, identity, address, timing, metrics } = self;
         let (of_statuses, of_events) = (StatusMetrics::default(), EventMetrics::default());
         metrics.register(|registry| {
             of_statuses.register(registry);
             of_events.register(registry);
         });
-        // A process that comes back under the same name is another candidate.
-        let election = Election::new(format!("{replica}_{:016x}", rand::random::<u64>()), timing);
-        let keeper = Keeper::new(Api::namespaced(client.clone(), &namespace), rbac::LEASE, election);
+        let election = Election::new(identity, timing);
+        let keeper = Keeper::new(Api::namespaced(client.clone(), &namespace), rbac::LEASE, election).at(address);
         let released = CancellationToken::new();
         let (poster, posting) = Poster::new(client.clone(), replica, of_events, released.clone());
         let writing = async {

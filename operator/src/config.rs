@@ -1,10 +1,18 @@
 //! The settings of one operator process: each has a flag, an environment variable, a default and a unit in one place.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::{
     leading,
-    push::{self, authority},
+    push::{
+        self, authority,
+        peers::{self, Advertise},
+    },
 };
 
 /// What the operator watches, and where it can be asked how it is.
@@ -53,6 +61,16 @@ pub struct Config {
     /// Name of this replica, for people: its pod's [default: the host's name]
     #[arg(long, env = "RELAY_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
+
+    /// File with a token of the operator's own service account for the audience `relay-peer.llmrelay.io`, as a projected
+    /// volume has it: by it replicas tell the one that writes what their data planes hold [default: they do not]
+    #[arg(long, env = "RELAY_PEER_TOKEN_FILE", value_name = "FILE")]
+    pub peer_token_file: Option<PathBuf>,
+
+    /// Where other replicas reach the push port of this one, as `IP` or `IP:PORT` [default: the address that it listens
+    /// on, or the environment variable POD_IP where that is every address]
+    #[arg(long, env = "RELAY_ADVERTISE", value_name = "ADDR", value_parser = advertise)]
+    pub advertise: Option<Advertise>,
 
     /// How replicas agree on which of them writes.
     #[command(flatten)]
@@ -132,6 +150,19 @@ impl Config {
         name.unwrap_or_else(|| "relay-operator".to_owned())
     }
 
+    /// Where other replicas reach this one. Errs where they have a token to show and nowhere to go.
+    fn advertised(&self) -> anyhow::Result<Option<Advertise>> {
+        let listened = Some(self.push.ip()).filter(|ip| !ip.is_unspecified());
+        let pod = std::env::var("POD_IP").ok().and_then(|ip| ip.parse().ok());
+        let found = self.advertise.or(listened.or(pod).map(|ip| Advertise { ip, port: None }));
+        anyhow::ensure!(
+            found.is_some() || self.peer_token_file.is_none(),
+            "`--peer-token-file` is set, and it is not known where other replicas reach this one: set `--advertise` to the \
+             IP address of its pod"
+        );
+        Ok(found)
+    }
+
     /// How tables are pushed by an operator of these namespaces. Errs on a service account that is none.
     pub fn push(&self, namespaces: &Namespaces) -> anyhow::Result<push::Settings> {
         let own = &namespaces.own;
@@ -145,10 +176,19 @@ impl Config {
             namespaces: namespaces.clone(),
             accounts: accounts(own, &self.data_plane_accounts)?,
             server_id: self.replica(),
+            peers: peers::Settings { token_file: self.peer_token_file.clone(), advertise: self.advertised()? },
             grace: Duration::from_secs(self.push_grace_seconds),
             times: self.push_times,
         })
     }
+}
+
+fn advertise(text: &str) -> Result<Advertise, String> {
+    let ip = text.parse::<IpAddr>().ok().map(|ip| Advertise { ip, port: None });
+    let socket = text.parse::<SocketAddr>().ok().map(|at| Advertise { ip: at.ip(), port: Some(at.port()) });
+    ip.or(socket)
+        .filter(|found| !found.ip.is_unspecified() && found.port != Some(0))
+        .ok_or_else(|| "write an address that others can reach, such as `10.0.0.7` or `10.0.0.7:9443`".to_owned())
 }
 
 fn is_namespace(name: &str) -> bool {
@@ -171,6 +211,8 @@ mod tests {
             data_plane_accounts: vec!["relay-dataplane".to_owned()],
             push_grace_seconds: 10,
             pod_name: None,
+            peer_token_file: None,
+            advertise: None,
             leading: leading::Settings::default(),
             push_times: Default::default(),
         }
@@ -200,6 +242,20 @@ mod tests {
         config.data_plane_accounts = vec!["team-a/*".to_owned()];
         let error = config.push(&namespaces).unwrap_err();
         assert!(error.to_string().starts_with("`team-a/*` is not a service account"), "{error}");
+    }
+
+    #[test]
+    fn other_replicas_are_told_an_address_that_they_can_reach() {
+        let mut config = config(&[], None);
+        let namespaces = config.namespaces("relay-system").unwrap();
+        let advertised = |config: &Config| config.push(&namespaces).unwrap().peers.advertise;
+        let at = |ip: &str, port| Some(Advertise { ip: ip.parse().unwrap(), port });
+        assert_eq!(advertised(&config), at("127.0.0.1", None), "where it listens");
+        config.advertise = Some(advertise("[fd00::7]:9444").unwrap());
+        assert_eq!(advertised(&config), at("fd00::7", Some(9444)));
+        for wrong in ["0.0.0.0", "relay-operator", "10.0.0.7:0"] {
+            assert!(advertise(wrong).unwrap_err().contains("such as `10.0.0.7`"), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 mod budget;
 mod post;
 
-use crds::Kind;
+use crds::{BreakerState, KeyBreaker, Kind};
 use serde_json::Value;
 use table::ObjectRef;
 
@@ -52,6 +52,17 @@ pub fn of_status(kind: Kind, id: &ObjectRef, uid: &str, before: &Value, after: &
     told.collect()
 }
 
+/// What a change of the status of a HostKey says of its breaker: data planes began or ceased to use the key.
+pub fn of_health(id: &ObjectRef, uid: &str, before: &Value, after: &Value) -> Option<Event> {
+    let out = |status: &Value| {
+        let breaker: KeyBreaker = serde_json::from_value(status.get("breaker")?.clone()).ok()?;
+        (breaker.state != BreakerState::Closed).then_some(breaker)
+    };
+    let (before, after) = (out(before), out(after));
+    let class = |breaker: &Option<KeyBreaker>| breaker.as_ref().map(|breaker| breaker.class.clone());
+    (class(&before) != class(&after)).then(|| of_breaker(id, uid, after.as_ref()))
+}
+
 /// Only what a person has to act on. That acknowledgements are on their way is not.
 fn worth_telling(of: &str, reason: &str) -> Option<&'static str> {
     match (of, reason) {
@@ -87,11 +98,14 @@ pub fn of_token(id: &ObjectRef, uid: &str, secret: &str, happened: &Happened) ->
     Event { kind: Kind::RelayKey, id: id.clone(), uid: uid.to_owned(), reason, action: "Mint", is_warning, note }
 }
 
-/// The breaker of a HostKey opened or closed at some pod.
-pub fn of_breaker(id: &ObjectRef, uid: &str, class: Option<&str>, pod: &str) -> Event {
-    let (reason, note) = match class {
-        Some(class) => ("BreakerOpened", format!("data plane `{pod}` uses this key no more for now: {class}")),
-        None => ("BreakerClosed", format!("data plane `{pod}` uses this key again")),
+/// The breaker of a HostKey is open at some data planes, or at none.
+fn of_breaker(id: &ObjectRef, uid: &str, breaker: Option<&KeyBreaker>) -> Event {
+    let (reason, note) = match breaker {
+        Some(KeyBreaker { class, open_pods, pods, .. }) => {
+            let (class, out, of) = (class.as_deref().unwrap_or_default(), open_pods.unwrap_or(0), pods.unwrap_or(0));
+            ("BreakerOpened", format!("{out} of {of} data planes do not use this key for now: {class}"))
+        }
+        None => ("BreakerClosed", "all data planes use this key again".to_owned()),
     };
     Event {
         kind: Kind::HostKey,
@@ -99,7 +113,7 @@ pub fn of_breaker(id: &ObjectRef, uid: &str, class: Option<&str>, pod: &str) -> 
         uid: uid.to_owned(),
         reason,
         action: "Serve",
-        is_warning: class.is_some(),
+        is_warning: breaker.is_some(),
         note,
     }
 }
@@ -132,6 +146,26 @@ mod tests {
         assert_eq!(told(&missing, &missing), [""; 0]);
         assert_eq!(told(&missing, &empty), ["SecretEmpty"]);
         assert_eq!(told(&missing, &good), [""; 0]);
+    }
+
+    #[test]
+    fn a_breaker_is_told_when_it_opens_closes_or_opens_for_another_reason() {
+        let breaker = |state: &str, class: &str, pods: u32| json!({"breaker": {"state": state, "class": class, "openPods": pods, "pods": 3}});
+        let told = |before: &Value, after: &Value| {
+            let event = of_health(&ObjectRef::new("n", "k"), "uid", before, after);
+            event.map(|event| (event.reason, event.is_warning, event.note))
+        };
+        let closed = json!({"breaker": {"state": "Closed"}});
+        let (some, all) = (breaker("Partial", "auth", 1), breaker("Open", "auth", 3));
+        let note = "1 of 3 data planes do not use this key for now: auth".to_owned();
+        for before in [&Value::Null, &closed] {
+            assert_eq!(told(before, &some), Some(("BreakerOpened", true, note.clone())));
+            assert_eq!(told(before, &closed), None);
+        }
+        assert_eq!(told(&some, &all), None, "more of the same");
+        assert_eq!(told(&all, &breaker("Open", "unreachable", 3)).map(|told| told.0), Some("BreakerOpened"));
+        let note = "all data planes use this key again".to_owned();
+        assert_eq!(told(&all, &closed), Some(("BreakerClosed", false, note)));
     }
 
     #[test]

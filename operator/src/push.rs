@@ -8,6 +8,7 @@ mod bundles;
 mod fleets;
 mod metrics;
 mod offer;
+pub mod peers;
 mod seal_key;
 pub mod token;
 mod trust;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub accounts: Vec<(String, String)>,
     /// Who answers, for people.
     pub server_id: String,
+    /// How replicas find and trust each other.
+    pub peers: peers::Settings,
     /// How long streams may take to go elsewhere at the end.
     pub grace: Duration,
     /// Lifetimes of certificates.
@@ -85,6 +88,8 @@ pub struct Inputs {
     pub offered: watch::Sender<Option<Offered>>,
     /// Where it says what pods acknowledged.
     pub acks: watch::Sender<Arc<Acks>>,
+    /// This process among all candidates for the Lease.
+    pub identity: String,
 }
 
 impl Push {
@@ -101,7 +106,9 @@ impl Push {
         let (of_reviews, of_trust) = (ReviewMetrics::default(), TrustMetrics::default());
         let tokens = Tokens::new(client.clone(), AUDIENCE, of_reviews.clone());
         let (accounts, assigning) = (settings.accounts.clone(), fleets.clone());
-        let server = Server::new(
+        let peers = Tokens::new(client.clone(), peers::AUDIENCE, of_reviews.clone());
+        let token_file = settings.peers.token_file.clone();
+        let server = Server::gathering(
             server::Settings { server_id: settings.server_id.clone(), ..server::Settings::default() },
             move |token| {
                 let tokens = tokens.clone();
@@ -111,6 +118,7 @@ impl Push {
                 let published = published.borrow().clone();
                 assigning.assign(identity, &accounts, published.as_deref())
             },
+            move |token| peers::admit(peers.clone(), token_file.clone(), token),
         );
         let streams = Streams { server: server.clone(), fleets: fleets.clone() };
         metrics.register(|registry| {
@@ -121,10 +129,16 @@ impl Push {
         Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, client, of_trust })
     }
 
+    /// Where other replicas reach the push port, if they do.
+    pub fn advertised(&self) -> Option<SocketAddr> {
+        let advertise = self.settings.peers.advertise.filter(|_| self.settings.peers.token_file.is_some());
+        advertise.map(|advertise| advertise.address(self.address.port()))
+    }
+
     /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
     pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
         let Self { settings, listener, server, fleets, client, of_trust, .. } = self;
-        let Inputs { world, published, standing, offered, acks } = inputs;
+        let Inputs { world, published, standing, offered, acks, identity } = inputs;
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let (following, serving) = (standing.clone(), server.clone());
         let offering = Offering {
@@ -136,8 +150,13 @@ impl Push {
         };
         tasks.spawn(offering.run(end.clone()));
         tasks.spawn(ahead::run(fleets.clone(), world, end.clone()));
-        tasks.spawn(report(fleets, acks, end.clone()));
-        let (trust, certificate) = Trust::new(&client, &settings, standing, published, of_trust);
+        tasks.spawn(report(fleets.clone(), server.gathered().clone(), acks, end.clone()));
+        let (trust, certificate) = Trust::new(&client, &settings, standing.clone(), published, of_trust);
+        if let Some(token_file) = settings.peers.token_file.clone() {
+            let (name, bundle) = (settings.names.first().cloned().unwrap_or_default(), trust.bundle());
+            let telling = peers::Telling { token_file, identity, name, fleets, standing, bundle };
+            tasks.spawn(telling.run(end.clone()));
+        }
         tasks.spawn(trust.run(end.clone()));
         let serving = server.clone();
         let serving_end = end.clone();

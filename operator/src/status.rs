@@ -3,8 +3,10 @@
 //! Decided from plain values by `plan`; written by `write` through the bounded `queue`; `run` keeps at it.
 
 pub mod conditions;
+pub mod data_plane;
 pub mod facts;
 pub mod fleet;
+pub mod health;
 pub mod ledger;
 pub mod metrics;
 pub mod plan;

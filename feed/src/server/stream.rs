@@ -57,6 +57,17 @@ pub(super) struct Stream {
     silent: u32,
     /// What was said last of how far the client is ahead.
     ahead: Option<Regression>,
+    /// What the client has no right to any more.
+    eviction: Option<Eviction>,
+}
+
+/// The end of a stream that somebody has no right to any more.
+struct Eviction {
+    at: Instant,
+    /// Why, for the client.
+    status: Status,
+    /// Nothing more is sent.
+    is_silenced: bool,
 }
 
 /// Takes the stream out of the fleet, however it ends.
@@ -92,8 +103,9 @@ impl Stream {
                     permit: None,
                     silent: 0,
                     ahead: None,
+                    eviction: None,
                 };
-                stream.converse(&identity, inbound, &outbound).await
+                stream.converse(&identity, &hello.fleet, inbound, &outbound).await
             }
             Err(status) => {
                 shared.counts.refuse_for(&status);
@@ -106,7 +118,13 @@ impl Stream {
         }
     }
 
-    async fn converse<S>(&mut self, identity: &Identity, mut inbound: S, outbound: &Outbound) -> Result<(), Status>
+    async fn converse<S>(
+        &mut self,
+        identity: &Identity,
+        fleet: &str,
+        mut inbound: S,
+        outbound: &Outbound,
+    ) -> Result<(), Status>
     where
         S: futures::Stream<Item = Result<ClientMessage, Status>> + Send + Unpin,
     {
@@ -115,12 +133,17 @@ impl Stream {
         if let Some(Summons { reason: RebalanceReason::Shutdown, .. }) = *summons.borrow_and_update() {
             return Err(Status::unavailable("shutting down"));
         }
+        let mut reviews = self.shared.reviews.subscribe();
+        // What was decided between the answer to Hello and here.
+        self.review(identity, fleet);
         let stop = self.shared.stop.clone();
         let heartbeat = self.shared.settings.heartbeat;
         let mut ticks = interval_at(Instant::now() + heartbeat, heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let expiry = expiry(identity);
         let mut is_expiring = expiry.is_some();
+        let expired =
+            identity.expires.map(|at| Instant::now() + at.duration_since(SystemTime::now()).unwrap_or_default());
         self.plan(&mut current);
         loop {
             tokio::select! {
@@ -147,6 +170,15 @@ impl Stream {
                 () = sleep_until(expiry.unwrap_or_else(Instant::now)), if is_expiring => {
                     is_expiring = false;
                     self.summon(Some(Summons { reason: RebalanceReason::Token, permille: 1000 }));
+                }
+                changed = reviews.changed() => {
+                    changed.map_err(|_| Status::unavailable("shutting down"))?;
+                    reviews.borrow_and_update();
+                    self.review(identity, fleet);
+                }
+                status = evicted(&self.eviction) => return Err(status),
+                () = sleep_until(expired.unwrap_or_else(Instant::now)), if expired.is_some() => {
+                    return Err(Status::unauthenticated("the token has expired"));
                 }
                 _ = ticks.tick() => self.tick()?,
             }
@@ -208,7 +240,8 @@ impl Stream {
 
     /// Queues what is to be sent next. Waits with it until all before has left: meanwhile, changes become one.
     fn plan(&mut self, current: &mut watch::Receiver<Option<Arc<Published>>>) {
-        if !self.outbox.is_empty() || self.making.is_some() {
+        let is_silenced = self.eviction.as_ref().is_some_and(|eviction| eviction.is_silenced);
+        if !self.outbox.is_empty() || self.making.is_some() || is_silenced {
             return;
         }
         let Some(current) = current.borrow_and_update().clone() else { return };
@@ -261,6 +294,30 @@ impl Stream {
         self.outbox.push_back(FromServer::Rebalance(Rebalance { reason: reason.into(), jitter_ms }).into());
     }
 
+    /// Asks anew what the owner of this stream gets.
+    fn review(&mut self, identity: &Identity, fleet: &str) {
+        let (status, is_silenced) = match (self.shared.assign)(identity, fleet) {
+            // What was not sent in full is not taken up again: such a client comes anew.
+            _ if self.eviction.as_ref().is_some_and(|eviction| eviction.is_silenced) => return,
+            Ok(publisher) if publisher.is(&self.publisher) => {
+                self.eviction = None;
+                return;
+            }
+            Ok(_) => (Status::unavailable("this stream is of another fleet now"), false),
+            Err(Denied::Unavailable(_)) => return,
+            Err(denied) => (Status::from(denied), true),
+        };
+        if is_silenced {
+            self.making = None;
+            self.outbox.clear();
+        }
+        if self.eviction.is_none() {
+            self.summon(Some(Summons { reason: RebalanceReason::Spread, permille: 1000 }));
+        }
+        let at = self.eviction.as_ref().map_or(Instant::now() + self.shared.settings.eviction, |before| before.at);
+        self.eviction = Some(Eviction { at, status, is_silenced });
+    }
+
     fn tick(&mut self) -> Result<(), Status> {
         self.silent += 1;
         if self.silent > MISSED {
@@ -273,6 +330,13 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// When the time to go has passed.
+async fn evicted(eviction: &Option<Eviction>) -> Status {
+    let Some(Eviction { at, status, .. }) = eviction else { return std::future::pending().await };
+    sleep_until(*at).await;
+    status.clone()
 }
 
 async fn made(making: &mut Option<BoxFuture<'static, Option<Made>>>) -> Option<Made> {

@@ -1,29 +1,52 @@
-//! What data planes hold, from the streams of this replica, in the words of statuses.
+//! What data planes hold, from the streams of this replica and from what others tell of theirs, in the words of statuses.
 
-use std::sync::Arc;
+mod roster;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crds::Kind;
-use feed::{fleet::Pod, publisher::Publisher, rows, wire::Rejection};
+use feed::{
+    fleet::Pod,
+    gather::Gathered,
+    rows,
+    wire::{Breaker, BreakerState, Rejection},
+};
 use futures::future::select_all;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::fleets::Fleets;
-use crate::status::fleet::{Acks, Nack, PodId, PodState};
+use self::roster::Roster;
+use super::fleets::{Fleets, data_plane};
+use crate::status::fleet::{Acks, Nack, Out, PodId, PodState};
+
+/// Changes within this time are told as one.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// Longest wait, where nothing is due.
+const LONG: Duration = Duration::from_secs(3600);
 
 /// Says what pods hold whenever that changed, until `stop`.
-pub(super) async fn report(fleets: Fleets, told: watch::Sender<Arc<Acks>>, stop: CancellationToken) {
-    let mut own = fleets.follow();
+pub(super) async fn report(
+    fleets: Fleets,
+    gathered: Gathered,
+    told: watch::Sender<Arc<Acks>>,
+    stop: CancellationToken,
+) {
+    let (mut served, mut others, mut roster) = (fleets.served(), gathered.changes(), Roster::default());
     loop {
-        let publishers: Vec<Publisher> = own.borrow_and_update().values().cloned().collect();
-        let publishers = [fleets.whole().clone()].into_iter().chain(publishers);
-        let mut changes = Vec::new();
-        let mut now = Acks::default();
-        for publisher in publishers {
-            // Subscribed before it is asked, so that no change falls between.
-            changes.push(publisher.fleet().changes());
-            now.pods.extend(acks(&publisher.fleet().pods(), |root| fleets.whole_of(root)).pods);
-        }
+        let publishers = served.borrow_and_update().clone();
+        others.borrow_and_update();
+        // Subscribed before they are asked, so that no change falls between.
+        let mut changes: Vec<_> = publishers.values().map(|publisher| publisher.fleet().changes()).collect();
+        let own = publishers.iter().flat_map(|(fleet, publisher)| {
+            let pods = publisher.fleet().pods().into_iter();
+            pods.map(|pod| (fleet.clone(), pod))
+        });
+        let pods = gathered.pods(own.collect()).into_iter().map(|(fleet, pod)| entry(&fleet, pod));
+        let now = roster.note(pods.collect(), Instant::now());
         told.send_if_modified(|before| {
             let is_new = **before != now;
             if is_new {
@@ -31,27 +54,50 @@ pub(super) async fn report(fleets: Fleets, told: watch::Sender<Arc<Acks>>, stop:
             }
             is_new
         });
+        let pause = roster.next().map_or(LONG, |at| at.saturating_duration_since(Instant::now()));
         let any = select_all(changes.iter_mut().map(|changes| Box::pin(changes.changed())));
         tokio::select! {
             () = stop.cancelled() => break,
-            changed = own.changed() => if changed.is_err() { break },
+            changed = served.changed() => if changed.is_err() { break },
+            changed = others.changed() => if changed.is_err() { break },
             (changed, ..) = any => if changed.is_err() { break },
+            () = sleep(pause) => {}
+        }
+        if stop.run_until_cancelled(sleep(QUIET)).await.is_none() {
+            break;
         }
     }
 }
 
-/// What these pods hold. The root of a fleet's table is told as that of the whole that it is a part of.
-pub fn acks(pods: &[Pod], whole_of: impl Fn(&str) -> Option<String>) -> Acks {
-    let root = |pod: &Pod| {
-        let root = pod.root?.to_string();
-        Some(whole_of(&root).unwrap_or(root))
-    };
-    let state = |pod: &Pod| PodState {
-        root: root(pod),
+/// What one pod of a fleet holds.
+fn entry(fleet: &str, pod: Pod) -> (PodId, PodState) {
+    let id = PodId::new(&pod.namespace, &pod.name);
+    let breakers = pod.report.breakers.iter().filter_map(out).collect();
+    let state = PodState {
+        fleet: data_plane(fleet),
+        root: pod.root.map(|root| root.to_string()),
         revision: pod.revision,
+        is_silent: pod.revision == 0 && pod.refused.is_none(),
         nacks: pod.rejections.iter().filter_map(nack).collect(),
+        refused: pod.refused.map(|(_, _, message)| message),
+        out: breakers,
+        build: pod.build,
+        is_restored: pod.restored,
+        is_draining: pod.report.draining,
+        is_away: false,
     };
-    Acks { pods: pods.iter().map(|pod| (PodId::new(&pod.namespace, &pod.name), state(pod))).collect() }
+    (id, state)
+}
+
+/// A host key that a pod does not draw.
+fn out(breaker: &Breaker) -> Option<Out> {
+    let until = match breaker.state() {
+        BreakerState::Closed => return None,
+        BreakerState::HalfOpen => None,
+        BreakerState::Open => i64::try_from(breaker.until_ms).ok(),
+    };
+    let until = until.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    Some(Out { host_key: breaker.host_key.parse().ok()?, class: breaker.reason.clone(), until })
 }
 
 /// The object whose entry was not taken; absent where the entry is of none.
@@ -84,5 +130,19 @@ mod tests {
         let id = ObjectRef::new("team", "main");
         assert_eq!(told, Nack { kind: Kind::HostKey, id, code: "Bad".into(), message: "is bad".into() });
         assert_eq!(nack(&rejection(rows::Kind::Settings, rows::SETTINGS_KEY)), None);
+    }
+
+    #[test]
+    fn a_key_that_is_being_tried_is_still_out() {
+        let breaker = |state: BreakerState| Breaker {
+            host_key: "team/main".into(),
+            state: state.into(),
+            reason: "auth".into(),
+            until_ms: 1_000,
+        };
+        let told = |until| Some(Out { host_key: ObjectRef::new("team", "main"), class: "auth".into(), until });
+        assert_eq!(out(&breaker(BreakerState::Open)), told(jiff::Timestamp::from_second(1).ok()));
+        assert_eq!(out(&breaker(BreakerState::HalfOpen)), told(None));
+        assert_eq!(out(&breaker(BreakerState::Closed)), None);
     }
 }

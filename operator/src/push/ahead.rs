@@ -29,9 +29,9 @@ pub(super) async fn run(fleets: Fleets, world: Arc<World>, stop: CancellationTok
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let own: Vec<Publisher> = fleets.follow().borrow().values().cloned().collect();
-        let all = [fleets.whole().clone()].into_iter().chain(own);
-        let ahead = all.flat_map(|publisher| publisher.fleet().ahead()).map(|regression| regression.kind).collect();
+        let all: Vec<Publisher> = fleets.served().borrow().values().cloned().collect();
+        let ahead =
+            all.iter().flat_map(|publisher| publisher.fleet().ahead()).map(|regression| regression.kind).collect();
         for collection in doubts.due(ahead, Instant::now()) {
             info!(collection, "a data plane has seen a newer state of `{collection}`: it is listed again");
             world.doubts().tell(&collection);

@@ -1,23 +1,19 @@
 //! A publisher for each fleet, and which of them a data plane hangs on.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use feed::{
     fleet::{Census, Identity},
     publisher::Publisher,
     server::Denied,
 };
-use parking_lot::Mutex;
 use table::ObjectRef;
 use tokio::sync::watch;
 
 use crate::Published;
 
-/// So many roots of fleets are remembered.
-const ROOTS: usize = 1024;
+/// Under which name the whole is served, where no DataPlane describes a fleet.
+const WHOLE: &str = "";
 
 /// The publishers. A handle: clones are the same.
 #[derive(Clone)]
@@ -25,15 +21,20 @@ pub(super) struct Fleets(Arc<Inner>);
 
 struct Inner {
     whole: Publisher,
-    own: watch::Sender<BTreeMap<ObjectRef, Publisher>>,
-    /// For the root of a fleet's table, the root of the whole of which it was last a part.
-    roots: Mutex<VecDeque<(String, String)>>,
+    /// All of them by name: that of a DataPlane, or [`WHOLE`].
+    served: watch::Sender<BTreeMap<String, Publisher>>,
+}
+
+/// The DataPlane that a fleet of this name is of; absent: it is the whole.
+pub(super) fn data_plane(fleet: &str) -> Option<ObjectRef> {
+    fleet.parse().ok()
 }
 
 impl Fleets {
     pub(super) fn new() -> Self {
-        let (own, roots) = (watch::Sender::default(), Mutex::default());
-        Self(Arc::new(Inner { whole: Publisher::new(), own, roots }))
+        let whole = Publisher::new();
+        let served = [(WHOLE.to_owned(), whole.clone())].into();
+        Self(Arc::new(Inner { whole, served: watch::Sender::new(served) }))
     }
 
     /// The publisher of all that is compiled.
@@ -43,43 +44,34 @@ impl Fleets {
 
     /// The publisher of a fleet.
     pub(super) fn of(&self, id: &ObjectRef) -> Publisher {
-        let mut found = Publisher::new();
-        self.0.own.send_if_modified(|own| {
-            let is_new = !own.contains_key(id);
-            found = own.entry(id.clone()).or_insert_with(|| found.clone()).clone();
+        let (name, mut found) = (id.to_string(), Publisher::new());
+        self.0.served.send_if_modified(|served| {
+            let is_new = !served.contains_key(&name);
+            found = served.entry(name).or_insert_with(|| found.clone()).clone();
             is_new
         });
         found
     }
 
-    /// Forgets fleets that are no more, takes note of what the roots of those that are stand for, and wakes who follows.
-    pub(super) fn settle(&self, published: &Published, whole: &str) {
-        let mut roots = self.0.roots.lock();
-        for id in published.fleets.keys() {
-            let Some(current) = self.of(id).current() else { continue };
-            let root = current.root().to_string();
-            roots.retain(|(known, _)| *known != root);
-            roots.push_front((root, whole.to_owned()));
-        }
-        roots.truncate(ROOTS);
-        drop(roots);
-        self.0.own.send_modify(|own| own.retain(|id, _| published.fleets.contains_key(id)));
+    /// Forgets fleets that are no more.
+    pub(super) fn settle(&self, published: &Published) {
+        self.0.served.send_if_modified(|served| {
+            let before = served.len();
+            served.retain(|name, _| data_plane(name).is_none_or(|id| published.fleets.contains_key(&id)));
+            served.len() != before
+        });
     }
 
-    /// The root of the whole that the root of a fleet stands for.
-    pub(super) fn whole_of(&self, root: &str) -> Option<String> {
-        self.0.roots.lock().iter().find(|(known, _)| known == root).map(|(_, whole)| whole.clone())
-    }
-
-    pub(super) fn follow(&self) -> watch::Receiver<BTreeMap<ObjectRef, Publisher>> {
-        self.0.own.subscribe()
+    /// All publishers, by the names of fleets.
+    pub(super) fn served(&self) -> watch::Receiver<BTreeMap<String, Publisher>> {
+        self.0.served.subscribe()
     }
 
     /// How many data planes hang on each fleet, and what they hold. The fleet of no DataPlane has no name.
     pub(super) fn censuses(&self) -> Vec<(String, Census)> {
-        let own: Vec<_> = self.0.own.borrow().iter().map(|(id, own)| (id.name.clone(), own.clone())).collect();
-        let all = own.into_iter().chain([(String::new(), self.0.whole.clone())]);
-        all.map(|(name, publisher)| (name, publisher.census())).collect()
+        let served = self.0.served.borrow().clone();
+        let name = |fleet: &str| data_plane(fleet).map(|id| id.name).unwrap_or_default();
+        served.iter().map(|(fleet, publisher)| (name(fleet), publisher.census())).collect()
     }
 
     /// What somebody gets. Provider credentials go to no account that neither a DataPlane nor the settings name.

@@ -1,6 +1,6 @@
 //! Hands what was compiled to the publisher, in the order in which it was compiled.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use feed::{
     publisher::{Offer, Publisher},
@@ -11,7 +11,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::fleets::Fleets;
-use crate::{Published, lease::Standing, status::run::Offered};
+use crate::{
+    Published,
+    lease::Standing,
+    status::{fleet::FleetName, run::Offered},
+};
 
 pub(super) struct Offering {
     pub(super) published: watch::Receiver<Option<Arc<Published>>>,
@@ -35,9 +39,9 @@ impl Offering {
                     let before = last.as_ref().map_or(0, |(of, _)| of.revision);
                     let is_urgent = published.is_urgent_since(before);
                     self.offer(number, &published, &epoch, is_urgent).await;
-                    // Who belongs to which fleet may be another now: data planes come anew and are told.
+                    // Who belongs to which fleet, or to any, may be another now.
                     if last.as_ref().is_some_and(|(before, _)| has_moved(before, &published)) {
-                        self.server.rebalance(1000);
+                        self.server.review();
                     }
                     last = Some((published, epoch));
                 }
@@ -69,11 +73,20 @@ impl Offering {
         if encoded.await.is_err() {
             return;
         }
-        let Some(current) = self.fleets.whole().current() else { return };
-        let root = current.root().to_string();
-        self.fleets.settle(published, &root);
-        self.offered.send_replace(Some(Offered { published: published.clone(), root }));
+        self.fleets.settle(published);
+        let mut roots = BTreeMap::new();
+        for fleet in fleets_of(published) {
+            let publisher = fleet.as_ref().map_or_else(|| self.fleets.whole().clone(), |id| self.fleets.of(id));
+            let Some(current) = publisher.current() else { return };
+            roots.insert(fleet, current.root().to_string());
+        }
+        self.offered.send_replace(Some(Offered { published: published.clone(), roots }));
     }
+}
+
+/// The fleets that pods may be of.
+fn fleets_of(published: &Published) -> Vec<FleetName> {
+    if published.fleets.is_empty() { vec![None] } else { published.fleets.keys().cloned().map(Some).collect() }
 }
 
 /// Whether an account may belong to another fleet than before.

@@ -44,6 +44,7 @@ pub(super) struct Trust {
     leaf: Option<Leaf>,
     certificate: watch::Sender<Option<Certificate>>,
     metrics: TrustMetrics,
+    bundle: watch::Sender<Arc<str>>,
 }
 
 /// The first certificate, once there is one.
@@ -71,8 +72,14 @@ impl Trust {
             leaf: None,
             certificate,
             metrics,
+            bundle: watch::Sender::new("".into()),
         };
         (trust, shown)
+    }
+
+    /// Whom to trust, PEM; empty until that is known.
+    pub(super) fn bundle(&self) -> watch::Receiver<Arc<str>> {
+        self.bundle.subscribe()
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -114,6 +121,7 @@ impl Trust {
     async fn look(&mut self) -> anyhow::Result<()> {
         let found = timeout(LIMIT, self.authorities()).await??;
         let Some(authorities) = found else { return Ok(()) };
+        self.bundle.send_replace(authorities.bundle().into());
         let renewed = self.renew(&authorities);
         self.elsewhere = bundles::elsewhere(&self.settings, self.published.borrow().as_deref());
         if !self.standing.borrow().is_leading() {

@@ -2,13 +2,11 @@
 //! what follows from all of them. Knows no clock but the `now` that it is given.
 
 use compiler::{ConditionType, Reason, Report};
+use crds::{BreakerState, KeyBreaker, Kind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{
-    fleet::{Held, Nack, PodId},
-    said::{Said, whole_seconds},
-};
+use super::said::{Said, whole_seconds};
 
 /// No object may have more: the CRDs say so.
 pub const MOST: usize = 8;
@@ -68,6 +66,17 @@ pub enum Programmed {
     },
     /// It is in the table only as one that cannot be used.
     NotInTable,
+    /// It is usable, but no DataPlane selects it.
+    Unselected,
+    /// It is usable, but not by what the DataPlane selects that selects it.
+    UnusableIn {
+        /// Which.
+        data_plane: String,
+        /// Why, for people.
+        why: String,
+    },
+    /// Of a DataPlane: there is nothing that it selects.
+    SelectsNothing,
 }
 
 /// What is missing where it is not known whether an object is in effect.
@@ -77,39 +86,47 @@ pub enum Missing {
     Pods,
     /// Word of this pod.
     WordOf(String),
+    /// Word of other replicas.
+    Replicas,
 }
 
 impl Programmed {
-    /// Judges one object that the table has as usable.
-    pub fn judge(held: Held<'_>, nack: Option<(&PodId, &Nack)>, is_deserted: bool) -> Self {
-        if let Some((pod, nack)) = nack {
-            let Nack { code, message, .. } = nack.clone();
-            return Self::Nacked { pod: pod.to_string(), code, message };
-        }
-        let of = held.by + held.behind + held.unknown;
-        let for_pod = held.waiting_for.map(ToString::to_string).unwrap_or_default();
-        match held {
-            _ if of == 0 && is_deserted => Self::Deserted,
-            _ if of == 0 => Self::Unsaid(Missing::Pods),
-            Held { behind: 1.., by, .. } => Self::Waiting { by, of, for_pod },
-            Held { unknown: 1.., .. } => Self::Unsaid(Missing::WordOf(for_pod)),
-            Held { .. } => Self::Everywhere,
-        }
-    }
-
     /// Whether acknowledgements may be on their way, so that it is worth while to wait a moment before saying anything.
     pub fn is_underway(&self) -> bool {
-        matches!(self, Self::Waiting { .. } | Self::Unsaid(Missing::WordOf(_)))
+        matches!(self, Self::Waiting { .. } | Self::Unsaid(Missing::WordOf(_) | Missing::Replicas))
     }
 
-    fn word(&self, said: &Said, generation: i64, refused: Option<&Word>) -> Word {
+    /// `is_lasting` says that what is underway has been so for long: only then is it taken back that an object is in effect.
+    fn word(&self, judgement: &Judgement<'_>, said: &Said, generation: i64, refused: Option<&Word>) -> Word {
         const OF: &str = "Programmed";
         match self {
             Self::Unsaid(_) if said.was_programmed(generation) => Word::is(OF, "Programmed", ""),
+            Self::Waiting { .. } if !judgement.is_lasting && said.was_programmed(generation) => {
+                Word::is(OF, "Programmed", "")
+            }
             Self::Everywhere => Word::is(OF, "Programmed", ""),
+            Self::Unsaid(Missing::Pods) | Self::Deserted if judgement.report.kind == Kind::DataPlane => {
+                Word::is_not(OF, "NoDataPlane", "no pod of this fleet is connected")
+            }
             Self::Unsaid(Missing::Pods) | Self::Deserted => {
                 Word::is_not(OF, "NoDataPlane", "no data plane is connected: nothing serves by this object")
             }
+            Self::Unselected => {
+                Word::is_not(OF, "NoDataPlane", "no DataPlane selects this object: nothing serves by it")
+            }
+            Self::UnusableIn { data_plane, why } => Word::is_not(
+                OF,
+                "Invalid",
+                format!("DataPlane `{data_plane}` selects this object, but not all that it needs: {why}"),
+            ),
+            Self::SelectsNothing => {
+                Word::is_not(OF, "NoDataPlane", "spec.selector selects no object: the fleet has nothing to serve")
+            }
+            Self::Unsaid(Missing::Replicas) => Word::is_not(
+                OF,
+                "Pending",
+                "other replicas of the operator have not said yet what their data planes hold",
+            ),
             Self::Unsaid(Missing::WordOf(pod)) => {
                 Word::is_not(OF, "Pending", format!("data plane `{pod}` has not said yet what it holds"))
             }
@@ -154,15 +171,22 @@ pub struct Judgement<'a> {
     pub issue: Option<&'a Issue>,
     /// When the object ends, if it does.
     pub expires_at: Option<Timestamp>,
+    /// What data planes report of a HostKey; absent: nothing ever.
+    pub breaker: Option<&'a KeyBreaker>,
+    /// What is underway has been so for long.
+    pub is_lasting: bool,
 }
 
 /// What to say of an object at `now`, in the order in which it is written. `said` is what is said of it already.
 pub fn words(judgement: Judgement<'_>, said: &Said, generation: i64, now: Timestamp) -> Vec<Word> {
-    let Judgement { report, programmed, issue, expires_at } = judgement;
+    let Judgement { report, programmed, issue, expires_at, breaker, .. } = judgement;
     let accepted = accepted(report, issue);
     let resolved = resolved(report, issue);
     let refused = [&accepted, &resolved].into_iter().find(|word| !word.status);
-    let programmed_word = programmed.word(said, generation, refused);
+    let programmed_word = programmed.word(&judgement, said, generation, refused);
+    let healthy = (report.kind == Kind::HostKey).then(|| healthy(breaker));
+    // Other failures pass by themselves, or leave data planes that draw the key: Ready would only flap with them.
+    let dead = healthy.as_ref().filter(|_| breaker.is_some_and(is_refused_everywhere));
     let expired =
         expires_at.filter(|end| *end <= now).map(|end| Word::is("Expired", "Expired", format!("it ended at {end}")));
     let issued = issue.map(issued);
@@ -172,7 +196,7 @@ pub fn words(judgement: Judgement<'_>, said: &Said, generation: i64, now: Timest
         _ => compiled(report, ConditionType::Conflicted),
     };
     let own = compiled(report, ConditionType::Ready).filter(|word| !word.status);
-    let obstacles = [Some(&accepted), Some(&resolved), own.as_ref(), issued.as_ref(), Some(&programmed_word)];
+    let obstacles = [Some(&accepted), Some(&resolved), own.as_ref(), issued.as_ref(), Some(&programmed_word), dead];
     let obstacle = obstacles.into_iter().flatten().find(|word| !word.status);
     let ready = match (&expired, obstacle) {
         (Some(expired), None) => Word::is_not("Ready", expired.reason, expired.message.clone()),
@@ -182,8 +206,10 @@ pub fn words(judgement: Judgement<'_>, said: &Said, generation: i64, now: Timest
     let progress = progress(programmed, &programmed_word, refused);
     // A key that is revoked for good does not need to be told that it has expired too.
     let ended = revoked.or(expired);
+    // A DataPlane refers to nothing.
+    let resolved = Some(resolved).filter(|_| report.kind != Kind::DataPlane);
     let said =
-        [Some(accepted), Some(resolved), Some(programmed_word), Some(ready), issued, ended, conflicted, progress];
+        [Some(accepted), resolved, Some(programmed_word), healthy, Some(ready), issued, ended, conflicted, progress];
     said.into_iter().flatten().map(shortened).collect()
 }
 
@@ -241,6 +267,29 @@ fn resolved(report: &Report, issue: Option<&Issue>) -> Word {
     }
 }
 
+/// Whether data planes draw a HostKey.
+fn healthy(breaker: Option<&KeyBreaker>) -> Word {
+    const OF: &str = "Healthy";
+    let Some(breaker) = breaker.filter(|breaker| breaker.state != BreakerState::Closed) else {
+        return Word::is(OF, "Healthy", "");
+    };
+    let class = breaker.class.as_deref().unwrap_or_default();
+    let why = match class {
+        "auth" => "the provider refuses the credential",
+        "rateLimit" => "the provider limits its rate",
+        "serverError" => "the provider answers with errors",
+        "unreachable" => "the provider cannot be reached",
+        other => other,
+    };
+    let (out, of) = (breaker.open_pods.unwrap_or_default(), breaker.pods.unwrap_or_default());
+    Word::is_not(OF, "NoHealthyKey", format!("{out} of {of} data planes do not use this key for now: {why}"))
+}
+
+/// What does not heal by itself, and leaves no data plane that draws the key.
+fn is_refused_everywhere(breaker: &KeyBreaker) -> bool {
+    breaker.state == BreakerState::Open && breaker.class.as_deref() == Some("auth")
+}
+
 fn issued(issue: &Issue) -> Word {
     match issue {
         Issue::Issued => Word::is("Issued", "Issued", ""),
@@ -256,7 +305,9 @@ fn progress(programmed: &Programmed, word: &Word, refused: Option<&Word>) -> Opt
             Some(Word::is("Reconciling", "Pending", refused.message.clone()))
         }
         (Some(refused), _) => Some(Word::is("Stalled", refused.reason, refused.message.clone())),
-        (None, Programmed::Nacked { .. }) => Some(Word::is("Stalled", word.reason, word.message.clone())),
+        (None, Programmed::Nacked { .. } | Programmed::UnusableIn { .. }) => {
+            Some(Word::is("Stalled", word.reason, word.message.clone()))
+        }
         (None, _) if ["Pending", "PartiallyProgrammed"].contains(&word.reason) => {
             Some(Word::is("Reconciling", word.reason, word.message.clone()))
         }

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use compiler::{Report, Resources};
-use crds::Kind;
+use compiler::{ConditionType, Reason, Report, Resources};
+use crds::{DataPlane, KeyBreaker, Kind};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, core::ObjectMeta};
 use serde::Serialize;
@@ -17,14 +17,22 @@ use table::{ObjectRef, RoutingTable, Row};
 
 use super::{
     conditions::{Issue, Judgement, Programmed, dated, paused, words},
+    data_plane,
     facts::Facts,
-    fleet::Fleet,
-    ledger::Ledger,
+    fleet::{Acks, Fleets},
+    health::Health,
     said::{Said, says_the_same},
 };
 
 /// The annotation with which the author of an object asks the operator to leave it alone.
 pub const PAUSED: &str = "llmrelay.io/paused";
+
+/// How long something has to be underway before it is taken back that an object is in effect or has its token: as long as
+/// another replica may think that it leads, so that one of two which knows less takes nothing back.
+pub const LASTING: Duration = Duration::from_secs(10);
+
+/// The status of a DataPlane counts pods, which come and go: it is written no more often.
+pub const COUNTED: Duration = Duration::from_secs(3);
 
 /// How long an object whose acknowledgements or token are on their way is given before it is said that they are missing.
 pub const PATIENCE: Duration = Duration::from_millis(500);
@@ -44,6 +52,10 @@ pub struct Subject {
     pub issue: Option<Issue>,
     /// When it ends, if it does.
     pub expires_at: Option<Timestamp>,
+    /// What data planes report of a HostKey; absent: nothing ever.
+    pub breaker: Option<KeyBreaker>,
+    /// What is underway has been so for long.
+    pub is_lasting: bool,
     /// Its author asks for it to be left alone.
     pub is_paused: bool,
     /// The fields of its status besides generation and conditions.
@@ -81,14 +93,21 @@ pub fn verdict(subject: &Subject, base: &Base, now: Timestamp) -> Verdict {
     if generation < base.generation || said.newest_generation().is_some_and(|newest| generation < newest) {
         return Verdict::Stale;
     }
+    // The token is being looked at, and was there a moment ago.
+    let had_token = said.condition("Issued").is_some_and(|issued| issued.status == "True");
+    if subject.issue == Some(Issue::Pending) && !subject.is_lasting && !subject.is_paused && had_token {
+        return Verdict::Same;
+    }
     let status = if subject.is_paused {
         let mut status = base.status.as_object().cloned().unwrap_or_default();
         status.insert("conditions".to_owned(), json!(paused(&said, generation, now)));
         status
     } else {
         let mut status = subject.fields.clone();
-        let Subject { report, programmed, issue, expires_at, .. } = subject;
-        let judgement = Judgement { report, programmed, issue: issue.as_ref(), expires_at: *expires_at };
+        let Subject { report, programmed, issue, expires_at, breaker, is_lasting, .. } = subject;
+        let (issue, breaker) = (issue.as_ref(), breaker.as_ref());
+        let (expires_at, is_lasting) = (*expires_at, *is_lasting);
+        let judgement = Judgement { report, programmed, issue, expires_at, breaker, is_lasting };
         let conditions = dated(words(judgement, &said, generation, now), &said, generation, now);
         status.insert("observedGeneration".to_owned(), json!(generation));
         status.insert("conditions".to_owned(), json!(conditions));
@@ -117,9 +136,26 @@ pub struct View<'a> {
     /// Read off the table.
     pub facts: &'a Facts,
     /// What data planes hold.
-    pub fleet: &'a Fleet<'a>,
-    /// Since when objects are as they are.
-    pub ledger: &'a Ledger,
+    pub fleets: &'a Fleets<'a>,
+    /// What they report of host keys.
+    pub health: &'a Health,
+    /// The fleets that DataPlanes describe, to say how they are.
+    pub described: &'a [Described<'a>],
+}
+
+/// A fleet that a DataPlane describes.
+#[derive(Clone, Copy, Debug)]
+pub struct Described<'a> {
+    /// Its name.
+    pub id: &'a ObjectRef,
+    /// The object.
+    pub data_plane: &'a DataPlane,
+    /// What goes to it.
+    pub table: &'a RoutingTable,
+    /// What its pods say.
+    pub acks: &'a Acks,
+    /// The digest of what goes to it.
+    pub root: &'a str,
 }
 
 /// One object that has to be looked at again, as it was seen when it was compiled. `None`: it could not even be read.
@@ -130,6 +166,8 @@ pub type Seen = Option<Base>;
 pub struct Rounds {
     settled: HashMap<(Kind, ObjectRef), u64>,
     underway: HashMap<(Kind, ObjectRef), Timestamp>,
+    /// When DataPlanes were given last.
+    counted: HashMap<ObjectRef, Timestamp>,
 }
 
 /// What a round found.
@@ -149,28 +187,41 @@ impl Rounds {
         let mut underway = HashMap::new();
         let malformed: HashSet<(Kind, &ObjectRef)> =
             view.resources.malformed.iter().map(|malformed| (malformed.kind, &malformed.id)).collect();
-        for report in view.reports {
+        let reported = view.reports.iter().map(|report| {
             let is_malformed = malformed.contains(&(report.kind, &report.id));
-            let (subject, seen) = subject(view, report, tokens, is_malformed);
+            subject(view, report, tokens, is_malformed)
+        });
+        // While other replicas have not spoken, the numbers would be wrong.
+        let described = view.described.iter().filter(|_| !view.fleets.is_gathering);
+        let described = described.filter(|described| !malformed.contains(&(Kind::DataPlane, described.id)));
+        for (mut subject, seen) in reported.chain(described.map(|described| fleet(view, described))) {
             round.wake_at(subject.expires_at.filter(|at| *at > now));
-            let print = fingerprint(&subject, seen.as_ref(), now);
             let key = (subject.kind, subject.id.clone());
+            let since = subject.is_underway().then(|| self.underway.get(&key).copied().unwrap_or(now));
+            if let Some(since) = since {
+                underway.insert(key.clone(), since);
+                subject.is_lasting = now >= after(since, LASTING);
+                round.wake_at(Some(after(since, LASTING)).filter(|at| *at > now));
+            }
+            let print = fingerprint(&subject, seen.as_ref(), now);
             if self.settled.get(&key) == Some(&print) {
                 continue;
             }
-            if subject.is_underway() {
-                let since = self.underway.get(&key).copied().unwrap_or(now);
-                let until = after(since, PATIENCE);
-                underway.insert(key.clone(), since);
-                if now < until {
-                    round.wake_at(Some(until));
-                    continue;
-                }
+            let until = since.map(|since| after(since, PATIENCE));
+            let counted = self.counted.get(&key.1).filter(|_| subject.kind == Kind::DataPlane);
+            let until = until.max(counted.map(|last| after(*last, COUNTED)));
+            if until.is_some_and(|until| now < until) {
+                round.wake_at(until);
+                continue;
+            }
+            if subject.kind == Kind::DataPlane {
+                self.counted.insert(key.1.clone(), now);
             }
             self.settled.insert(key, print);
             round.subjects.push((subject, seen));
         }
         self.underway = underway;
+        self.counted.retain(|_, last| now < after(*last, COUNTED));
         if self.settled.len() > 2 * view.reports.len() + 1024 {
             let known: HashSet<(Kind, &ObjectRef)> =
                 view.reports.iter().map(|report| (report.kind, &report.id)).collect();
@@ -187,6 +238,7 @@ impl Rounds {
     /// Has every object looked at again.
     pub fn forget_all(&mut self) {
         self.settled.clear();
+        self.underway.clear();
     }
 }
 
@@ -229,14 +281,71 @@ fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed:
             (object.meta(), value(&object.status))
         }),
         Kind::Policy => resources.policies.get(id).map(|object| (object.meta(), value(&object.status))),
-        // A fleet is not compiled, so that only one which cannot be read has a report, and none has a status from here.
+        // A fleet is not compiled, so that only one which cannot be read has a report.
         Kind::DataPlane => None,
     };
+    let breaker = view.health.of_key(id).filter(|_| kind == Kind::HostKey).cloned();
+    if let Some(breaker) = &breaker {
+        fields.insert("breaker".to_owned(), json!(breaker));
+    }
+    if let Some(breaker) = view.health.of_host(id).filter(|_| kind == Kind::Host && !fields.is_empty()) {
+        let open: u32 = breaker.reasons.iter().flatten().map(|reason| reason.open_keys).sum();
+        if open > 0 {
+            fields["keys"]["open"] = json!(open);
+        }
+        fields.insert("breaker".to_owned(), json!(breaker));
+    }
     let is_paused = seen.as_ref().is_some_and(|(meta, _)| asks_for_pause(meta));
-    let programmed = programmed(view, kind, id);
-    let subject =
-        Subject { kind, id: id.clone(), report: report.clone(), programmed, issue, expires_at, is_paused, fields };
+    let subject = Subject {
+        kind,
+        id: id.clone(),
+        report: report.clone(),
+        programmed: programmed(view, kind, id),
+        issue,
+        expires_at,
+        breaker,
+        is_lasting: false,
+        is_paused,
+        fields,
+    };
     (subject, seen.map(|(meta, status)| base(meta, status)))
+}
+
+/// A DataPlane, of which nothing is compiled: all that can be wrong with it is that nobody serves.
+fn fleet(view: &View<'_>, described: &Described<'_>) -> (Subject, Seen) {
+    let Described { id, data_plane, table, acks, root } = *described;
+    let name = Some(id.clone());
+    let accepted = compiler::Condition {
+        r#type: ConditionType::Accepted,
+        status: true,
+        reason: Reason::Accepted,
+        message: String::new(),
+    };
+    let report = Report {
+        kind: Kind::DataPlane,
+        id: id.clone(),
+        observed_generation: data_plane.metadata.generation,
+        conditions: vec![accepted],
+        unmatched_globs: Vec::new(),
+    };
+    let programmed = match view.fleets.by_name.get(&name) {
+        _ if data_plane.spec.selector.is_some() && data_plane::is_empty(table) => Programmed::SelectsNothing,
+        Some(fleet) => fleet.programmed(),
+        None => Programmed::Deserted,
+    };
+    let subject = Subject {
+        kind: Kind::DataPlane,
+        id: id.clone(),
+        report,
+        programmed,
+        issue: None,
+        expires_at: None,
+        breaker: None,
+        is_lasting: false,
+        is_paused: asks_for_pause(data_plane.meta()),
+        fields: data_plane::fields(&name, acks, root),
+    };
+    (subject, Some(base(data_plane.meta(), value(&data_plane.status))))
 }
 
 fn programmed(view: &View<'_>, kind: Kind, id: &ObjectRef) -> Programmed {
@@ -249,12 +358,7 @@ fn programmed(view: &View<'_>, kind: Kind, id: &ObjectRef) -> Programmed {
         Kind::Policy => matches!(table.policies.get(id), Some(Row::Usable(_))),
         Kind::DataPlane => false,
     };
-    match view.ledger.since(kind, id) {
-        Some(since) if is_usable => {
-            Programmed::judge(view.fleet.held(since), view.fleet.nack(kind, id), view.fleet.is_deserted())
-        }
-        Some(_) | None => Programmed::NotInTable,
-    }
+    if is_usable { view.fleets.programmed(kind, id) } else { Programmed::NotInTable }
 }
 
 /// Whether the author of an object asks for it to be left alone.
@@ -280,12 +384,12 @@ pub fn value(status: &Option<impl Serialize>) -> Value {
 /// Equal while nothing new is known.
 fn fingerprint(subject: &Subject, seen: Option<&Base>, now: Timestamp) -> u64 {
     let mut hasher = DefaultHasher::new();
-    let Subject { report, programmed, issue, expires_at, is_paused, fields, .. } = subject;
+    let Subject { report, programmed, issue, expires_at, is_lasting, is_paused, fields, .. } = subject;
     report.observed_generation.hash(&mut hasher);
     for condition in &report.conditions {
         (condition.r#type as u8, condition.status, condition.reason as u8, &condition.message).hash(&mut hasher);
     }
-    (programmed, issue, is_paused, expires_at.is_some_and(|at| at <= now)).hash(&mut hasher);
+    (programmed, issue, is_lasting, is_paused, expires_at.is_some_and(|at| at <= now)).hash(&mut hasher);
     Value::Object(fields.clone()).to_string().hash(&mut hasher);
     seen.map(|base| (&base.uid, base.generation, base.status.to_string())).hash(&mut hasher);
     hasher.finish()

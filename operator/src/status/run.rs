@@ -2,25 +2,26 @@
 //! everything whenever something is new, and hands what is to be written to a few writers.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crds::Kind;
+use crds::{HostBreaker, KeyBreaker, Kind};
 use jiff::Timestamp;
 use kube::Client;
-use table::ObjectRef;
+use table::{Credentials, ObjectRef, RoutingTable};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     facts::Facts,
-    fleet::{Acks, Fleet},
+    fleet::{Acks, Fleet, FleetName, Fleets, Served},
+    health::Health,
     ledger::Ledger,
     metrics::{Outcome, StatusMetrics},
-    plan::{Base, Rounds, Seen, Subject, View, base, value},
+    plan::{Base, Described, Rounds, Seen, Subject, View, base, value},
     queue::{Offer, Queue},
     said::print,
     write::{Written, newer, write},
@@ -55,8 +56,8 @@ type Key = (Kind, ObjectRef);
 pub struct Offered {
     /// What was published.
     pub published: Arc<Published>,
-    /// The root digest of its tables, as [`PodState::root`](super::fleet::PodState::root) has it.
-    pub root: String,
+    /// The root digests of what goes to each fleet, as [`PodState::root`](super::fleet::PodState::root) has them.
+    pub roots: BTreeMap<FleetName, String>,
 }
 
 /// What the loop is told.
@@ -114,6 +115,35 @@ struct Fault {
     again_at: Option<Instant>,
 }
 
+/// What is remembered of one fleet.
+struct Remembered {
+    ledger: Ledger,
+    /// The digest of what goes to it, and that.
+    root: String,
+    table: Arc<RoutingTable>,
+    /// When its last pod went; `None`: there is one.
+    deserted_since: Option<Instant>,
+}
+
+impl Remembered {
+    fn new(now: Instant) -> Self {
+        let (ledger, root, table) = (Ledger::default(), String::new(), Arc::default());
+        Self { ledger, root, table, deserted_since: Some(now) }
+    }
+
+    fn publish(&mut self, root: &str, table: &Arc<RoutingTable>, credentials: &Arc<Credentials>) {
+        if self.root != root {
+            self.ledger.publish(root, table.clone(), credentials.clone());
+            (self.root, self.table) = (root.to_owned(), table.clone());
+        }
+    }
+
+    fn served(&self, now: Instant) -> Served<'_> {
+        let is_deserted = self.deserted_since.is_some_and(|since| now.duration_since(since) >= DESERTED);
+        Served { table: &self.table, ledger: &self.ledger, is_deserted }
+    }
+}
+
 struct Desk {
     client: Client,
     inputs: Inputs,
@@ -121,7 +151,11 @@ struct Desk {
     metrics: StatusMetrics,
     offered: Option<Offered>,
     facts: Facts,
-    ledger: Ledger,
+    /// What is remembered of each fleet.
+    fleets: BTreeMap<FleetName, Remembered>,
+    health: Health,
+    /// Since this replica leads, other replicas have had the time to say what their pods hold.
+    has_gathered: bool,
     rounds: Rounds,
     minter: Minter,
     /// What was written and may not be in the cache yet.
@@ -134,8 +168,6 @@ struct Desk {
     has_fleet: bool,
     has_lease: bool,
     was_leading: bool,
-    /// When the last pod went; `None`: there is one.
-    deserted_since: Option<Instant>,
     last_round: Option<Instant>,
     last_sweep: Instant,
     wake: Instant,
@@ -150,7 +182,9 @@ impl Desk {
             metrics,
             offered: None,
             facts: Facts::default(),
-            ledger: Ledger::default(),
+            fleets: BTreeMap::new(),
+            health: Health::default(),
+            has_gathered: false,
             rounds: Rounds::default(),
             minter: Minter::default(),
             bases: HashMap::new(),
@@ -162,7 +196,6 @@ impl Desk {
             has_fleet: true,
             has_lease: true,
             was_leading: false,
-            deserted_since: Some(Instant::now()),
             last_round: None,
             last_sweep: Instant::now(),
             wake: Instant::now(),
@@ -175,13 +208,23 @@ impl Desk {
         let offered = self.inputs.offered.borrow_and_update().clone();
         let known = self.offered.as_ref().map(|offered| &offered.published);
         if let Some(offered) = offered.filter(|new| !known.is_some_and(|known| Arc::ptr_eq(known, &new.published))) {
-            let Published { table, credentials, reports, .. } = &*offered.published;
-            self.ledger.publish(&offered.root, table.clone(), credentials.clone());
+            let Published { table, credentials, reports, fleets, .. } = &*offered.published;
+            self.fleets.retain(|name, _| offered.roots.contains_key(name));
+            for (name, root) in &offered.roots {
+                let fleet = name.as_ref().and_then(|id| fleets.get(id));
+                let (table, credentials) =
+                    fleet.map_or((table, credentials), |fleet| (&fleet.table, &fleet.credentials));
+                let known = self.fleets.entry(name.clone()).or_insert_with(|| Remembered::new(now));
+                known.publish(root, table, credentials);
+            }
             self.facts = Facts::of(table, reports);
             self.offered = Some(offered);
         }
-        let has_pods = !self.inputs.acks.borrow_and_update().pods.is_empty();
-        self.deserted_since = if has_pods { None } else { Some(self.deserted_since.unwrap_or(now)) };
+        let acks = self.inputs.acks.borrow_and_update().clone();
+        for (name, fleet) in &mut self.fleets {
+            let has_pods = acks.pods.values().any(|pod| pod.fleet == *name);
+            fleet.deserted_since = if has_pods { None } else { Some(fleet.deserted_since.unwrap_or(now)) };
+        }
         self.wake = self.last_round.map_or(now, |last| last + APART).min(self.wake.max(now));
     }
 
@@ -223,6 +266,7 @@ impl Desk {
         self.told.clear();
         self.faults.clear();
         self.queue.clear();
+        self.has_gathered = false;
         let objects = self.offered.as_ref().map_or(0, |offered| offered.published.reports.len());
         let what = if is_leading { "begins to write" } else { "writes no more" };
         info!(objects, "this replica {what} statuses and Secrets");
@@ -238,16 +282,35 @@ impl Desk {
             let uid = key.metadata.uid.as_deref().unwrap_or_default();
             self.poster.post(events::of_token(&id, uid, secret, &what));
         }
-        let acks = self.inputs.acks.borrow().clone();
-        let is_deserted = self.deserted_since.is_some_and(|since| since.elapsed() >= DESERTED);
-        let fleet = Fleet::new(&acks, &self.ledger, is_deserted);
+        let (acks, at) = (self.inputs.acks.borrow().clone(), Instant::now());
+        let gathered_at = self.inputs.standing.borrow().gathered_at.filter(|gathered_at| at < *gathered_at);
+        let served = self.fleets.iter().map(|(name, fleet)| (name, Fleet::new(name, &acks, fleet.served(at))));
+        let fleets = Fleets { by_name: served.collect(), is_gathering: gathered_at.is_some() };
+        let mut judged = None;
+        if gathered_at.is_none() {
+            if !self.has_gathered {
+                self.has_gathered = true;
+                self.health.resume(
+                    said_of_keys(&self.inputs.world, &published),
+                    said_of_hosts(&self.inputs.world, &published),
+                    now,
+                );
+            }
+            judged = self.health.note(&acks, &fleets, &published.table, now);
+        }
+        let described = published.fleets.iter().filter_map(|(id, fleet)| {
+            let root = self.fleets.get(&Some(id.clone())).map(|known| known.root.as_str())?;
+            Some(Described { id, data_plane: &fleet.data_plane, table: &fleet.table, acks: &acks, root })
+        });
+        let described: Vec<Described<'_>> = described.collect();
         let view = View {
             resources: &published.resources,
             reports: &published.reports,
             table: &published.table,
             facts: &self.facts,
-            fleet: &fleet,
-            ledger: &self.ledger,
+            fleets: &fleets,
+            health: &self.health,
+            described: &described,
         };
         let round = self.rounds.round(&view, &self.minter, now);
         for (subject, seen) in round.subjects {
@@ -267,7 +330,8 @@ impl Desk {
             let live = |key: &Key| live(&self.inputs.world, key.0, &key.1).is_some();
             self.told.retain(|key, _| live(key));
         }
-        [round.next, self.minter.next()].into_iter().flatten().min()
+        let gathered = gathered_at.and_then(|at| now.checked_add(at.saturating_duration_since(Instant::now())).ok());
+        [round.next, self.minter.next(), judged, gathered].into_iter().flatten().min()
     }
 
     /// Keeps the writers busy.
@@ -289,6 +353,10 @@ impl Desk {
             Some(Written::Done { before, after }) => {
                 for event in events::of_status(key.0, &key.1, &after.uid, &before.status, &after.status) {
                     self.poster.post(event);
+                }
+                if key.0 == Kind::HostKey {
+                    let event = events::of_health(&key.1, &after.uid, &before.status, &after.status);
+                    event.into_iter().for_each(|event| self.poster.post(event));
                 }
                 self.settled(key, after);
                 Outcome::Succeeded
@@ -369,6 +437,18 @@ impl Desk {
         }
         self.faults.values().filter_map(|fault| fault.again_at).min()
     }
+}
+
+/// What HostKeys say of their breakers.
+fn said_of_keys(world: &World, published: &Published) -> Vec<(ObjectRef, KeyBreaker)> {
+    let keys = published.resources.host_keys.keys();
+    keys.filter_map(|id| Some((id.clone(), world.host_key(id)?.status.as_ref()?.breaker.clone()?))).collect()
+}
+
+/// What Hosts say of the breakers of their keys.
+fn said_of_hosts(world: &World, published: &Published) -> Vec<(ObjectRef, HostBreaker)> {
+    let hosts = published.resources.hosts.keys();
+    hosts.filter_map(|id| Some((id.clone(), world.host(id)?.status.as_ref()?.breaker.clone()?))).collect()
 }
 
 /// An object as it was last heard of; absent where it cannot be read, or is gone.

@@ -3,6 +3,7 @@
 mod catching_up;
 mod documented;
 mod foreign;
+mod gathering;
 mod pushing;
 mod support;
 mod trusting;

@@ -10,7 +10,9 @@ use std::{
 use feed::{
     client::{About, Client, State, Times},
     connect::Connector,
-    replica::Update,
+    replica::{Refused, Update},
+    rows::Kind,
+    wire::Report,
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
 use kube::Api;
@@ -29,6 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct DataPlane {
     state: watch::Receiver<State>,
     table: Arc<Mutex<RoutingTable>>,
+    /// What it reports.
+    pub(crate) reports: watch::Sender<Report>,
+    /// Nothing is put into effect while this is held.
+    pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
+    /// Relay keys that it cannot use.
+    pub(crate) refuses: Arc<Mutex<Vec<ObjectRef>>>,
     _stop: DropGuard,
 }
 
@@ -65,14 +73,26 @@ impl Wish {
         let table = Arc::new(Mutex::new(RoutingTable::default()));
         let applied = table.clone();
         let times = Times { backoff_most: Duration::from_millis(500), ..Times::default() };
+        let (gate, refuses) = (Arc::<tokio::sync::Mutex<()>>::default(), Arc::<Mutex<Vec<ObjectRef>>>::default());
+        let (held, refused) = (gate.clone(), refuses.clone());
         let client = Client::new(about, times, connector, move |update: Update| {
+            let _open = held.blocking_lock();
+            let is_bad = |id: &&ObjectRef| has_key(&update.table, id);
+            let bad: Vec<_> = refused.lock().unwrap().iter().filter(is_bad).map(refusal).collect();
+            if !bad.is_empty() {
+                return Err(bad);
+            }
             *applied.lock().unwrap() = update.table;
             Ok(())
         });
-        let (state, stop) = (client.state(), CancellationToken::new());
+        let (state, reports, stop) = (client.state(), client.reports(), CancellationToken::new());
         tokio::spawn(client.run(stop.clone()));
-        DataPlane { state, table, _stop: stop.drop_guard() }
+        DataPlane { state, table, reports, gate, refuses, _stop: stop.drop_guard() }
     }
+}
+
+fn refusal(id: &ObjectRef) -> Refused {
+    Refused { kind: Kind::RelayKeys, key: id.to_string(), code: "Unusable".into(), message: "not usable here".into() }
 }
 
 impl DataPlane {
@@ -81,6 +101,12 @@ impl DataPlane {
         let such = self.state.wait_for(|state| is_such(state, &table.lock().unwrap()));
         let seen = timeout(PATIENCE, such).await.map(|seen| seen.unwrap().clone());
         seen.unwrap_or_else(|_| panic!("waited in vain until {what}: {:?}", *self.state.borrow()))
+    }
+
+    /// Waits until it is told that it may not have anything, whatever it has.
+    pub(crate) async fn is_turned_away(&mut self, words: &str) {
+        let says = |state: &State| state.trouble.as_ref().is_some_and(|trouble| trouble.contains(words));
+        self.until(&format!("it is turned away because {words}"), |state, _| says(state)).await;
     }
 
     async fn is_refused(&mut self, words: &str) {
@@ -93,6 +119,13 @@ impl DataPlane {
 /// A data plane as a pod of the operator's namespace, connected to it or about to be.
 pub(crate) async fn connected(plane: &Plane, operator: &Running, own: &str, pod: &str) -> DataPlane {
     let account = plane.service_account(own, "relay-dataplane").await;
+    let trust = bundle(plane, own, |_| true).await;
+    Wish::of(operator, own, &account, pod, &trust).await.start()
+}
+
+/// As [`connected`], as a pod of another service account.
+pub(crate) async fn connected_as(plane: &Plane, operator: &Running, own: &str, account: &str, pod: &str) -> DataPlane {
+    let account = plane.service_account(own, account).await;
     let trust = bundle(plane, own, |_| true).await;
     Wish::of(operator, own, &account, pod, &trust).await.start()
 }

@@ -62,6 +62,8 @@ pub(crate) fn config(namespaces: &[&str]) -> Config {
         data_plane_accounts: vec!["relay-dataplane".to_owned()],
         push_grace_seconds: 1,
         pod_name: Some("operator-0".to_owned()),
+        peer_token_file: None,
+        advertise: None,
         leading: Settings::default(),
         push_times: Times::default(),
     }

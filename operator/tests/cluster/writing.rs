@@ -23,10 +23,10 @@ use crate::{
     support::{Running, config, manifests, start, start_as},
 };
 
-const KINDS: &str = "hosts,models,hostkeys,relaykeys,policies";
+pub(crate) const KINDS: &str = "hosts,models,hostkeys,relaykeys,policies";
 
 /// How long `kubectl wait` waits. Far more than it takes.
-const PATIENCE: &str = "--timeout=60s";
+pub(crate) const PATIENCE: &str = "--timeout=60s";
 
 /// A RelayKey whose token the operator makes.
 fn minted(namespace: &str, name: &str, rotation: &str) -> String {
@@ -39,7 +39,7 @@ spec: {{policyRefs: [{{name: all}}], secret: {{name: {name}-token}}, rotation: {
     )
 }
 
-fn wait(plane: &Plane, namespace: &str, what: &str, condition: &str) {
+pub(crate) fn wait(plane: &Plane, namespace: &str, what: &str, condition: &str) {
     let condition = format!("--for=condition={condition}");
     let wait = ["wait", what, "--all", "-n", namespace, PATIENCE, &condition];
     if let Err(error) = plane.try_kubectl(plane.kubeconfig(), &wait, "") {
@@ -49,11 +49,11 @@ fn wait(plane: &Plane, namespace: &str, what: &str, condition: &str) {
     }
 }
 
-fn wait_for(plane: &Plane, namespace: &str, object: &str, path: &str) {
+pub(crate) fn wait_for(plane: &Plane, namespace: &str, object: &str, path: &str) {
     plane.kubectl(&["wait", object, "-n", namespace, PATIENCE, &format!("--for=jsonpath={path}")]);
 }
 
-fn get(plane: &Plane, namespace: &str, what: &str) -> Value {
+pub(crate) fn get(plane: &Plane, namespace: &str, what: &str) -> Value {
     serde_json::from_str(&plane.kubectl(&["get", what, "-n", namespace, "-o", "json"])).unwrap()
 }
 
@@ -69,7 +69,7 @@ fn versions(plane: &Plane, namespace: &str) -> BTreeMap<String, String> {
     pairs.collect()
 }
 
-fn condition<'a>(object: &'a Value, of: &str) -> &'a Value {
+pub(crate) fn condition<'a>(object: &'a Value, of: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array().expect("there are conditions");
     conditions.iter().find(|condition| condition["type"] == of).unwrap_or_else(|| panic!("no {of} in {object:#}"))
 }
@@ -81,7 +81,7 @@ fn text_of(secret: &Value, entry: &str) -> Option<String> {
 }
 
 /// Asks again and again until it is so.
-async fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(found) = ask() {
@@ -95,7 +95,7 @@ async fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         .unwrap_or_else(|_| panic!("waited in vain until {what}"))
 }
 
-fn events(plane: &Plane, namespace: &str, reason: &str) -> Vec<String> {
+pub(crate) fn events(plane: &Plane, namespace: &str, reason: &str) -> Vec<String> {
     let list = get(plane, namespace, "events.events.k8s.io");
     let events = list["items"].as_array().unwrap().iter().filter(|event| event["reason"] == reason);
     events.map(|event| event["regarding"]["name"].as_str().unwrap().to_owned()).collect()
@@ -209,13 +209,13 @@ async fn a_refused_object_says_why_and_a_corrected_one_recovers() {
 }
 
 /// Every token that every Secret of a namespace ever held, and every word on whether a RelayKey is ready.
-struct Witness {
+pub(crate) struct Witness {
     tokens: Arc<Mutex<BTreeMap<String, BTreeSet<Vec<u8>>>>>,
     ready: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
 }
 
 impl Witness {
-    fn new(client: &Client, namespace: &str) -> Self {
+    pub(crate) fn new(client: &Client, namespace: &str) -> Self {
         let witness = Self { tokens: Arc::default(), ready: Arc::default() };
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
         let tokens = witness.tokens.clone();
@@ -251,7 +251,7 @@ impl Witness {
         }
     }
 
-    fn assert_never_less_ready_than_before(&self) {
+    pub(crate) fn assert_never_less_ready_than_before(&self) {
         for (name, said) in &*self.ready.lock() {
             let fallen = said.windows(2).any(|pair| pair[0] == "True" && pair[1] != "True");
             assert!(!fallen, "the status of {name} flapped: {said:?}");

@@ -54,11 +54,39 @@ fn said_after(
     issue: Option<&Issue>,
     expires_at: Option<Timestamp>,
 ) -> Vec<String> {
-    let words = words(Judgement { report, programmed, issue, expires_at }, before, 3, at(0));
+    let judgement = Judgement { report, programmed, issue, expires_at, breaker: None, is_lasting: true };
+    lines(&words(judgement, before, 3, at(0)))
+}
+
+fn lines(words: &[Word]) -> Vec<String> {
     words
         .iter()
         .map(|word| format!("{}={} {}", word.of, if word.status { "True" } else { "False" }, word.reason))
         .collect()
+}
+
+fn key(state: BreakerState, class: &str, open_pods: u32) -> Vec<String> {
+    let class = Some(class.to_owned());
+    let breaker = KeyBreaker { state, class, open_pods: Some(open_pods), pods: Some(3), until: None };
+    let report = Report { kind: Kind::HostKey, ..good() };
+    let judgement = Judgement {
+        report: &report,
+        programmed: &Programmed::Everywhere,
+        issue: None,
+        expires_at: None,
+        breaker: Some(&breaker),
+        is_lasting: false,
+    };
+    lines(&words(judgement, &Said::default(), 3, at(0)))
+}
+
+#[test]
+fn a_key_that_is_out_is_not_healthy_and_not_ready_only_where_that_does_not_heal() {
+    let out = ["Healthy=False NoHealthyKey", "Ready=True Ready"];
+    assert_eq!(key(BreakerState::Partial, "auth", 1)[3..], out);
+    assert_eq!(key(BreakerState::Open, "rateLimit", 3)[3..], out);
+    assert_eq!(key(BreakerState::Open, "auth", 3)[3..], ["Healthy=False NoHealthyKey", "Ready=False NoHealthyKey"]);
+    assert_eq!(key(BreakerState::Closed, "auth", 0)[3..], ["Healthy=True Healthy", "Ready=True Ready"]);
 }
 
 fn waiting(by: usize, of: usize) -> Programmed {
@@ -98,6 +126,11 @@ fn the_fleet_decides_what_is_programmed() {
         (unsaid, &["Programmed=False Pending", "Ready=False Pending", "Reconciling=True Pending"]),
         (Programmed::Unsaid(Missing::Pods), &["Programmed=False NoDataPlane", "Ready=False NoDataPlane"]),
         (Programmed::Deserted, &["Programmed=False NoDataPlane", "Ready=False NoDataPlane"]),
+        (Programmed::Unselected, &["Programmed=False NoDataPlane", "Ready=False NoDataPlane"]),
+        (
+            Programmed::UnusableIn { data_plane: "relay/edge".to_owned(), why: "its Policy is missing".to_owned() },
+            &["Programmed=False Invalid", "Ready=False Invalid", "Stalled=True Invalid"],
+        ),
     ] {
         assert_eq!(said(&good(), &programmed, None, None)[2..], *expected, "{programmed:?}");
     }
@@ -204,6 +237,11 @@ fn a_paused_object_keeps_what_was_said_and_says_that_it_is_paused() {
     assert_eq!(words, [("Ready", "True", Some(2)), ("Reconciling", "False", Some(3))]);
 }
 
+fn refused(report: &Report) -> Judgement<'_> {
+    let programmed = &Programmed::NotInTable;
+    Judgement { report, programmed, issue: None, expires_at: None, breaker: None, is_lasting: false }
+}
+
 #[test]
 fn the_words_are_those_of_relay_check() {
     let manifest = json!({
@@ -216,8 +254,7 @@ fn the_words_are_those_of_relay_check() {
         Resources { host_keys: [(ObjectRef::new("team-a", "k"), Arc::new(key))].into(), ..Resources::default() };
     let compilation = compiler::compile(&resources);
     let [report] = compilation.reports.as_slice() else { panic!("one object, one report") };
-    let judgement = Judgement { report, programmed: &Programmed::NotInTable, issue: None, expires_at: None };
-    let words = words(judgement, &Said::default(), 3, at(0));
+    let words = words(refused(report), &Said::default(), 3, at(0));
     for (word, told) in words.iter().zip(&report.conditions).take(2) {
         let told = serde_json::to_value(told).unwrap();
         let message = told.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -231,27 +268,7 @@ fn the_words_are_those_of_relay_check() {
 #[test]
 fn a_long_message_is_cut_between_characters() {
     let long = report(&[(ConditionType::Accepted, false, Reason::Invalid, &"ä".repeat(3_000))]);
-    let judgement = Judgement { report: &long, programmed: &Programmed::NotInTable, issue: None, expires_at: None };
-    for word in words(judgement, &Said::default(), 3, at(0)) {
+    for word in words(refused(&long), &Said::default(), 3, at(0)) {
         assert!(word.message.len() <= LONGEST, "{}", word.message.len());
-    }
-}
-
-mod held {
-    use super::*;
-
-    fn held(by: usize, behind: usize, unknown: usize) -> Programmed {
-        let pod = PodId::new("relay", "b");
-        Programmed::judge(Held { by, behind, unknown, waiting_for: Some(&pod) }, None, false)
-    }
-
-    #[test]
-    fn every_pod_counts() {
-        assert_eq!(held(3, 0, 0), Programmed::Everywhere);
-        assert_eq!(held(2, 1, 0), waiting(2, 3));
-        assert_eq!(held(0, 2, 0), waiting(0, 2));
-        assert_eq!(held(2, 0, 1), Programmed::Unsaid(Missing::WordOf("relay/b".to_owned())));
-        assert_eq!(held(1, 1, 1), waiting(1, 3));
-        assert_eq!(held(0, 0, 0), Programmed::Unsaid(Missing::Pods));
     }
 }

@@ -4,7 +4,10 @@ use compiler::Malformed;
 use table::Credentials;
 
 use super::*;
-use crate::status::fleet::{Acks, Nack, PodId, PodState};
+use crate::status::{
+    fleet::{Fleet, FleetName, Nack, PodId, PodState, Served},
+    ledger::Ledger,
+};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
@@ -33,8 +36,13 @@ struct Cluster {
     resources: Resources,
     acks: Acks,
     ledger: Ledger,
+    health: Health,
     rounds: Rounds,
     versions: u64,
+    /// Other replicas have not spoken yet.
+    is_gathering: bool,
+    /// The one fleet, where a DataPlane describes it.
+    data_plane: Option<DataPlane>,
 }
 
 impl Cluster {
@@ -61,21 +69,45 @@ impl Cluster {
     }
 
     fn pod(&mut self, name: &str, root: &str) {
-        let state = PodState { root: Some(root.to_owned()), ..PodState::default() };
+        let fleet = self.fleet();
+        let state = PodState { root: Some(root.to_owned()), fleet, ..PodState::default() };
         self.acks.pods.insert(PodId::new("relay", name), state);
+    }
+
+    fn fleet(&self) -> FleetName {
+        self.data_plane.as_ref().map(|_| id("edge"))
+    }
+
+    fn described_by(&mut self, spec: Value) {
+        let metadata =
+            json!({"name": "edge", "namespace": "team-a", "uid": "edge", "generation": 1, "resourceVersion": "1"});
+        let manifest =
+            json!({"apiVersion": "llmrelay.io/v1alpha1", "kind": "DataPlane", "metadata": metadata, "spec": spec});
+        self.data_plane = Some(serde_json::from_value(manifest).unwrap());
     }
 
     fn round(&mut self, now: Timestamp) -> Round {
         let compilation = compiler::compile(&self.resources);
         let facts = Facts::of(&compilation.table, &compilation.reports);
-        let fleet = Fleet::new(&self.acks, &self.ledger, false);
+        let name = self.fleet();
+        let served = Served { table: &compilation.table, ledger: &self.ledger, is_deserted: false };
+        let by_name = [(&name, Fleet::new(&name, &self.acks, served))].into();
+        let root = compilation.table.digest().to_string();
+        let described = name.as_ref().zip(self.data_plane.as_ref()).map(|(id, data_plane)| Described {
+            id,
+            data_plane,
+            table: &compilation.table,
+            acks: &self.acks,
+            root: &root,
+        });
         let view = View {
             resources: &self.resources,
             reports: &compilation.reports,
             table: &compilation.table,
             facts: &facts,
-            fleet: &fleet,
-            ledger: &self.ledger,
+            fleets: &Fleets { by_name, is_gathering: self.is_gathering },
+            health: &self.health,
+            described: described.as_slice(),
         };
         self.rounds.round(&view, &Issued, now)
     }
@@ -87,6 +119,10 @@ impl Cluster {
             let Verdict::Write(status) = verdict(&subject, &seen.unwrap(), now) else { continue };
             let ready = Said::of(&status).condition("Ready").map(|ready| ready.reason.clone());
             written.push((subject.id.name.clone(), ready.unwrap_or_default()));
+            if subject.kind == Kind::DataPlane {
+                self.data_plane.as_mut().unwrap().status = Some(serde_json::from_value(status).unwrap());
+                continue;
+            }
             let policy = Arc::make_mut(self.resources.policies.get_mut(&subject.id).unwrap());
             policy.status = Some(serde_json::from_value(status).unwrap());
         }
@@ -169,7 +205,7 @@ fn an_entry_that_a_pod_did_not_take_is_told_on_exactly_its_object() {
     cluster.policy("b", 1, all());
     let root = cluster.publish();
     let nack = Nack { kind: Kind::Policy, id: id("b"), code: "BadPattern".to_owned(), message: "no".to_owned() };
-    let state = PodState { root: Some(root), revision: 1, nacks: vec![nack] };
+    let state = PodState { root: Some(root), revision: 1, nacks: vec![nack], ..PodState::default() };
     cluster.acks.pods.insert(PodId::new("relay", "one"), state);
     assert_eq!(cluster.written(at(0)), some(&[("a", "Ready"), ("b", "Nacked")]));
 }
@@ -246,4 +282,133 @@ fn a_key_that_ends_is_looked_at_again_when_it_does() {
     assert_eq!(round.subjects[0].0.fields["secretName"], json!("app-token"));
     assert!(cluster.round(at(59_999)).subjects.is_empty());
     assert_eq!(cluster.round(at(60_000)).subjects.len(), 1);
+}
+
+#[test]
+fn one_that_knows_less_takes_nothing_back_for_a_while() {
+    let mut cluster = Cluster::default();
+    cluster.policy("a", 1, all());
+    let old = cluster.publish();
+    cluster.pod("one", &old);
+    cluster.pod("two", &old);
+    cluster.written(at(0));
+    // The same generation means something else now, as when a Secret changed, and one pod does not take it.
+    cluster.ledger.publish("other", Arc::default(), Arc::default());
+    let new = cluster.publish();
+    cluster.pod("one", &new);
+    cluster.pod("two", "other");
+    assert_eq!(cluster.written(at(1_000)), []);
+    assert_eq!(cluster.written(at(1_500)), [], "it was in effect, and may be again in a moment");
+    assert_eq!(cluster.round(at(1_600)).next, Some(after(at(1_000), LASTING)));
+    assert_eq!(cluster.written(at(11_000)), some(&[("a", "PartiallyProgrammed")]));
+    cluster.pod("two", &new);
+    assert_eq!(cluster.written(at(11_100)), some(&[("a", "Ready")]));
+}
+
+#[test]
+fn a_token_that_was_there_is_not_said_to_be_missing_while_it_is_looked_at() {
+    let report = Report {
+        kind: Kind::RelayKey,
+        id: id("app"),
+        observed_generation: Some(1),
+        conditions: Vec::new(),
+        unmatched_globs: Vec::new(),
+    };
+    let subject = |is_lasting| Subject {
+        kind: Kind::RelayKey,
+        id: id("app"),
+        report: report.clone(),
+        programmed: Programmed::Everywhere,
+        issue: Some(Issue::Pending),
+        expires_at: None,
+        breaker: None,
+        is_lasting,
+        is_paused: false,
+        fields: Map::new(),
+    };
+    let condition = json!({
+        "type": "Issued", "status": "True", "reason": "Issued", "message": "", "observedGeneration": 1,
+        "lastTransitionTime": at(0).to_string(),
+    });
+    let status = json!({"observedGeneration": 1, "keyID": "abc", "conditions": [condition]});
+    let base = Base { generation: 1, status, ..Base::default() };
+    assert_eq!(verdict(&subject(false), &base, at(0)), Verdict::Same);
+    let Verdict::Write(status) = verdict(&subject(true), &base, at(0)) else { panic!("it is missing for long") };
+    assert_eq!(Said::of(&status).condition("Issued").map(|issued| issued.reason.as_str()), Some("Pending"));
+}
+
+#[test]
+fn a_new_leader_waits_for_word_of_other_replicas_before_it_says_that_all_have_it() {
+    let mut cluster = Cluster { is_gathering: true, ..Cluster::default() };
+    cluster.policy("a", 1, all());
+    let root = cluster.publish();
+    cluster.pod("one", &root);
+    assert_eq!(cluster.written(at(0)), []);
+    assert_eq!(cluster.written(at(500)), some(&[("a", "Pending")]));
+    cluster.is_gathering = false;
+    assert_eq!(cluster.written(at(600)), some(&[("a", "Ready")]));
+    cluster.is_gathering = true;
+    cluster.rounds.forget_all();
+    cluster.written(at(700));
+    assert_eq!(cluster.written(at(5_000)), [], "what was said stands meanwhile");
+}
+
+#[test]
+fn a_pod_that_moves_changes_nothing_and_one_that_is_behind_is_waited_for() {
+    let mut cluster = Cluster::default();
+    cluster.policy("a", 1, all());
+    let old = cluster.publish();
+    cluster.pod("one", &old);
+    cluster.pod("two", &old);
+    cluster.written(at(0));
+    let away = |cluster: &mut Cluster, is_away| {
+        cluster.acks.pods.get_mut(&PodId::new("relay", "two")).unwrap().is_away = is_away;
+    };
+    away(&mut cluster, true);
+    cluster.written(at(1_000));
+    cluster.policy("b", 1, all());
+    let new = cluster.publish();
+    cluster.pod("one", &new);
+    assert_eq!(cluster.written(at(2_000)), []);
+    assert_eq!(cluster.written(at(2_500)), some(&[("b", "Pending")]), "the pod on its way does not have it");
+    away(&mut cluster, false);
+    cluster.acks.pods.get_mut(&PodId::new("relay", "two")).unwrap().is_silent = true;
+    assert_eq!(cluster.written(at(3_000)), []);
+    cluster.pod("two", &new);
+    assert_eq!(cluster.written(at(3_100)), some(&[("b", "Ready")]));
+}
+
+#[test]
+fn a_data_plane_counts_its_pods_and_is_not_written_at_every_change() {
+    let mut cluster = Cluster::default();
+    cluster.policy("a", 1, all());
+    cluster.described_by(json!({}));
+    let root = cluster.publish();
+    assert_eq!(cluster.written(at(0)), some(&[("a", "NoDataPlane"), ("edge", "NoDataPlane")]));
+    cluster.pod("one", &root);
+    assert_eq!(cluster.written(at(100)), some(&[("a", "Ready")]));
+    cluster.pod("two", &root);
+    cluster.written(at(200));
+    assert_eq!(cluster.round(at(300)).next, Some(after(at(0), COUNTED)));
+    assert_eq!(cluster.written(at(3_000)), some(&[("edge", "Ready")]), "the last state is always written");
+    let status = cluster.data_plane.as_ref().unwrap().status.clone().unwrap();
+    let pods = status.pods.unwrap();
+    assert_eq!((pods.connected, pods.current, pods.lagging, pods.nacked), (2, 2, 0, 0));
+    assert_eq!(status.table, Some(root));
+    let types: Vec<_> =
+        status.conditions.unwrap().into_iter().map(|one| (one.type_, one.observed_generation)).collect();
+    assert_eq!(types, ["Accepted", "Programmed", "Ready"].map(|of| (of.to_owned(), Some(1))));
+    assert_eq!(cluster.written(at(60_000)), []);
+}
+
+#[test]
+fn a_data_plane_that_selects_nothing_says_so() {
+    let mut cluster = Cluster::default();
+    cluster.described_by(json!({"selector": {"namespaces": ["elsewhere"]}}));
+    let root = cluster.publish();
+    cluster.pod("one", &root);
+    assert_eq!(cluster.written(at(0)), some(&[("edge", "NoDataPlane")]));
+    let conditions = cluster.data_plane.as_ref().unwrap().status.clone().unwrap().conditions.unwrap();
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert!(ready.message.starts_with("spec.selector selects no object"), "{}", ready.message);
 }
