@@ -1,4 +1,4 @@
-//! What a kubelet does for the pods of data planes: writes their tokens, the operator's CA bundle and the key of their
+//! What a kubelet does for pods: writes their tokens, the operator's CA bundle and the key of their
 //! copies into files, before the program starts, and keeps them fresh.
 
 use std::{
@@ -14,9 +14,10 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 use parking_lot::Mutex;
+use plane::PodObject;
 use tokio::{task::JoinHandle, time::Instant};
 
-use crate::{sites::AUDIENCE, wait::until};
+use crate::wait::until;
 
 /// How long a token is asked for, and after how long it is replaced: at four fifths of that, as a kubelet does.
 const TOKEN: Duration = Duration::from_secs(3_600);
@@ -51,6 +52,7 @@ pub(crate) struct Mounts {
 struct Token {
     account: String,
     pod: BoundObjectReference,
+    audience: String,
     file: PathBuf,
     asked: Instant,
 }
@@ -74,14 +76,15 @@ impl Kubelet {
     }
 
     /// Writes a token of a pod into a file, and keeps it fresh from now on.
-    pub(crate) async fn token(&self, account: &str, name: &str, uid: &str, file: &Path) {
+    pub(crate) async fn token(&self, account: &str, pod: &PodObject, audience: &str, file: &Path) {
         let pod = BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
-            name: Some(name.to_owned()),
-            uid: Some(uid.to_owned()),
+            name: Some(pod.name.clone()),
+            uid: Some(pod.uid.clone()),
         };
-        let token = Token { account: account.to_owned(), pod, file: file.to_owned(), asked: Instant::now() };
+        let (account, audience) = (account.to_owned(), audience.to_owned());
+        let token = Token { account, pod, audience, file: file.to_owned(), asked: Instant::now() };
         token.write(&self.client, &self.namespace).await.expect("a token is issued");
         self.tokens.lock().push(token);
     }
@@ -121,7 +124,7 @@ impl Token {
     async fn write(&self, client: &Client, namespace: &str) -> Result<(), kube::Error> {
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         let spec = TokenRequestSpec {
-            audiences: Some(vec![AUDIENCE.to_owned()]),
+            audiences: Some(vec![self.audience.clone()]),
             bound_object_ref: Some(self.pod.clone()),
             expiration_seconds: i64::try_from(TOKEN.as_secs()).ok(),
         };

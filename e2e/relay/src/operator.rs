@@ -22,6 +22,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) kubeconfig: &'a Path,
     pub(crate) namespace: &'a str,
     pub(crate) watched: &'a str,
+    pub(crate) peer_token: &'a Path,
 }
 
 impl Operator {
@@ -31,7 +32,8 @@ impl Operator {
             let fixed = ["--namespace", shared.namespace, "--watch-namespaces", shared.watched, "--pod-name", name];
             let bound = ["--admin", &admin, "--push", &push, "--push-grace-seconds", "1"];
             let arguments = fixed.iter().chain(&bound).chain(more).map(Into::into).collect();
-            Settings { arguments, environment: vec![("KUBECONFIG", shared.kubeconfig.into())] }
+            let of_peers = ("RELAY_PEER_TOKEN_FILE", shared.peer_token.into());
+            Settings { arguments, environment: vec![("KUBECONFIG", shared.kubeconfig.into()), of_peers] }
         };
         let log = shared.directory.join(name).with_extension("log");
         let (daemon, ports) = Daemon::start(shared.program, log, settings).await;

@@ -22,6 +22,9 @@ use crate::{
 /// Whom tokens of data planes are for.
 pub const AUDIENCE: &str = "relay-push.llmrelay.io";
 
+/// Whom tokens of operators are for, which they show to each other.
+const PEERS: &str = "relay-peer.llmrelay.io";
+
 /// The service account of operators, and that of data planes unless another is given.
 const OPERATORS: &str = "relay-operator";
 const DATA_PLANES: &str = "relay-dataplane";
@@ -63,6 +66,16 @@ impl<'a> Site<'a> {
         site
     }
 
+    /// The file with the token that a replica shows to its peers. One that comes back under its name has it already.
+    async fn peer_token(&self, name: &str) -> PathBuf {
+        let file = self.directory.path().join(name).with_extension("peer-token");
+        if !file.exists() {
+            let pod = self.plane.service_account(&self.namespace, OPERATORS).await.pod(name).await;
+            self.kubelet.token(OPERATORS, &pod, PEERS, &file).await;
+        }
+        file
+    }
+
     /// Starts a replica of the operator and waits until it is ready; `more` are further settings of its command line.
     pub async fn operator(&self, name: &str, more: &[&str]) -> Operator {
         let shared = Shared {
@@ -71,6 +84,7 @@ impl<'a> Site<'a> {
             kubeconfig: &self.kubeconfig,
             namespace: &self.namespace,
             watched: &self.watched,
+            peer_token: &self.peer_token(name).await,
         };
         let operator = Operator::start(&shared, name, more).await;
         operator.daemon.ready().await;
@@ -93,7 +107,7 @@ impl<'a> Site<'a> {
         fs::create_dir_all(folder.join("kept")).expect("the site's folder is writable");
         let object = self.plane.service_account(&self.namespace, account).await.pod(name).await;
         let token = folder.join("token");
-        self.kubelet.token(account, name, &object.uid, &token).await;
+        self.kubelet.token(account, &object, AUDIENCE, &token).await;
         let Mounts { bundle, seal_key } = self.kubelet.mounts().await;
         Pod { name: object.name, uid: object.uid, namespace: self.namespace.clone(), token, bundle, seal_key, folder }
     }
