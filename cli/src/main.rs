@@ -42,6 +42,7 @@ Start here:
   relay status           says how a cluster is, and what is not in effect
 
 A link to this program of the name `kubectl-relay` on the PATH makes it `kubectl relay`.
+
 Exit codes: 0 fine; 1 what was asked about is not fine; 2 wrong arguments, or something cannot be read.")]
 struct Cli {
     #[command(subcommand)]

@@ -234,7 +234,10 @@ impl Live {
         let mut compilation = compiler::compile(&resources);
         let assumed: BTreeSet<(Kind, ObjectRef)> = unread.into_iter().map(|named| named.owner).collect();
         for (kind, id) in &assumed {
-            if let Some(reason) = self.refusal(*kind, id) {
+            let report = compilation.reports.iter().find(|report| report.kind == *kind && report.id == *id);
+            // What is wrong beside the Secret is known here as well, and judged as it is everywhere.
+            let is_refused_anyway = report.is_some_and(compiler::Report::is_refused);
+            if let Some(reason) = self.refusal(*kind, id).filter(|_| !is_refused_anyway) {
                 refuse(&mut compilation, *kind, id, &reason);
             }
         }

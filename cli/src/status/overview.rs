@@ -15,6 +15,8 @@ use crate::{
 
 /// What there is to say of a cluster.
 pub(super) struct Overview {
+    /// Where objects were looked for; absent: everywhere.
+    namespace: Option<String>,
     operator: Operator,
     fleets: Vec<Fleet>,
     kinds: Vec<Count>,
@@ -64,6 +66,7 @@ impl Overview {
         let lists = kinds.map(|kind| async move { Ok::<_, Fault>((kind, cluster.list(kind, within).await?)) });
         let lists = try_join_all(lists).await?;
         let mut overview = Self {
+            namespace: within.namespace().map(str::to_owned),
             operator,
             fleets: Vec::new(),
             kinds: Vec::new(),
@@ -120,7 +123,10 @@ impl Overview {
 
     fn text(&self, view: View) -> String {
         let mut parts = vec![self.operator.lines().join("\n") + "\n", self.fleets(view), self.kinds()];
-        if self.not_ready.is_empty() {
+        if self.kinds.iter().all(|count| count.all == 0) {
+            let place = self.namespace.as_ref().map(|name| format!(" in namespace `{name}` (-A looks in all)"));
+            parts.push(format!("There is no Relay object{}.\n", place.unwrap_or_default()));
+        } else if self.not_ready.is_empty() {
             parts.push("Everything that should be in effect is.\n".to_owned());
         } else {
             let lines: String = self.not_ready.iter().map(Told::line).collect();

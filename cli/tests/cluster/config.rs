@@ -10,14 +10,15 @@ async fn the_table_of_a_cluster_is_the_operators_and_holds_no_secret() {
     let Some(plane) = Plane::shared() else { return };
     plane.install_crds();
     let namespace = plane.namespace();
-    // One key has a Secret that the operator made, one asks for a Secret that is somebody else's.
+    // One key has a Secret that the operator made, one asks for a Secret that is somebody else's, one a policy that is not there.
     let key = |name: &str, secret: &str| {
         format!(
             "---\napiVersion: llmrelay.io/v1alpha1\nkind: RelayKey\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
              spec: {{policyRefs: [{{name: all}}], secret: {{name: {secret}}}}}\n"
         )
     };
-    plane.apply(&(manifests(&namespace) + &key("minted", "minted") + &key("thief", "provider")));
+    let stray = key("stray", "stray").replace("name: all", "name: al");
+    plane.apply(&(manifests(&namespace) + &key("minted", "minted") + &key("thief", "provider") + &stray));
     let operator = Operator::start(plane, &namespace).await;
     let wait_for = |object: &str, condition: &str| {
         let condition = format!("--for=condition={condition}");
@@ -26,6 +27,7 @@ async fn the_table_of_a_cluster_is_the_operators_and_holds_no_secret() {
     wait_for("relaykey/minted", "Issued");
     wait_for("relaykey/minted", "ResolvedRefs");
     wait_for("relaykey/thief", "Accepted=False");
+    wait_for("relaykey/stray", "Issued");
     let user = User::administrator(plane, &namespace);
     let (url, json) = (format!("http://{}", operator.admin), ["-o", "json", "--operator-namespace", &namespace]);
     let running = user.relay(&[&["config", "dump", "--admin", &url], &json[..]].concat());

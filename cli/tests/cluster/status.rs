@@ -14,6 +14,10 @@ async fn an_overview_shows_the_operator_the_fleets_and_what_is_not_ready() {
     let namespace = plane.namespace();
     plane.apply(&manifests(&namespace));
     let user = User::administrator(plane, &namespace);
+    let elsewhere = User::administrator(plane, &plane.namespace());
+    let nothing = elsewhere.relay(&["status", "--operator-namespace", &namespace]).stdout;
+    let sentence = format!("There is no Relay object in namespace `{}` (-A looks in all).\n", elsewhere.namespace);
+    assert!(nothing.ends_with(&sentence), "{nothing}");
     let before = user.relay(&["status", "-o", "json", "--operator-namespace", &namespace]);
     assert_eq!(before.code, 1);
     let reasons = before.json()["notReady"].as_array().unwrap().clone();
