@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use table::{Row, Rows};
+use table::{RelayKey, Row, Rows};
 
 use super::{
     reads::Reads,
@@ -131,12 +131,12 @@ fn fingerprint(hash: &str) -> String {
 fn rows(sourced: &Sourced, is_wide: bool) -> String {
     let whole = &sourced.compilation.table;
     let mut lines = Vec::new();
-    add("Host", &whole.hosts, &mut lines);
-    add("Model", &whole.models, &mut lines);
-    add("HostKey", &whole.host_keys, &mut lines);
-    add("Policy", &whole.policies, &mut lines);
-    add("RelayKey", &whole.relay_keys, &mut lines);
-    let mut head = vec!["KIND", "OBJECT", "USABLE"];
+    add("Host", &whole.hosts, |host| suspended(host.suspended), &mut lines);
+    add("Model", &whole.models, |model| suspended(model.suspended), &mut lines);
+    add("HostKey", &whole.host_keys, |key| suspended(key.suspended), &mut lines);
+    add("Policy", &whole.policies, |_| ("usable", ""), &mut lines);
+    add("RelayKey", &whole.relay_keys, of_relay_key, &mut lines);
+    let mut head = vec!["KIND", "OBJECT", "STATE"];
     if is_wide {
         head.push("REASON");
     } else {
@@ -145,14 +145,26 @@ fn rows(sourced: &Sourced, is_wide: bool) -> String {
     table(&head, &lines)
 }
 
-fn add<T>(kind: &str, rows: &Rows<T>, lines: &mut Vec<Vec<String>>) {
+fn add<T>(kind: &str, rows: &Rows<T>, state: impl Fn(&T) -> (&str, &str), lines: &mut Vec<Vec<String>>) {
     lines.extend(rows.iter().map(|(id, row)| {
-        let (usable, reason) = match row {
-            Row::Usable(_) => ("yes", ""),
-            Row::Invalid { reason } => ("no", reason.as_str()),
+        let (state, reason) = match row {
+            Row::Usable(row) => state(row),
+            Row::Invalid { reason } => ("invalid", reason.as_str()),
         };
-        vec![kind.to_owned(), id.to_string(), usable.to_owned(), reason.to_owned()]
+        vec![kind.to_owned(), id.to_string(), state.to_owned(), reason.to_owned()]
     }));
+}
+
+fn suspended(is_suspended: bool) -> (&'static str, &'static str) {
+    (if is_suspended { "suspended" } else { "usable" }, "")
+}
+
+fn of_relay_key(key: &RelayKey) -> (&str, &str) {
+    match &key.unusable {
+        _ if key.revoked => ("revoked", ""),
+        Some(reason) => ("unusable", reason),
+        None => suspended(key.suspended),
+    }
 }
 
 #[cfg(test)]

@@ -47,8 +47,9 @@ async fn the_table_of_a_cluster_is_the_operators_and_holds_no_secret() {
     assert_eq!((same.code, same.stdout.as_str()), (0, "nothing differs\n"), "{}", same.stderr);
     let rows = user.relay(&["config", "dump", "-o", "table", "--operator-namespace", &namespace]);
     let rows: Vec<Vec<&str>> = rows.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["KIND", "OBJECT", "USABLE"]);
-    assert_eq!(rows[5], ["RelayKey", &format!("{namespace}/app"), "yes"]);
+    assert_eq!(rows[0], ["KIND", "OBJECT", "STATE"]);
+    let states: Vec<&str> = rows[5..].iter().map(|row| row[2]).collect();
+    assert_eq!(states, ["usable", "usable", "unusable", "invalid"], "app, minted, stray, thief: {rows:?}");
     operator.stop().await;
 }
 
