@@ -36,7 +36,7 @@ pub(crate) struct Why {
 }
 
 /// The order in which one asks what is wrong: the cause before what follows from it.
-const CAUSES: [&str; 5] = ["Accepted", "ResolvedRefs", "Issued", "Programmed", "Ready"];
+const CAUSES: [&str; 6] = ["Accepted", "ResolvedRefs", "Issued", "Programmed", "Healthy", "Ready"];
 
 /// Reasons of somebody who took an object out of service, as `relay check` has them, and of its end.
 const OFF: [&str; 4] = ["Paused", "Revoked", "HostDisabled", "Expired"];

@@ -41,6 +41,8 @@ struct Pods {
     current: u64,
     lagging: u64,
     nacked: u64,
+    /// Of those that lag, those that serve by a copy of an earlier run.
+    stale: u64,
 }
 
 /// How many objects there are of a kind.
@@ -145,7 +147,7 @@ impl Overview {
         }
         let mut head = vec!["FLEET", "CONNECTED", "CURRENT", "LAGGING", "NACKED", "READY"];
         if view.is_wide() {
-            head.push("TABLE");
+            head.extend(["STALE", "TABLE"]);
         }
         let rows = self.fleets.iter().map(|fleet| {
             let pods =
@@ -159,7 +161,9 @@ impl Overview {
                 pods(|pods| pods.nacked),
                 is_ready,
             ];
-            row.extend(view.is_wide().then(|| fleet.table.clone().unwrap_or_else(|| "-".to_owned())));
+            if view.is_wide() {
+                row.extend([pods(|pods| pods.stale), fleet.table.clone().unwrap_or_else(|| "-".to_owned())]);
+            }
             row
         });
         table(&head, &rows.collect::<Vec<_>>())
@@ -198,6 +202,7 @@ impl Fleet {
             current: number("current"),
             lagging: number("lagging"),
             nacked: number("nacked"),
+            stale: number("stale"),
         });
         let table = status["table"].as_str().map(str::to_owned);
         Self { id: id(object), pods, table, standing: Said::of(object).standing() }
@@ -205,8 +210,8 @@ impl Fleet {
 
     fn json(&self) -> Value {
         let pods = self.pods.as_ref().map(|pods| {
-            let Pods { connected, current, lagging, nacked } = pods;
-            json!({"connected": connected, "current": current, "lagging": lagging, "nacked": nacked})
+            let Pods { connected, current, lagging, nacked, stale } = pods;
+            json!({"connected": connected, "current": current, "lagging": lagging, "nacked": nacked, "stale": stale})
         });
         json!({"id": self.id, "pods": pods, "table": self.table, "ready": self.standing == Standing::Ready})
     }

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use clap::Parser;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use operator::{app, config::Config, leading::Settings, push::authority::Times};
+use operator::{app, config::Config};
 use plane::Plane;
 use serde_json::Value;
 use tokio::{runtime::Runtime, task::JoinHandle, time::timeout};
@@ -92,22 +93,19 @@ impl Drop for Operator {
     }
 }
 
+/// An operator's own command line, so that settings which no test here needs have their defaults.
+#[derive(clap::Parser)]
+struct Flags {
+    #[command(flatten)]
+    config: Config,
+}
+
 impl Operator {
     /// Starts an operator that lives in a namespace and watches it alone.
     pub(crate) async fn start(plane: &Plane, namespace: &str) -> Self {
-        let config = Config {
-            namespace: Some(namespace.to_owned()),
-            watch_namespaces: vec![namespace.to_owned()],
-            catalog_namespace: None,
-            admin: ([127, 0, 0, 1], 0).into(),
-            push: ([127, 0, 0, 1], 0).into(),
-            push_names: Vec::new(),
-            data_plane_accounts: vec!["relay-dataplane".to_owned()],
-            push_grace_seconds: 1,
-            pod_name: Some("operator-0".to_owned()),
-            leading: Settings::default(),
-            push_times: Times::default(),
-        };
+        let flags = ["--namespace", namespace, "--watch-namespaces", namespace, "--pod-name", "operator-0"];
+        let ports = ["--admin", "127.0.0.1:0", "--push", "127.0.0.1:0", "--push-grace-seconds", "1"];
+        let config = Flags::parse_from([&["operator"], &flags[..], &ports].concat()).config;
         let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
         let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let runtime = Runtime::new().unwrap();
