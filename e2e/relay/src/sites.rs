@@ -155,15 +155,19 @@ impl<'a> Site<'a> {
         let condition = format!("--for=condition={condition}");
         let Err(error) = self.try_kubectl(&[&["wait", &condition, "--timeout=60s"], what].concat(), "") else { return };
         let objects: Vec<&str> = what.iter().copied().filter(|word| *word != "--all").collect();
-        let columns =
-            "--output=custom-columns=NAME:.metadata.name,SAID:.status.conditions[*]['type','status','message']";
-        panic!("{error}{}", self.kubectl(&[&["get", columns][..], &objects].concat()));
+        let found = self.get(&objects.join(" "));
+        let objects = found["items"].as_array().cloned().unwrap_or_else(|| vec![found]);
+        let said = objects.iter().map(|object| {
+            format!("{}/{}: {:#}\n", object["kind"], object["metadata"]["name"], object["status"]["conditions"])
+        });
+        panic!("{error}{}", said.collect::<String>());
     }
 
-    /// An object as it is stored.
+    /// An object as it is stored, or the list of several.
     #[track_caller]
     pub fn get(&self, what: &str) -> Value {
-        let text = self.kubectl(&["get", what, "--output=json", "--show-managed-fields"]);
+        let what: Vec<&str> = what.split(' ').collect();
+        let text = self.kubectl(&[&["get", "--output=json", "--show-managed-fields"], &what[..]].concat());
         serde_json::from_str(&text).expect("kubectl prints JSON")
     }
 

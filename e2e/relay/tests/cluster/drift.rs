@@ -56,7 +56,9 @@ async fn manifests_that_are_applied_again_change_nothing_whoever_applies_them() 
     for manager in ["argocd", "flux"] {
         apply(&scene, &manifests, manager);
     }
-    scene.site.wait("Ready", &["hosts,models,hostkeys,relaykeys,policies", "--all"]);
+    scene.site.wait("Ready", &[KINDS, "--all"]);
+    // Pods are counted now and then, and a fleet may be ready before the last one is.
+    scene.site.kubectl(&["wait", "dataplane/default", "--for=jsonpath={.status.pods.current}=2", "--timeout=60s"]);
     let before = stored(&scene);
     assert_eq!(before.len(), 9);
     assert!(

@@ -42,6 +42,7 @@ async fn two_fleets_get_different_tables_and_refuse_the_keys_of_each_other() {
         fleets.push(data_plane);
     }
     site.wait("Ready", &["relaykeys", "--all"]);
+    site.wait("Ready", &["dataplanes", "--all"]);
 
     for (data_plane, own, foreign) in [(&fleets[0], "for-red", "for-blue"), (&fleets[1], "for-blue", "for-red")] {
         assert_eq!(keys_of(data_plane).await, [format!("{}/{own}", site.namespace)]);

@@ -9,7 +9,7 @@ use site::{Answer, Ask, Connection, DataPlane, Operator, PATIENCE, Site, Upstrea
 use tokio::time::{sleep, timeout};
 
 /// How many operators run.
-pub(crate) const REPLICAS: usize = 1;
+pub(crate) const REPLICAS: usize = 2;
 
 /// A site in which everything runs and is ready. Fields end in this order.
 pub(crate) struct Scene {
