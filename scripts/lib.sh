@@ -4,6 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export RELAY_CACHE="${RELAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/relay}"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$RELAY_CACHE/target}"
 mkdir -p "$RELAY_CACHE"
+RELAY_CACHE="$(cd "$RELAY_CACHE" && pwd)"
 
 say() { printf '\n== %s\n' "$*"; }
 
