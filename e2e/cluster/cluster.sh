@@ -69,3 +69,17 @@ cgroups() {
     for hierarchy in /sys/fs/cgroup/*/; do echo "$hierarchy$CGROUP"; done
   fi
 }
+
+# remove_rest: what the kernel does not remove with the processes. For whoever holds the lock, when no cluster is up.
+remove_rest() {
+  # A group is busy for a moment after its last process has ended.
+  eventually 60 remove_cgroups
+  rm -rf "$STATE"
+}
+
+remove_cgroups() {
+  local folder
+  for folder in $(cgroups); do
+    [ ! -d "$folder" ] || find "$folder" -depth -type d -exec rmdir {} + || return
+  done
+}
