@@ -12,7 +12,8 @@ async fn an_overview_shows_the_operator_the_fleets_and_what_is_not_ready() {
     let Some(plane) = Plane::shared() else { return };
     plane.install_crds();
     let namespace = plane.namespace();
-    plane.apply(&manifests(&namespace));
+    let fleet = "{apiVersion: llmrelay.io/v1alpha1, kind: DataPlane, metadata: {name: default, namespace: NS}, spec: {}}\n---\n";
+    plane.apply(&(fleet.replace("NS", &namespace) + &manifests(&namespace)));
     let user = User::administrator(plane, &namespace);
     let elsewhere = User::administrator(plane, &plane.namespace());
     let nothing = elsewhere.relay(&["status", "--operator-namespace", &namespace]).stdout;
@@ -26,6 +27,7 @@ async fn an_overview_shows_the_operator_the_fleets_and_what_is_not_ready() {
     let operator = Operator::start(plane, &namespace).await;
     let _pod = connected(plane, &operator, &namespace, "pod-0").await;
     wait(plane, &namespace, KINDS, "Ready");
+    wait(plane, &namespace, "dataplanes", "Ready");
     let home = ["--operator-namespace", &namespace];
     let said = user.relay(&[&["status"], &home[..]].concat());
     assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{said:#?}");
@@ -34,8 +36,11 @@ async fn an_overview_shows_the_operator_the_fleets_and_what_is_not_ready() {
         leading.starts_with(&format!("Operator: `operator-0` leads in namespace `{namespace}` (renewed ")),
         "{leading}"
     );
-    let expected = "
-No DataPlane: data planes that an operator serves without one are not counted.
+    let fleet = format!("{namespace}/default");
+    let expected = format!(
+        "
+{head:<width$}   CONNECTED   CURRENT   LAGGING   NACKED   READY
+{fleet}   1           1         0         0        true
 
 KIND       OBJECTS   READY   NOT-READY   OFF
 Host       1         1       0           0
@@ -45,7 +50,10 @@ RelayKey   1         1       0           0
 Policy     1         1       0           0
 
 Everything that should be in effect is.
-";
+",
+        head = "FLEET",
+        width = fleet.len()
+    );
     assert_eq!(rest, expected);
 
     let broken = format!(
