@@ -1,7 +1,7 @@
 //! The side of a data plane: holds a stream to an operator, puts what arrives into effect and answers. While there is no
 //! stream, what was in effect stays.
 
-pub(crate) mod backoff;
+pub mod backoff;
 mod talk;
 
 use std::time::{Duration, SystemTime};
@@ -198,7 +198,7 @@ impl Client {
                         let words = format!("{error:#}");
                         self.state.send_modify(|state| state.trouble = Some(words.clone()));
                         warn!(error = words, "the stream to the operator was lost: {words}");
-                        backoff.next()
+                        backoff.wait()
                     }
                 },
             };

@@ -16,9 +16,12 @@ use table::Secret;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, body::Body, metadata::AsciiMetadataValue};
+use tonic::{Request, Status, Streaming, body::Body, metadata::AsciiMetadataValue};
 
-use crate::{tls, wire::ConfigClient};
+use crate::{
+    tls,
+    wire::{ClientMessage, ConfigClient, ServerMessage},
+};
 
 /// From dialing to the end of the handshake.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,13 +49,23 @@ pub struct Connector {
 }
 
 /// An open connection. Closed when dropped.
-pub(crate) struct Connection {
+pub struct Connection {
     pub(crate) client: ConfigClient<Http2>,
     authorization: AsciiMetadataValue,
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Connection {
+    /// Opens a stream: sends what `words` gives, and gives what the server says. A [`Client`](crate::client::Client) does
+    /// this and keeps a table; whoever measures a server does it without one.
+    pub async fn sync(
+        &mut self,
+        words: impl futures::Stream<Item = ClientMessage> + Send + 'static,
+    ) -> Result<Streaming<ServerMessage>, Status> {
+        let request = self.request(words);
+        Ok(self.client.sync(request).await?.into_inner())
+    }
+
     /// A request that shows the token.
     pub(crate) fn request<T>(&self, messages: T) -> Request<T> {
         let mut request = Request::new(messages);
@@ -84,7 +97,7 @@ impl Connector {
     }
 
     /// A new connection.
-    pub(crate) async fn open(&self) -> anyhow::Result<Connection> {
+    pub async fn open(&self) -> anyhow::Result<Connection> {
         let token = (self.token)().context("reading the token")?;
         let authorization = format!("Bearer {}", token.expose().trim());
         let mut authorization: AsciiMetadataValue =

@@ -137,7 +137,7 @@ pub async fn follow(
         trouble = words;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep(backoff.next()) => {}
+            () = sleep(backoff.wait()) => {}
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     published::Published,
     push::{self, Push},
     rbac,
+    requests::Requests,
     status::{self, fleet::Acks, metrics::StatusMetrics},
     watch as watching,
     world::World,
@@ -55,11 +56,13 @@ pub async fn build(config: Config) -> anyhow::Result<App> {
 /// As [`build`], for a cluster of one's own choice.
 pub async fn build_for(config: Config, cluster: kube::Config) -> anyhow::Result<App> {
     let namespaces = config.namespaces(&cluster.default_namespace)?;
-    let client = Client::try_from(cluster).context("preparing to connect to the cluster")?;
+    let requests = Requests::default();
+    let client = requests.client(cluster).context("preparing to connect to the cluster")?;
     let socket = TcpListener::bind(config.admin).await;
     let socket = socket.with_context(|| format!("listening on {} for the admin port", config.admin))?;
     let world = Arc::new(World::new(&namespaces));
     let metrics = Arc::new(Metrics::new());
+    metrics.register(|registry| requests.register(registry));
     let compiler = Compiler::new(world.clone(), metrics.clone());
     let published = compiler.published();
     let pushing = Push::bind(config.push(&namespaces)?, client.clone(), published.clone(), &metrics).await?;

@@ -17,6 +17,7 @@ pub mod mint;
 mod published;
 pub mod push;
 pub mod rbac;
+pub mod requests;
 mod source_vector;
 pub mod status;
 pub mod watch;

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use mimalloc::MiMalloc;
 use operator::{
     app,
     config::{Config, Namespaces, accounts},
@@ -14,6 +15,11 @@ use operator::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// Compilations make hundreds of thousands of small values on one thread after the other, and drop them on others: what
+/// the system's allocator keeps of that for each thread grows to several times what is needed.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Watches Relay's resources in a Kubernetes cluster, and compiles them into the routing table of its data planes
 #[derive(Debug, Parser)]

@@ -5,26 +5,27 @@ use std::time::Duration;
 
 /// Waits of one client.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     most: Duration,
     failures: u32,
 }
 
 impl Backoff {
-    pub(crate) fn new(first: Duration, most: Duration) -> Self {
+    /// Up to `first` after the first failure, and never more than `most`.
+    pub fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, failures: 0 }
     }
 
     /// The next wait: up to the bound of this failure, and no less than a tenth of it.
-    pub(crate) fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let bound = self.bound();
         self.failures = self.failures.saturating_add(1);
         bound.mul_f64(rand::random_range(0.1..=1.0))
     }
 
     /// After a success.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
@@ -42,7 +43,7 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
         for bound in [100, 200, 400, 800, 1000, 1000] {
             assert_eq!(backoff.bound(), Duration::from_millis(bound));
-            let wait = backoff.next();
+            let wait = backoff.wait();
             assert!(wait >= Duration::from_millis(bound / 10) && wait <= Duration::from_millis(bound), "{wait:?}");
         }
         backoff.reset();

@@ -69,9 +69,8 @@ impl<'a> Talk<'a> {
         let mut connection = self.client.connector.open().await?;
         let hello = self.client.hello();
         self.answer(FromClient::Hello(hello))?;
-        let request = connection.request(ReceiverStream::new(outbound));
-        let opened = tokio::time::timeout(self.heartbeat, connection.client.sync(request)).await;
-        let inbound = opened.context("the server does not answer")?.map_err(refused)?.into_inner();
+        let opened = tokio::time::timeout(self.heartbeat, connection.sync(ReceiverStream::new(outbound))).await;
+        let inbound = opened.context("the server does not answer")?.map_err(refused)?;
         self.client.state.send_modify(|state| state.streams += 1);
         self.listen(inbound).await
     }

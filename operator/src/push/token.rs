@@ -17,7 +17,10 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use table::Secret;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 use super::metrics::{ReviewMetrics, Reviewed};
@@ -27,6 +30,10 @@ const FRESH: Duration = Duration::from_secs(5 * 60);
 
 /// So many answers are remembered.
 const MOST: usize = 16_384;
+
+/// So many are asked about at once: when all data planes come back at the same time, the others wait for their turn, and
+/// the API server is asked over few connections.
+const AT_ONCE: usize = 32;
 
 /// Longest time that the API server may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +48,7 @@ pub struct Tokens(Arc<Inner>);
 struct Inner {
     reviews: Api<TokenReview>,
     audience: String,
+    places: Semaphore,
     /// By the hash of a token, so that no token stays in memory.
     known: Mutex<HashMap<[u8; 32], (Identity, Instant)>>,
     metrics: ReviewMetrics,
@@ -50,7 +58,8 @@ impl Tokens {
     /// Asks through `client`, for tokens that must be for `audience`.
     pub(super) fn new(client: Client, audience: impl Into<String>, metrics: ReviewMetrics) -> Self {
         let (reviews, audience) = (Api::all(client), audience.into());
-        Self(Arc::new(Inner { reviews, audience, known: Mutex::default(), metrics }))
+        let (places, known) = (Semaphore::new(AT_ONCE), Mutex::default());
+        Self(Arc::new(Inner { reviews, audience, places, known, metrics }))
     }
 
     /// Who a token belongs to. Refuses one that is for something else, and one that is bound to no pod.
@@ -92,6 +101,7 @@ impl Tokens {
         let spec = TokenReviewSpec { audiences, token: token.expose().clone() };
         let review = TokenReview { spec, ..TokenReview::default() };
         let unavailable = || Denied::Unavailable("the API server does not say who the token belongs to".to_owned());
+        let _place = self.0.places.acquire().await.map_err(|_| unavailable())?;
         let params = PostParams::default();
         let Ok(answer) = timeout(LIMIT, self.0.reviews.create(&params, &review)).await else {
             warn!("the API server did not review a token within {LIMIT:?}");

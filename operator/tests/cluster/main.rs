@@ -1,5 +1,6 @@
 //! The operator against a real API server.
 
+mod asking;
 mod catching_up;
 mod documented;
 mod foreign;
