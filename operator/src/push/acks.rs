@@ -22,8 +22,9 @@ use self::roster::Roster;
 use super::fleets::{Fleets, data_plane};
 use crate::status::fleet::{Acks, Nack, Out, PodId, PodState};
 
-/// Changes within this time are told as one.
-const QUIET: Duration = Duration::from_millis(5);
+/// Changes within this time are told as one: of a thousand acknowledgements of one change, each alone would have all
+/// thousand pods looked at.
+const QUIET: Duration = Duration::from_millis(25);
 
 /// Longest wait, where nothing is due.
 const LONG: Duration = Duration::from_secs(3600);

@@ -158,7 +158,7 @@ pub struct Described<'a> {
     pub root: &'a str,
 }
 
-/// One object that has to be looked at again, as it was seen when it was compiled. `None`: it could not even be read.
+/// An object as it was heard of last. `None`: it cannot be read, or is gone.
 pub type Seen = Option<Base>;
 
 /// What was settled about each object, so that rounds pass quickly over those of which nothing new is known.
@@ -174,7 +174,7 @@ pub struct Rounds {
 #[derive(Debug, Default)]
 pub struct Round {
     /// The objects of which something new is known.
-    pub subjects: Vec<(Subject, Seen)>,
+    pub subjects: Vec<Subject>,
     /// When the next round is due even if nothing happens.
     pub next: Option<Timestamp>,
 }
@@ -203,7 +203,7 @@ impl Rounds {
                 subject.is_lasting = now >= after(since, LASTING);
                 round.wake_at(Some(after(since, LASTING)).filter(|at| *at > now));
             }
-            let print = fingerprint(&subject, seen.as_ref(), now);
+            let print = fingerprint(&subject, seen, now);
             if self.settled.get(&key) == Some(&print) {
                 continue;
             }
@@ -218,7 +218,7 @@ impl Rounds {
                 self.counted.insert(key.1.clone(), now);
             }
             self.settled.insert(key, print);
-            round.subjects.push((subject, seen));
+            round.subjects.push(subject);
         }
         self.underway = underway;
         self.counted.retain(|_, last| now < after(*last, COUNTED));
@@ -258,7 +258,12 @@ impl Subject {
     }
 }
 
-fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed: bool) -> (Subject, Seen) {
+fn subject<'a>(
+    view: &View<'a>,
+    report: &Report,
+    tokens: &impl Tokens,
+    is_malformed: bool,
+) -> (Subject, Option<&'a ObjectMeta>) {
     let (kind, id) = (report.kind, &report.id);
     let resources = view.resources;
     let mut fields = view.facts.fields(kind, id);
@@ -266,11 +271,11 @@ fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed:
     let mut expires_at = None;
     let seen = match kind {
         _ if is_malformed => None,
-        Kind::Host => resources.hosts.get(id).map(|object| (object.meta(), value(&object.status))),
-        Kind::Model => resources.models.get(id).map(|object| (object.meta(), value(&object.status))),
+        Kind::Host => resources.hosts.get(id).map(|object| object.meta()),
+        Kind::Model => resources.models.get(id).map(|object| object.meta()),
         Kind::HostKey => resources.host_keys.get(id).map(|object| {
             expires_at = object.spec.expires_at.as_ref().and_then(crds::Instant::timestamp);
-            (object.meta(), value(&object.status))
+            object.meta()
         }),
         Kind::RelayKey => resources.relay_keys.get(id).map(|object| {
             expires_at = object.spec.expires_at.as_ref().and_then(crds::Instant::timestamp);
@@ -278,9 +283,9 @@ fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed:
                 issue = tokens.issue(id);
                 fields.extend(tokens.fields(id));
             }
-            (object.meta(), value(&object.status))
+            object.meta()
         }),
-        Kind::Policy => resources.policies.get(id).map(|object| (object.meta(), value(&object.status))),
+        Kind::Policy => resources.policies.get(id).map(|object| object.meta()),
         // A fleet is not compiled, so that only one which cannot be read has a report.
         Kind::DataPlane => None,
     };
@@ -295,7 +300,7 @@ fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed:
         }
         fields.insert("breaker".to_owned(), json!(breaker));
     }
-    let is_paused = seen.as_ref().is_some_and(|(meta, _)| asks_for_pause(meta));
+    let is_paused = seen.is_some_and(asks_for_pause);
     let subject = Subject {
         kind,
         id: id.clone(),
@@ -308,11 +313,11 @@ fn subject(view: &View<'_>, report: &Report, tokens: &impl Tokens, is_malformed:
         is_paused,
         fields,
     };
-    (subject, seen.map(|(meta, status)| base(meta, status)))
+    (subject, seen)
 }
 
 /// A DataPlane, of which nothing is compiled: all that can be wrong with it is that nobody serves.
-fn fleet(view: &View<'_>, described: &Described<'_>) -> (Subject, Seen) {
+fn fleet<'a>(view: &View<'_>, described: &Described<'a>) -> (Subject, Option<&'a ObjectMeta>) {
     let Described { id, data_plane, table, acks, root } = *described;
     let name = Some(id.clone());
     let accepted = compiler::Condition {
@@ -345,7 +350,7 @@ fn fleet(view: &View<'_>, described: &Described<'_>) -> (Subject, Seen) {
         is_paused: asks_for_pause(data_plane.meta()),
         fields: data_plane::fields(&name, acks, root),
     };
-    (subject, Some(base(data_plane.meta(), value(&data_plane.status))))
+    (subject, Some(data_plane.meta()))
 }
 
 fn programmed(view: &View<'_>, kind: Kind, id: &ObjectRef) -> Programmed {
@@ -381,8 +386,9 @@ pub fn value(status: &Option<impl Serialize>) -> Value {
     status.as_ref().and_then(|status| serde_json::to_value(status).ok()).unwrap_or(Value::Null)
 }
 
-/// Equal while nothing new is known.
-fn fingerprint(subject: &Subject, seen: Option<&Base>, now: Timestamp) -> u64 {
+/// Equal while nothing new is known. What the object's status says is no part of it: that is what comes of this, and who
+/// finds that somebody else has written something there has the object [forgotten](Rounds::forget).
+fn fingerprint(subject: &Subject, seen: Option<&ObjectMeta>, now: Timestamp) -> u64 {
     let mut hasher = DefaultHasher::new();
     let Subject { report, programmed, issue, expires_at, is_lasting, is_paused, fields, .. } = subject;
     report.observed_generation.hash(&mut hasher);
@@ -390,8 +396,8 @@ fn fingerprint(subject: &Subject, seen: Option<&Base>, now: Timestamp) -> u64 {
         (condition.r#type as u8, condition.status, condition.reason as u8, &condition.message).hash(&mut hasher);
     }
     (programmed, issue, is_lasting, is_paused, expires_at.is_some_and(|at| at <= now)).hash(&mut hasher);
-    Value::Object(fields.clone()).to_string().hash(&mut hasher);
-    seen.map(|base| (&base.uid, base.generation, base.status.to_string())).hash(&mut hasher);
+    fields.hash(&mut hasher);
+    seen.map(|meta| (&meta.uid, meta.generation)).hash(&mut hasher);
     hasher.finish()
 }
 

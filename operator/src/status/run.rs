@@ -150,7 +150,8 @@ struct Desk {
     poster: Poster,
     metrics: StatusMetrics,
     offered: Option<Offered>,
-    facts: Facts,
+    /// Read off what was offered last; absent: not yet, because nobody asked.
+    facts: Option<Facts>,
     /// What is remembered of each fleet.
     fleets: BTreeMap<FleetName, Remembered>,
     health: Health,
@@ -161,7 +162,7 @@ struct Desk {
     /// What was written and may not be in the cache yet.
     bases: HashMap<Key, Base>,
     told: HashMap<Key, Told>,
-    queue: Queue<Key, (Subject, Seen)>,
+    queue: Queue<Key, Subject>,
     writers: JoinSet<(Key, Subject, Option<Written>)>,
     faults: HashMap<Key, Fault>,
     is_open: bool,
@@ -181,7 +182,7 @@ impl Desk {
             poster,
             metrics,
             offered: None,
-            facts: Facts::default(),
+            facts: None,
             fleets: BTreeMap::new(),
             health: Health::default(),
             has_gathered: false,
@@ -208,7 +209,7 @@ impl Desk {
         let offered = self.inputs.offered.borrow_and_update().clone();
         let known = self.offered.as_ref().map(|offered| &offered.published);
         if let Some(offered) = offered.filter(|new| !known.is_some_and(|known| Arc::ptr_eq(known, &new.published))) {
-            let Published { table, credentials, reports, fleets, .. } = &*offered.published;
+            let Published { table, credentials, fleets, .. } = &*offered.published;
             self.fleets.retain(|name, _| offered.roots.contains_key(name));
             for (name, root) in &offered.roots {
                 let fleet = name.as_ref().and_then(|id| fleets.get(id));
@@ -217,7 +218,7 @@ impl Desk {
                 let known = self.fleets.entry(name.clone()).or_insert_with(|| Remembered::new(now));
                 known.publish(root, table, credentials);
             }
-            self.facts = Facts::of(table, reports);
+            self.facts = None;
             self.offered = Some(offered);
         }
         let acks = self.inputs.acks.borrow_and_update().clone();
@@ -243,13 +244,14 @@ impl Desk {
             self.wake = due;
             return;
         }
-        self.last_round = Some(now);
         if now.duration_since(self.last_sweep) >= SWEEP {
             self.last_sweep = now;
             self.sweep();
         }
         let again_at = self.try_again();
         let next = self.round(Timestamp::now()).await;
+        // From its end: a round over tens of thousands of objects must leave time for all else on its thread.
+        self.last_round = Some(Instant::now());
         let pause = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
         let wake = Instant::now() + next.map_or(IDLE, |_| pause.unwrap_or_default().clamp(APART, IDLE));
         self.wake = again_at.map_or(wake, |again_at| again_at.min(wake));
@@ -307,17 +309,15 @@ impl Desk {
             resources: &published.resources,
             reports: &published.reports,
             table: &published.table,
-            facts: &self.facts,
+            facts: self.facts.get_or_insert_with(|| Facts::of(&published.table, &published.reports)),
             fleets: &fleets,
             health: &self.health,
             described: &described,
         };
         let round = self.rounds.round(&view, &self.minter, now);
-        for (subject, seen) in round.subjects {
+        for subject in round.subjects {
             let key = (subject.kind, subject.id.clone());
-            let heard = live(&self.inputs.world, key.0, &key.1).or(seen);
-            let seen = heard.map(|heard| newer(heard, self.bases.get(&key)));
-            match self.queue.offer(key.clone(), (subject, seen)) {
+            match self.queue.offer(key.clone(), subject) {
                 Offer::Queued => self.metrics.count(Outcome::Enqueued),
                 Offer::Replaced => {}
                 Offer::Dropped => {
@@ -337,7 +337,10 @@ impl Desk {
     /// Keeps the writers busy.
     fn fill(&mut self) {
         while self.writers.len() < WRITERS {
-            let Some((key, (subject, seen))) = self.queue.take() else { break };
+            let Some((key, subject)) = self.queue.take() else { break };
+            // Read only now: of ten thousand that wait, each would hold a status, and an old one.
+            let heard = live(&self.inputs.world, key.0, &key.1);
+            let seen = heard.map(|heard| newer(heard, self.bases.get(&key)));
             let (client, standing) = (self.client.clone(), self.inputs.standing.clone());
             self.writers.spawn(async move {
                 let written = tokio::time::timeout(LIMIT, write(&client, &subject, seen, &standing)).await;
@@ -399,6 +402,11 @@ impl Desk {
     /// Has those objects looked at again of whose status somebody else has made something else.
     fn sweep(&mut self) {
         for (key, told) in &mut self.told {
+            let is_known = !self.bases.contains_key(key)
+                && version(&self.inputs.world, key.0, &key.1).as_ref() == Some(&told.version);
+            if is_known {
+                continue;
+            }
             let Some(live) = live(&self.inputs.world, key.0, &key.1) else { continue };
             let is_behind =
                 self.bases.get(key).is_some_and(|base| newer(live.clone(), Some(base)).version != live.version);
@@ -460,6 +468,18 @@ fn live(world: &World, kind: Kind, id: &ObjectRef) -> Seen {
         Kind::RelayKey => world.relay_key(id).map(|object| base(&object.metadata, value(&object.status))),
         Kind::Policy => world.policy(id).map(|object| base(&object.metadata, value(&object.status))),
         Kind::DataPlane => world.data_plane(id).map(|object| base(&object.metadata, value(&object.status))),
+    }
+}
+
+/// The version of an object as it was last heard of.
+fn version(world: &World, kind: Kind, id: &ObjectRef) -> Option<String> {
+    match kind {
+        Kind::Host => world.host(id)?.metadata.resource_version.clone(),
+        Kind::Model => world.model(id)?.metadata.resource_version.clone(),
+        Kind::HostKey => world.host_key(id)?.metadata.resource_version.clone(),
+        Kind::RelayKey => world.relay_key(id)?.metadata.resource_version.clone(),
+        Kind::Policy => world.policy(id)?.metadata.resource_version.clone(),
+        Kind::DataPlane => world.data_plane(id)?.metadata.resource_version.clone(),
     }
 }
 
