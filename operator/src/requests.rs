@@ -33,7 +33,7 @@ impl Requests {
 
     /// Adds them to what is scraped.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("api_requests", "Requests to the API server", self.0.clone());
+        registry.register("api_requests", "Requests to the API server, by verb and resource", self.0.clone());
     }
 }
 
