@@ -112,8 +112,12 @@ impl Cluster {
         self.rounds.round(&view, &Issued, now)
     }
 
-    fn seen(&self, id: &ObjectRef) -> Base {
-        let policy = &self.resources.policies[id];
+    fn seen(&self, subject: &Subject) -> Base {
+        if subject.kind == Kind::DataPlane {
+            let data_plane = self.data_plane.as_ref().unwrap();
+            return base(&data_plane.metadata, value(&data_plane.status));
+        }
+        let policy = &self.resources.policies[&subject.id];
         base(&policy.metadata, value(&policy.status))
     }
 
@@ -121,7 +125,7 @@ impl Cluster {
     fn written(&mut self, now: Timestamp) -> Vec<(String, String)> {
         let mut written = Vec::new();
         for subject in self.round(now).subjects {
-            let Verdict::Write(status) = verdict(&subject, &self.seen(&subject.id), now) else { continue };
+            let Verdict::Write(status) = verdict(&subject, &self.seen(&subject), now) else { continue };
             let ready = Said::of(&status).condition("Ready").map(|ready| ready.reason.clone());
             written.push((subject.id.name.clone(), ready.unwrap_or_default()));
             if subject.kind == Kind::DataPlane {
@@ -223,7 +227,7 @@ fn an_older_generation_is_never_written_over_a_newer_one() {
     cluster.pod("one", &root);
     let round = cluster.round(at(0));
     let [subject] = round.subjects.as_slice() else { panic!("{round:?}") };
-    let seen = cluster.seen(&subject.id);
+    let seen = cluster.seen(subject);
     let Verdict::Write(status) = verdict(subject, &seen, at(0)) else { panic!("something is to be said") };
     assert_eq!(status["observedGeneration"], json!(2));
     let newer = Base { generation: 3, ..seen.clone() };
