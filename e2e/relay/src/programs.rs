@@ -22,11 +22,17 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Those of this workspace, in the profile in which the tests were built.
+    /// Those of this workspace, in the profile in which the tests were built; or those in the folder that
+    /// RELAY_E2E_PROGRAMS names, such as `target/release`.
     pub fn built() -> &'static Self {
         static BUILT: OnceLock<Programs> = OnceLock::new();
-        BUILT.get_or_init(build)
+        BUILT.get_or_init(|| env::var_os("RELAY_E2E_PROGRAMS").map_or_else(build, |folder| within(Path::new(&folder))))
     }
+}
+
+fn within(folder: &Path) -> Programs {
+    let named = |name: &str| std::path::absolute(folder.join(name)).expect("RELAY_E2E_PROGRAMS is a path");
+    Programs { operator: named("relay-operator"), data_plane: named("relay-dataplane"), relay: named("relay") }
 }
 
 fn build() -> Programs {

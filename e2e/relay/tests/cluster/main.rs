@@ -1,8 +1,13 @@
 //! Relay as a whole, on a real API server: what an administrator does with kubectl, and what applications see of it.
 
+mod census;
+mod chronicle;
 mod deletion;
 mod drift;
 mod fleets;
+mod leaders;
+mod outages;
+mod propagation;
 mod provider_keys;
 mod quickstart;
 mod rights;
