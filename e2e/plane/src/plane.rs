@@ -164,6 +164,11 @@ impl Plane {
         drop(self.api().take().expect("the API server runs"));
     }
 
+    /// Stops the API server (SIGSTOP): it takes connections and answers nothing.
+    pub fn freeze_api(&self) {
+        self.api().as_ref().expect("the API server runs").freeze();
+    }
+
     /// Starts the API server again, on its port, with all that was stored.
     pub fn start_api(&self) {
         let (servers, mut api) = (self.servers(), self.api());

@@ -64,6 +64,11 @@ impl Process {
         }
     }
 
+    /// Stops it (SIGSTOP), to be killed some time.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
     fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("a child is waited for").is_some()
     }

@@ -191,6 +191,10 @@ async fn look_after(
     let Some(spec) = &key.spec.secret else { return Ok((told(None, Live::default()), None)) };
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     for _ in 0..TRIES {
+        // Before it asks as well: who no longer leads does not wait thousands of times for a server that hangs.
+        if !standing.borrow().is_leading() {
+            return Ok((pending(now), None));
+        }
         let found = api.get_opt(&spec.name).await?;
         let decision = decide(key, found.as_ref(), now);
         let (written, what) = match (decision, found) {
@@ -202,7 +206,7 @@ async fn look_after(
                     Some(Happened::Conflicted(why)),
                 ));
             }
-            _ if !standing.borrow().is_leading() => return Ok((told(Some(Issue::Pending), Live::default()), None)),
+            _ if !standing.borrow().is_leading() => return Ok((pending(now), None)),
             (Decision::Create | Decision::Reissue, None) => {
                 let secret = secret::created(key, spec, &minted()?, now);
                 let what = if was_issued(key) { Happened::Reissued } else { Happened::Issued };
@@ -235,7 +239,12 @@ async fn look_after(
         }
     }
     // Others write faster than we look; the next round sees what came of it.
-    Ok((told(Some(Issue::Pending), Live { next: Some(now), ..Live::default() }), None))
+    Ok((pending(now), None))
+}
+
+/// Nothing is known yet: the next round looks again.
+fn pending(now: Timestamp) -> Told {
+    told(Some(Issue::Pending), Live { next: Some(now), ..Live::default() })
 }
 
 fn told(issue: Option<Issue>, live: Live) -> Told {

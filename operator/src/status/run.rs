@@ -93,7 +93,8 @@ pub async fn run(client: Client, inputs: Inputs, poster: Poster, metrics: Status
             () = pause => {}
         }
         desk.take_note();
-        desk.round_if_due().await;
+        // Secrets that are being looked after may take long; each is written whole or not at all.
+        let _ = stop.run_until_cancelled(desk.round_if_due()).await;
     }
     while let Some(ended) = desk.writers.join_next().await {
         if let Ok((key, subject, written)) = ended {

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Client,
-    api::{Patch, PatchParams},
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
 };
 use plane::Plane;
 use serde_json::json;
@@ -210,6 +211,26 @@ async fn data_planes_serve_and_start_without_any_operator() {
         load.tally().answers
     );
     load.tally().assert_all(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_ends_when_it_is_told_to_whatever_hangs() {
+    let Some(plane) = Plane::start() else { return };
+    let scene = Scene::on(&plane).await;
+    let mut operators = scene.site.operators(1, &[]).await;
+    let minted = (0..400).map(|n| census::minted_key(&format!("minted-{n}"))).collect();
+    let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &scene.site.namespace);
+    let some = async || {
+        let made = ListParams::default().labels("llmrelay.io/managed=true").limit(1);
+        (!secrets.list(&made).await.ok()?.items.is_empty()).then_some(())
+    };
+    let namespace = &scene.site.namespace;
+    tokio::join!(census::create(&scene.client, namespace, minted), until("the first token is made", some));
+    plane.freeze_api();
+    let told = Instant::now();
+    operators[0].daemon.stop();
+    println!("it ended within {:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(20), "it waits for no more than what it has begun");
 }
 
 /// The replica that comes back is as far behind as one can be: it was stopped before the key was revoked, lost its watches
