@@ -369,9 +369,16 @@ impl Desk {
                 self.settled(key, base);
                 Outcome::Needless
             }
-            Some(Written::Gone | Written::Stale | Written::NotLeading) => {
+            Some(Written::Gone | Written::Stale) => {
                 self.faults.remove(&key);
                 self.bases.remove(&key);
+                Outcome::Needless
+            }
+            Some(Written::NotLeading) => {
+                self.faults.remove(&key);
+                self.bases.remove(&key);
+                // It may lead again before anybody has noticed that it did not for a moment.
+                self.rounds.forget(key.0, &key.1);
                 Outcome::Needless
             }
             Some(Written::Contended) => {

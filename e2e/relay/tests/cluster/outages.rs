@@ -76,7 +76,11 @@ async fn answers(pod: &DataPlane, key: &str, status: u16) {
 
 /// Waits until a data plane hangs on an operator.
 async fn hangs_on(pod: &DataPlane, operator: &str) {
-    let looks = async || (pod.feed().await["operator"] == operator).then_some(());
+    let looks = async || {
+        // The admin port is there a moment before the feed.
+        let answer = pod.daemon.admin("/debug/feed").await.ok().filter(|answer| answer.status == 200)?;
+        (answer.json()["operator"] == operator).then_some(())
+    };
     until(&format!("{} hangs on {operator}", pod.pod.name), looks).await;
 }
 
