@@ -95,7 +95,9 @@ impl Streams {
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_that_are_killed_while_objects_change_are_not_noticed() {
     let Some(site) = Site::shared().await else { return };
-    let (time, static_keys) = if is_full() { (Duration::from_secs(60), 500) } else { (Duration::from_secs(12), 100) };
+    let time = Duration::from_secs(if is_full() { 60 } else { 12 });
+    // Tables of this size are compared by parts when a stream is resumed.
+    let static_keys: u64 = 500;
     let (client, upstream) = (site.plane.client().await, Upstream::start().await);
     let mut operators = site.operators(3, &ELECTION).await;
     site.apply(&(routes(&upstream.url()) + &relay_key("steady")));
