@@ -137,13 +137,17 @@ impl Election {
         self.seen = Some((record, began));
     }
 
-    /// Stops leading at once. The record, if any, to write so that another need not wait.
-    pub fn release(&mut self, now: Moment) -> Option<Record> {
-        let was_leading = self.is_leading(now.local);
+    /// Stops leading at once. The record, if any, to write over what was found, so that another need not wait.
+    pub fn give_back(&mut self, found: Option<Record>, now: Moment) -> Option<Record> {
         self.leading_until = None;
-        let (seen, _) = self.seen.as_ref().filter(|_| was_leading)?;
+        let found = found.filter(|found| found.holder == self.identity)?;
         let lease = Duration::from_secs(1);
-        Some(Record { holder: String::new(), lease, renewed: Some(now.wall), ..seen.clone() })
+        Some(Record { holder: String::new(), lease, renewed: Some(now.wall), ..found })
+    }
+
+    /// Whether this candidate was the holder when the Lease was last seen, in time or not.
+    pub fn is_holder(&self) -> bool {
+        self.holder() == Some(&self.identity)
     }
 
     /// Whether this candidate may write at `now`.

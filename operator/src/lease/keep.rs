@@ -58,6 +58,9 @@ pub struct Keeper {
 /// The annotation of the Lease that says where other replicas reach the holder.
 const ADDRESS: &str = "llmrelay.io/push-address";
 
+/// How long it may take to give the Lease back.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+
 /// How long a follower may take to reach a leader of which it has heard.
 const REACH: Duration = Duration::from_secs(1);
 
@@ -161,16 +164,31 @@ impl Keeper {
         self.election.timing().retry.mul_f64(1.0 + 0.2 * rand::random::<f64>())
     }
 
+    /// What was being written when this was asked for may have arrived: so the Lease is read again first.
     async fn release(&mut self) {
-        let Some(record) = self.election.release(Moment::now()) else { return };
-        let metadata = self.last.clone().unwrap_or_default();
-        let params = PostParams::default();
-        let lease = self.lease(metadata, &record);
-        let write = self.api.replace(&self.name, &params, &lease);
-        match tokio::time::timeout(Duration::from_secs(2), write).await {
-            Ok(Ok(_)) => info!(lease = self.name, "gave the lease `{}` back", self.name),
+        if !self.election.is_holder() {
+            return;
+        }
+        match tokio::time::timeout(GIVE_BACK, self.give_back()).await {
+            Ok(Ok(true)) => info!(lease = self.name, "gave the lease `{}` back", self.name),
+            Ok(Ok(false)) => info!(lease = self.name, "another has the lease `{}` already", self.name),
             Ok(Err(error)) => warn!(lease = self.name, %error, "the lease `{}` was not given back", self.name),
             Err(_) => warn!(lease = self.name, "the lease `{}` was not given back in time", self.name),
+        }
+    }
+
+    /// Whether it was this process's to give back.
+    async fn give_back(&mut self) -> Result<bool, kube::Error> {
+        loop {
+            let found = self.api.get_opt(&self.name).await?;
+            let Some(record) = self.election.give_back(found.as_ref().map(record), Moment::now()) else {
+                return Ok(false);
+            };
+            let lease = self.lease(found.map(|lease| lease.metadata).unwrap_or_default(), &record);
+            match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                written => return written.map(|_| true),
+            }
         }
     }
 }

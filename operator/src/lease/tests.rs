@@ -98,12 +98,12 @@ fn a_lease_that_was_given_back_is_taken_at_once() {
     let (mut a, mut b) = (candidate("a"), candidate("b"));
     turn(&mut a, &mut lease, clock.at(0));
     turn(&mut b, &mut lease, clock.at(1));
-    lease = a.release(clock.at(2));
+    lease = a.give_back(lease, clock.at(2));
     assert!(!a.is_leading(clock.at(2).local));
     assert_eq!(lease.as_ref().unwrap().holder, "");
     assert!(turn(&mut b, &mut lease, clock.at(3)));
-    assert_eq!(b.release(clock.at(4)).unwrap().transitions, 1);
-    assert_eq!(a.release(clock.at(4)), None, "who does not lead has nothing to give back");
+    assert_eq!(a.give_back(lease.clone(), clock.at(4)), None, "who does not hold it has nothing to give back");
+    assert_eq!(b.give_back(lease, clock.at(4)).unwrap().transitions, 1);
 }
 
 #[test]
@@ -201,7 +201,7 @@ mod properties {
                     }
                     Event::LostRequest(n) => { all[n].read(lease.clone(), now); }
                     Event::Release(n) => {
-                        if let Some(record) = all[n].release(now) {
+                        if let Some(record) = all[n].give_back(lease.clone(), now) {
                             lease = Some(record);
                         }
                     }
