@@ -1,5 +1,6 @@
 //! `relay`: the command line.
 
+mod ask;
 mod check;
 mod cluster;
 mod compile;
@@ -52,6 +53,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Ask(ask::Ask),
     Check(check::Check),
     Compile(compile::Compile),
     Explain(Box<explain::Explain>),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match cli.command {
         Command::Run(run) => run.run(),
+        Command::Ask(ask) => ask.run(),
         Command::Check(check) => check.run(),
         Command::Compile(compile) => compile.run(),
         Command::Explain(explain) => explain.run(),

@@ -75,11 +75,18 @@ struct Rbac {
         default_value = "relay-dataplane"
     )]
     data_plane_accounts: Vec<String>,
+
+    /// Prints only the rules, as JSON by where they are needed, for those who make roles of their own from them
+    #[arg(long)]
+    rules: bool,
 }
 
 impl Rbac {
     fn text(self) -> anyhow::Result<String> {
-        let Self { namespace, service_account, watch_namespaces, catalog_namespace, data_plane_accounts } = self;
+        let Self { namespace, service_account, watch_namespaces, catalog_namespace, data_plane_accounts, rules } = self;
+        if rules {
+            return Ok(format!("{:#}\n", rbac::rules_by_scope()));
+        }
         let namespaces = Namespaces::new(namespace, catalog_namespace, &watch_namespaces)?;
         let accounts = accounts(&namespaces.own, &data_plane_accounts)?;
         Ok(rbac::yaml(&rbac::Subject::new(&namespaces, service_account, &accounts)))

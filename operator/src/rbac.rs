@@ -227,8 +227,20 @@ fn for_people() -> Vec<Value> {
     .collect()
 }
 
+/// The rules by where they are needed, for those who make roles of their own from them, as the chart does.
+pub fn rules_by_scope() -> Value {
+    json!({
+        "watched": rules(&[Scope::Watched]), "own": rules(&[Scope::Own]), "trusting": rules(&[Scope::Trusting]),
+        "cluster": rules(&[Scope::Cluster]), "people": for_people(),
+    })
+}
+
+fn rules(scopes: &[Scope]) -> Vec<Value> {
+    RIGHTS.iter().filter(|right| scopes.contains(&right.scope)).map(Right::rule).collect()
+}
+
 fn role(kind: &str, name: &str, namespace: Option<&str>, scopes: &[Scope]) -> Value {
-    let rules: Vec<Value> = RIGHTS.iter().filter(|right| scopes.contains(&right.scope)).map(Right::rule).collect();
+    let rules = rules(scopes);
     let metadata = metadata(name, namespace);
     json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "rules": rules})
 }
