@@ -63,7 +63,7 @@ capabilities:
 {{- if has "*" .Values.watchNamespaces -}}
 ["*"]
 {{- else -}}
-{{- prepend .Values.watchNamespaces .Release.Namespace | append (.Values.catalogNamespace | default .Release.Namespace) | uniq | sortAlpha | toJson -}}
+{{- concat .Values.watchNamespaces (list .Release.Namespace (.Values.catalogNamespace | default .Release.Namespace)) | uniq | sortAlpha | toJson -}}
 {{- end -}}
 {{- end -}}
 
@@ -94,4 +94,16 @@ affinity:
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
+{{- end -}}
+
+{{- define "relay.dns" -}}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+{{- end -}}
+
+{{- define "relay.scrapers" -}}
+{{- if .Values.networkPolicy.scrapers -}}
+{{ toYaml .Values.networkPolicy.scrapers }}
+{{- else -}}
+- namespaceSelector: {}
+{{- end -}}
 {{- end -}}
