@@ -130,15 +130,22 @@ impl Ask {
         }
         writeln!(out)?;
         let Some(first) = first else { return Ok(failed("the answer holds no text".to_owned())) };
-        told.push(format!("first content after {} ms, all after {} ms", first.as_millis(), begun.elapsed().as_millis()));
+        told.push(format!(
+            "first content after {} ms, all after {} ms",
+            first.as_millis(),
+            begun.elapsed().as_millis()
+        ));
         told.extend(tokens.told());
         Ok(Outcome { aside: format!("{}\n", told.join("; ")), ..Outcome::default() })
     }
 
     fn token(&self) -> anyhow::Result<String> {
         let token = match &self.token_file {
-            Some(path) => fs::read_to_string(path).with_context(|| format!("reading the relay key in {}", path.display()))?,
-            None => std::env::var("RELAY_TOKEN").context("which relay key? Set RELAY_TOKEN, or name a file with `--token-file`")?,
+            Some(path) => {
+                fs::read_to_string(path).with_context(|| format!("reading the relay key in {}", path.display()))?
+            }
+            None => std::env::var("RELAY_TOKEN")
+                .context("which relay key? Set RELAY_TOKEN, or name a file with `--token-file`")?,
         };
         Ok(token.trim().to_owned())
     }
@@ -152,9 +159,10 @@ impl Ask {
                 let body = json!({"model": model, "messages": messages, "max_completion_tokens": limit, "stream": true, "stream_options": options});
                 ("/v1/chat/completions", body)
             }
-            Shape::Anthropic => {
-                ("/v1/messages", json!({"model": model, "messages": messages, "max_tokens": self.max_tokens, "stream": true}))
-            }
+            Shape::Anthropic => (
+                "/v1/messages",
+                json!({"model": model, "messages": messages, "max_tokens": self.max_tokens, "stream": true}),
+            ),
         }
     }
 }
@@ -182,7 +190,10 @@ impl Relay {
         let scheme = self.url.scheme_str().unwrap_or_default();
         let authority = self.url.authority().filter(|_| matches!(scheme, "http" | "https"));
         let Some(authority) = authority else {
-            bail!("`{}` is not where Relay can be (setting `--url`): write `http://HOST:PORT` or `https://HOST:PORT`", self.url);
+            bail!(
+                "`{}` is not where Relay can be (setting `--url`): write `http://HOST:PORT` or `https://HOST:PORT`",
+                self.url
+            );
         };
         ensure!(
             matches!(self.url.path(), "" | "/"),

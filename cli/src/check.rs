@@ -9,7 +9,7 @@ use crds::Kind;
 use dataplane::{sealing, upstream::credentials::HostSecret};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use table::Credential;
+use table::{Credential, ObjectRef};
 
 use crate::{
     manifests::{
@@ -39,6 +39,7 @@ Exit codes:
 Examples:
   relay check .
   relay check deploy/relay --namespace team-a
+  relay check deploy/relay --secrets-elsewhere      # in CI, of a repository that holds no Secret
   relay check deploy/relay --key-file keys/2026-a --key-file keys/2026-b
   relay check . --output json | jq '.findings[] | select(.severity == \"refused\")'")]
 pub(crate) struct Check {
@@ -48,6 +49,10 @@ pub(crate) struct Check {
 
     #[command(flatten)]
     scope: Scope,
+
+    /// Takes Secrets that are named and not in DIR as being in the cluster, with the keys that are named
+    #[arg(long)]
+    secrets_elsewhere: bool,
 
     /// Key that sealed HostKeys have to open with, as FILE or ID=FILE; may be repeated. Without one nothing is opened
     #[arg(long, value_name = "[ID=]FILE")]
@@ -60,7 +65,8 @@ pub(crate) struct Check {
 
 impl Check {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let loaded = manifests::load(&self.dir, &self.scope)?;
+        let mut loaded = manifests::load(&self.dir, &self.scope)?;
+        let supposed = if self.secrets_elsewhere { manifests::suppose(&mut loaded.resources) } else { Vec::new() };
         let compilation = compiler::compile(&loaded.resources);
         let mut findings = verdict::findings(&loaded, &compilation);
         let opened = match &self.key_file[..] {
@@ -69,8 +75,8 @@ impl Check {
         };
         findings.sort();
         let out = match self.output {
-            Format::Human => human(&loaded, &findings, opened),
-            Format::Json => outcome::json(&as_json(&loaded, &findings, opened)),
+            Format::Human => human(&loaded, &findings, &supposed, opened),
+            Format::Json => outcome::json(&as_json(&loaded, &findings, &supposed, opened)),
         };
         Ok(Outcome { out, code: u8::from(verdict::refused(&findings) > 0), ..Outcome::default() })
     }
@@ -118,8 +124,9 @@ fn opened(
     Ok(number)
 }
 
-fn human(loaded: &Loaded, findings: &[Finding], opened: Option<Opened>) -> String {
+fn human(loaded: &Loaded, findings: &[Finding], supposed: &[ObjectRef], opened: Option<Opened>) -> String {
     let mut lines: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    lines.extend(supposed.iter().map(|id| format!("Secret {id} is taken as being in the cluster")));
     lines.extend(
         opened.map(|Opened { sealed, opened }| format!("{opened} of {} open", count(sealed, "sealed credential"))),
     );
@@ -145,10 +152,13 @@ fn numbers(loaded: &Loaded) -> Vec<(&'static str, usize)> {
     Kind::ALL.into_iter().map(|kind| (kind.as_str(), of(kind))).collect()
 }
 
-fn as_json(loaded: &Loaded, findings: &[Finding], opened: Option<Opened>) -> Value {
+fn as_json(loaded: &Loaded, findings: &[Finding], supposed: &[ObjectRef], opened: Option<Opened>) -> Value {
     let objects: Map<String, Value> =
         numbers(loaded).into_iter().map(|(kind, n)| (kind.to_owned(), n.into())).collect();
     let mut page = json!({"refused": verdict::refused(findings), "objects": objects, "findings": findings});
+    if !supposed.is_empty() {
+        page["secretsElsewhere"] = supposed.iter().map(ObjectRef::to_string).collect();
+    }
     if let Some(opened) = opened {
         page["sealedCredentials"] = json!(opened);
     }

@@ -4,13 +4,30 @@ mod support;
 
 use std::{fs, path::Path};
 
+/// The Secrets that this example's first lines, and the operator, make.
+const MADE_IN_THE_CLUSTER: &str = "
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: providers}
+stringData: {openai: sk-one, anthropic: sk-two}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: my-app-token}
+stringData: {token: a-token-that-is-long-enough-to-be-one}
+";
+
 #[test]
 fn nothing_in_the_examples_is_refused() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
     let mut seen = 0;
     for entry in fs::read_dir(examples).unwrap() {
         let manifest = entry.unwrap().path().join("relay.yaml");
-        let Ok(text) = fs::read_to_string(&manifest) else { continue };
+        let Ok(mut text) = fs::read_to_string(&manifest) else { continue };
+        if manifest.ends_with("kubernetes/relay.yaml") {
+            text += MADE_IN_THE_CLUSTER;
+        }
         let compilation = compiler::compile(&support::resources(&text));
         for report in compilation.reports {
             let wrong = report.is_refused() || !report.unmatched_globs.is_empty();

@@ -6,6 +6,7 @@
 mod assemble;
 mod core_kinds;
 mod document;
+mod elsewhere;
 mod files;
 pub(crate) mod finding;
 mod located;
@@ -21,6 +22,7 @@ use self::finding::Finding;
 pub(crate) use self::{
     assemble::assemble,
     document::{Manifests, read},
+    elsewhere::suppose,
     files::{Files, files},
     located::{Document, SyntaxError, documents},
     place::Place,

@@ -51,11 +51,29 @@ fn every_example_passes_without_any_variable_set() {
     let mut checked = 0;
     for entry in fs::read_dir(examples()).expect("there are examples") {
         let dir = entry.expect("readable").path();
+        // Its Secrets are made in the cluster.
+        if dir.ends_with("kubernetes") {
+            continue;
+        }
         let said = run(&["check", dir.to_str().expect("UTF-8")]);
         assert_eq!((said.code, said.stdout.lines().count()), (0, 1), "{}: {}", dir.display(), said.stdout);
         checked += 1;
     }
     assert!(checked >= 6);
+}
+
+#[test]
+fn secrets_that_are_in_the_cluster_alone_are_supposed_where_that_is_asked_for() {
+    let example = examples().join("kubernetes");
+    let said = run(&["check", example.to_str().expect("UTF-8")]);
+    assert_eq!(said.code, 1, "{}", said.stdout);
+    assert!(said.stdout.contains("names no Secret"), "{}", said.stdout);
+    let said = run(&["check", example.to_str().expect("UTF-8"), "--secrets-elsewhere"]);
+    assert_eq!(said.code, 0, "{}", said.stdout);
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    let supposed = |name| format!("Secret default/{name} is taken as being in the cluster");
+    assert_eq!(lines[..2], [supposed("my-app-token"), supposed("providers")]);
+    assert!(lines.len() == 3 && lines[2].ends_with("nothing refused, 0 warnings, 0 notes"), "{lines:?}");
 }
 
 #[test]
