@@ -1,5 +1,6 @@
 //! The commands of `relay`, each through the built binary.
 
+mod ask;
 mod canary;
 mod check;
 mod compile;
