@@ -251,11 +251,25 @@ fn accepted(report: &Report, issue: Option<&Issue>) -> Word {
     }
 }
 
+/// Whether the token of a RelayKey is being made, or was made and is not compiled yet.
+pub fn awaits_token(report: &Report, issue: Option<&Issue>) -> bool {
+    match issue {
+        Some(Issue::Pending) => true,
+        Some(Issue::Issued) => lacks_secret(report),
+        Some(Issue::Conflicted(_)) | None => false,
+    }
+}
+
+fn lacks_secret(report: &Report) -> bool {
+    let resolved = report.condition(ConditionType::ResolvedRefs).filter(|resolved| !resolved.status);
+    resolved.is_some_and(|resolved| matches!(resolved.reason, Reason::SecretNotFound | Reason::SecretKeyMissing))
+}
+
 /// A Secret that this operator is about to make, or has made and not compiled yet, is not missing.
 fn resolved(report: &Report, issue: Option<&Issue>) -> Word {
     let word =
         compiled(report, ConditionType::ResolvedRefs).unwrap_or_else(|| Word::is("ResolvedRefs", "ResolvedRefs", ""));
-    let lacks_secret = !word.status && ["SecretNotFound", "SecretKeyMissing"].contains(&word.reason);
+    let lacks_secret = lacks_secret(report);
     match issue {
         Some(Issue::Pending) if lacks_secret => {
             Word::is_not(word.of, "Pending", "spec.secret: the Secret with the token is being made")

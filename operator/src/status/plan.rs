@@ -10,13 +10,14 @@ use std::{
 use compiler::{ConditionType, Reason, Report, Resources};
 use crds::{DataPlane, KeyBreaker, Kind};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, core::ObjectMeta};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use table::{ObjectRef, RoutingTable, Row};
 
 use super::{
-    conditions::{Issue, Judgement, Programmed, dated, paused, words},
+    conditions::{Issue, Judgement, Programmed, awaits_token, dated, paused, words},
     data_plane,
     facts::Facts,
     fleet::{Acks, Fleets},
@@ -93,9 +94,10 @@ pub fn verdict(subject: &Subject, base: &Base, now: Timestamp) -> Verdict {
     if generation < base.generation || said.newest_generation().is_some_and(|newest| generation < newest) {
         return Verdict::Stale;
     }
-    // The token is being looked at, and was there a moment ago.
-    let had_token = said.condition("Issued").is_some_and(|issued| issued.status == "True");
-    if subject.issue == Some(Issue::Pending) && !subject.is_lasting && !subject.is_paused && had_token {
+    // This replica has not seen yet what another one has: it knows less, and has nothing to say.
+    let is_issued = |issued: &&Condition| issued.status == "True" && issued.observed_generation == Some(generation);
+    let has_token = said.condition("Issued").filter(is_issued).is_some();
+    if subject.awaits_token() && !subject.is_lasting && !subject.is_paused && has_token {
         return Verdict::Same;
     }
     let status = if subject.is_paused {
@@ -254,7 +256,11 @@ impl Round {
 impl Subject {
     /// Whether what is missing may be on its way.
     fn is_underway(&self) -> bool {
-        self.issue == Some(Issue::Pending) || (!self.report.is_refused() && self.programmed.is_underway())
+        self.awaits_token() || (!self.report.is_refused() && self.programmed.is_underway())
+    }
+
+    fn awaits_token(&self) -> bool {
+        awaits_token(&self.report, self.issue.as_ref())
     }
 }
 

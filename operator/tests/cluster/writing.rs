@@ -235,8 +235,9 @@ impl Witness {
             if let Some(word) = word {
                 let mut ready = ready.lock();
                 let said = ready.entry(key.metadata.name.unwrap_or_default()).or_default();
-                if said.last() != Some(&word.status) {
-                    said.push(word.status);
+                let word = format!("{} {}: {}", word.status, word.reason, word.message);
+                if said.last() != Some(&word) {
+                    said.push(word);
                 }
             }
             std::future::ready(Ok(()))
@@ -253,8 +254,8 @@ impl Witness {
 
     pub(crate) fn assert_never_less_ready_than_before(&self) {
         for (name, said) in &*self.ready.lock() {
-            let fallen = said.windows(2).any(|pair| pair[0] == "True" && pair[1] != "True");
-            assert!(!fallen, "the status of {name} flapped: {said:?}");
+            let fallen = said.windows(2).any(|pair| pair[0].starts_with("True") && !pair[1].starts_with("True"));
+            assert!(!fallen, "the status of {name} flapped: {said:#?}");
         }
     }
 }

@@ -286,6 +286,8 @@ fn a_key_that_ends_is_looked_at_again_when_it_does() {
     });
     let key: crds::RelayKey = serde_json::from_value(manifest).unwrap();
     cluster.resources.relay_keys.insert(id("app"), Arc::new(key));
+    let token = table::Secret::new(b"a-token-of-more-than-thirty-two-characters".to_vec());
+    cluster.resources.secrets.insert(id("app-token"), [("token".to_owned(), token)].into());
     cluster.publish();
     let round = cluster.round(at(0));
     assert_eq!(round.next, Some(at(60_000)));
@@ -316,20 +318,25 @@ fn one_that_knows_less_takes_nothing_back_for_a_while() {
 }
 
 #[test]
-fn a_token_that_was_there_is_not_said_to_be_missing_while_it_is_looked_at() {
-    let report = Report {
-        kind: Kind::RelayKey,
-        id: id("app"),
-        observed_generation: Some(1),
-        conditions: Vec::new(),
-        unmatched_globs: Vec::new(),
+fn one_that_has_not_seen_a_token_yet_takes_back_nothing_that_another_said_of_it() {
+    let lacks = compiler::Condition {
+        r#type: ConditionType::ResolvedRefs,
+        status: false,
+        reason: Reason::SecretNotFound,
+        message: String::new(),
     };
-    let subject = |is_lasting| Subject {
+    let subject = |issue, is_lasting| Subject {
         kind: Kind::RelayKey,
         id: id("app"),
-        report: report.clone(),
-        programmed: Programmed::Everywhere,
-        issue: Some(Issue::Pending),
+        report: Report {
+            kind: Kind::RelayKey,
+            id: id("app"),
+            observed_generation: Some(1),
+            conditions: vec![lacks.clone()],
+            unmatched_globs: Vec::new(),
+        },
+        programmed: Programmed::NotInTable,
+        issue: Some(issue),
         expires_at: None,
         breaker: None,
         is_lasting,
@@ -342,9 +349,14 @@ fn a_token_that_was_there_is_not_said_to_be_missing_while_it_is_looked_at() {
     });
     let status = json!({"observedGeneration": 1, "keyID": "abc", "conditions": [condition]});
     let base = Base { generation: 1, status, ..Base::default() };
-    assert_eq!(verdict(&subject(false), &base, at(0)), Verdict::Same);
-    let Verdict::Write(status) = verdict(&subject(true), &base, at(0)) else { panic!("it is missing for long") };
-    assert_eq!(Said::of(&status).condition("Issued").map(|issued| issued.reason.as_str()), Some("Pending"));
+    // It has not looked yet, or it has looked and not compiled what it saw.
+    for issue in [Issue::Pending, Issue::Issued] {
+        assert_eq!(verdict(&subject(issue.clone(), false), &base, at(0)), Verdict::Same);
+        let lasting = verdict(&subject(issue, true), &base, at(0));
+        assert!(matches!(lasting, Verdict::Write(_)), "it is missing for long: {lasting:?}");
+    }
+    let conflicted = Issue::Conflicted("it is somebody else's".to_owned());
+    assert!(matches!(verdict(&subject(conflicted, false), &base, at(0)), Verdict::Write(_)));
 }
 
 #[test]
