@@ -287,7 +287,7 @@ fn a_key_that_ends_is_looked_at_again_when_it_does() {
     let key: crds::RelayKey = serde_json::from_value(manifest).unwrap();
     cluster.resources.relay_keys.insert(id("app"), Arc::new(key));
     let token = table::Secret::new(b"a-token-of-more-than-thirty-two-characters".to_vec());
-    cluster.resources.secrets.insert(id("app-token"), [("token".to_owned(), token)].into());
+    cluster.resources.secrets.insert(id("app-token"), Arc::new([("token".to_owned(), token)].into()));
     cluster.publish();
     let round = cluster.round(at(0));
     assert_eq!(round.next, Some(at(60_000)));
