@@ -44,6 +44,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("relay-test-servers", &[], &["tokio", "redis"]),
     // The definitions are for its tests only: what it starts is given files.
     ("relay-e2e-plane", &["relay-crds"], &["crds", "compiler", "dataplane", "operator"]),
+    // Helm and the API server only; the definitions tell its tests how many kinds there are.
+    ("relay-e2e-chart", &["relay-crds", "relay-e2e-plane"], &["crds", "compiler", "dataplane", "operator"]),
     // It sees only what an administrator and applications see: the API server, HTTP, and programs.
     ("relay-e2e", &["relay-e2e-plane"], &["crds", "compiler", "dataplane", "feed", "operator", "table"]),
 ];

@@ -1,0 +1,8 @@
+//! Tests of the charts, one file for each thing that they promise.
+
+mod installs;
+mod networks;
+mod rendering;
+mod rules;
+mod schemas;
+mod values;
