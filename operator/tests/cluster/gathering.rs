@@ -36,7 +36,11 @@ async fn replica(plane: &Plane, namespace: &str, pod: &str) -> Config {
 /// Two replicas of one operator; the first one leads.
 async fn replicas(plane: &Plane, namespace: &str) -> (Running, Running) {
     let leader = start_as(plane.kubeconfig(), replica(plane, namespace, "operator-0").await).await;
-    wait_for(plane, namespace, "lease/relay-operator", "{.metadata.annotations.llmrelay\\.io/push-address}");
+    let path = "jsonpath={.metadata.annotations.llmrelay\\.io/push-address}";
+    let ask = ["get", "lease", "relay-operator", "-n", namespace, "--ignore-not-found", "-o", path];
+    let address =
+        eventually("the leader says where it is", || Some(plane.kubectl(&ask)).filter(|at| !at.is_empty())).await;
+    assert_eq!(address, leader.push.to_string());
     let follower = start_as(plane.kubeconfig(), replica(plane, namespace, "operator-1").await).await;
     (leader, follower)
 }
