@@ -23,7 +23,7 @@ pub struct Programs {
 
 impl Programs {
     /// Those of this workspace, in the profile in which the tests were built; or those in the folder that
-    /// RELAY_E2E_PROGRAMS names, such as `target/release`.
+    /// RELAY_E2E_PROGRAMS names, such as `target/release`, from the top of the workspace.
     pub fn built() -> &'static Self {
         static BUILT: OnceLock<Programs> = OnceLock::new();
         BUILT.get_or_init(|| env::var_os("RELAY_E2E_PROGRAMS").map_or_else(build, |folder| within(Path::new(&folder))))
@@ -31,7 +31,12 @@ impl Programs {
 }
 
 fn within(folder: &Path) -> Programs {
-    let named = |name: &str| std::path::absolute(folder.join(name)).expect("RELAY_E2E_PROGRAMS is a path");
+    // Cargo runs tests in the folder of their crate.
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(folder);
+    let named = |name: &str| {
+        let path = folder.join(name);
+        path.canonicalize().unwrap_or_else(|error| panic!("RELAY_E2E_PROGRAMS: {}: {error}", path.display()))
+    };
     Programs { operator: named("relay-operator"), data_plane: named("relay-dataplane"), relay: named("relay") }
 }
 
