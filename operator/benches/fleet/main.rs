@@ -49,7 +49,8 @@ async fn main() {
     println!("start to the last of {written} statuses: {:.1} s; {}", settled.as_secs_f64(), used(&operator));
     let bundle = bundle(&client, &namespace).await;
     let fleet = Fleet::new(operator.push.clone(), namespace.clone(), bundle);
-    let mut bench = Bench { plane: &plane, client, operator, fleet, light: streams - whole, whole: Vec::new(), keys };
+    let mut bench =
+        Bench { plane: &plane, client, operator, fleet, light: streams - whole, whole: Vec::new(), keys, asked: 0 };
 
     bench.cold(&tokens[..streams]).await;
     bench.changes("one key", number("RELAY_FLEET_CHANGES", 100), false).await;
@@ -69,6 +70,8 @@ struct Bench<'a> {
     light: usize,
     whole: Vec<watch::Receiver<State>>,
     keys: usize,
+    /// Changes that were asked for: no two are alike.
+    asked: usize,
 }
 
 impl Bench<'_> {
@@ -123,7 +126,8 @@ impl Bench<'_> {
         self.fleet.counts.forget();
         for n in 0..many {
             let name = format!("app-{}", (n * 7 + usize::from(revoke)) % self.keys);
-            let spec = if revoke { json!({"revoked": true}) } else { json!({"limits": {"rpm": 1_000 + n}}) };
+            let spec = if revoke { json!({"revoked": true}) } else { json!({"limits": {"rpm": 1_000 + self.asked}}) };
+            self.asked += 1;
             let before = self.fleet.root();
             let asked = Instant::now();
             patch(&api, &name, spec).await;
