@@ -56,6 +56,8 @@ struct Scope {
     failing: Option<String>,
     /// Those that are named and that a list brought so far.
     listing: BTreeSet<ObjectRef>,
+    /// The list has brought something, and not yet all.
+    is_arriving: bool,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,17 @@ impl<T: PartialEq> Pantry<T> {
                 self.has_labelled |= is_labelled;
                 let entry = Entry { state: State::Unread, identity: None, made_for, is_labelled, due, reading: None };
                 self.entries.insert(id.clone(), entry);
+                self.excuse(id);
             }
+        }
+    }
+
+    /// A list whose answer has begun to come may have brought one that is named only now, and is no newer than what is
+    /// read of it from now on: its end is no reason to read that again.
+    fn excuse(&mut self, id: &ObjectRef) {
+        let scopes = self.scopes.iter_mut().filter(|(name, _)| name.is_empty() || **name == id.namespace);
+        for (_, scope) in scopes.filter(|(_, scope)| scope.is_arriving) {
+            scope.listing.insert(id.clone());
         }
     }
 
@@ -148,8 +160,13 @@ impl<T: PartialEq> Pantry<T> {
 
     fn take_in(&mut self, scope: &str, heard: Heard<ObjectMeta>, now: Instant) {
         match heard {
-            Heard::Listing => self.scope(scope).listing.clear(),
+            Heard::Listing => {
+                let scope = self.scope(scope);
+                scope.listing.clear();
+                scope.is_arriving = false;
+            }
             Heard::Item(metadata) => {
+                self.scope(scope).is_arriving = true;
                 let Some(id) = self.named(&metadata) else { return };
                 // A change of before the list has no version of its own; the list's end brings one.
                 self.changed(&id, &metadata, 0, now);
@@ -179,6 +196,7 @@ impl<T: PartialEq> Pantry<T> {
         let scope = self.scope(name);
         scope.version = version;
         scope.lists += 1;
+        scope.is_arriving = false;
         let there = std::mem::take(&mut scope.listing);
         let is_held = |entry: &Entry<T>| matches!(entry.state, State::Held(_));
         let here = self
@@ -525,6 +543,24 @@ mod tests {
         kitchen.hear(Heard::Listed(20));
         let asked: Vec<_> = kitchen.asked().into_iter().map(|(id, _)| id.name).collect();
         assert_eq!(asked, ["a"]);
+    }
+
+    #[test]
+    fn one_that_is_named_while_a_list_comes_is_read_once() {
+        let listed_after = |is_arriving: bool| {
+            let mut kitchen = Kitchen::wanting(&[]);
+            kitchen.hear(Heard::Listing);
+            if is_arriving {
+                kitchen.hear(Heard::Item(metadata("a", 1)));
+            }
+            kitchen.want(&["a"]);
+            kitchen.reads(found(metadata("a", 1), "one"));
+            kitchen.hear(Heard::Item(metadata("b", 1)));
+            kitchen.hear(Heard::Listed(20));
+            kitchen.asked().len()
+        };
+        assert_eq!(listed_after(true), 0);
+        assert_eq!(listed_after(false), 1, "the list may be newer than what was read, and have it no more");
     }
 
     #[test]
