@@ -107,11 +107,34 @@ impl<'a> World<'a> {
         if catalog != from && self.is_open(kind, &ObjectRef::new(catalog, name), from) {
             return format!("; namespace `{catalog}` has one: add `namespace: {catalog}` to the reference");
         }
-        did_you_mean(name, self.resources.names(kind, from))
+        did_you_mean_object(name, self.resources.names(kind, from))
     }
+}
+
+/// Among the names of more objects than this none is suggested. Ten thousand keys whose Secrets are still to be made would
+/// each be compared with all that are there, which takes seconds.
+const MOST_OBJECTS: usize = 256;
+
+/// As [`did_you_mean`], of objects.
+pub(crate) fn did_you_mean_object<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.take(MOST_OBJECTS + 1).collect();
+    if known.len() > MOST_OBJECTS { String::new() } else { did_you_mean(written, known.into_iter()) }
 }
 
 /// A half-sentence that names the nearest of `known`, or nothing where none is near.
 pub(crate) fn did_you_mean<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
     crds::nearest(written, known).map_or_else(String::new, |near| format!("; did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_suggested_among_very_many() {
+        let names: Vec<String> = (0..=MOST_OBJECTS).map(|n| format!("app-{n}")).collect();
+        let known = || names.iter().map(String::as_str);
+        assert_eq!(did_you_mean_object("app-x", known().take(MOST_OBJECTS)), "; did you mean `app-0`?");
+        assert_eq!(did_you_mean_object("app-x", known()), "");
+    }
 }

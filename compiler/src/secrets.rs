@@ -5,7 +5,7 @@ use table::{ObjectRef, Secret};
 use crate::{
     findings::Problem,
     reports::Reason,
-    resolve::{World, did_you_mean},
+    resolve::{World, did_you_mean, did_you_mean_object},
 };
 
 /// One text of a Secret.
@@ -23,7 +23,7 @@ impl World<'_> {
         let Some(data) = secrets.get(&ObjectRef::new(namespace, name)) else {
             let all = secrets.range(ObjectRef::new(namespace, "")..);
             let names = all.take_while(|(id, _)| id.namespace == namespace).map(|(id, _)| id.name.as_str());
-            let hint = did_you_mean(name, names);
+            let hint = did_you_mean_object(name, names);
             let message = format!("{field} `{name}` names no Secret in namespace `{namespace}`{hint}");
             return Err((Reason::SecretNotFound, message));
         };
@@ -46,7 +46,7 @@ impl World<'_> {
         let maps = &self.resources.config_maps;
         let Some(data) = maps.get(&ObjectRef::new(namespace, name)) else {
             let names = maps.keys().filter(|id| id.namespace == namespace).map(|id| id.name.as_str());
-            let hint = did_you_mean(name, names);
+            let hint = did_you_mean_object(name, names);
             let message = format!("{field} `{name}` names no ConfigMap in namespace `{namespace}`{hint}");
             return Err((Reason::RefNotFound, message));
         };
