@@ -107,3 +107,9 @@ priorityClassName: {{ . }}
 - namespaceSelector: {}
 {{- end -}}
 {{- end -}}
+
+{{- /* What `relay ask` needs to be an application: where Relay is, and the file with its key. */ -}}
+{{- define "relay.client" -}}
+- {name: RELAY_URL, value: {{ printf "%s://%s:%d" (ternary "https" "http" (ne .Values.dataPlane.tls.secretName "")) (include "relay.fullname" .) (int .Values.service.port) | quote }}}
+- {name: RELAY_TOKEN_FILE, value: /var/run/relay-key/token}
+{{- end -}}

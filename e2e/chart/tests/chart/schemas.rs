@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chart::{Combination, Helm, definitions, kubeconform, objects};
+use chart::{Combination, Helm, NAMESPACE, definitions, kubeconform, objects};
 use plane::Plane;
 use serde_json::{Map, Value, json};
 use tempfile::tempdir;
@@ -63,9 +63,13 @@ fn the_api_server_would_take_every_object_of_every_combination() {
     let Some(plane) = defined() else { return };
     let home = tempdir().expect("a folder is made");
     let helm = Helm::alone(home.path());
-    for namespace in [chart::NAMESPACE, "team-a", "team-b", "catalog"] {
+    for namespace in [NAMESPACE, "team-a", "team-b", "catalog"] {
         plane.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}).to_string());
     }
+    // A controller would make it.
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}});
+    plane.apply(&account.to_string());
     let rehearse = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
     for combination in Combination::all() {
         let text = combination.rendered(&helm, &[]);

@@ -6,6 +6,7 @@ mod deletion;
 mod drift;
 mod fleets;
 mod leaders;
+mod metrics;
 mod outages;
 mod propagation;
 mod provider_keys;
