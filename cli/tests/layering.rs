@@ -47,7 +47,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     // Helm and the API server only; the definitions tell its tests how many kinds there are.
     ("relay-e2e-chart", &["relay-crds", "relay-e2e-plane"], &["crds", "compiler", "dataplane", "operator"]),
     // It sees only what an administrator and applications see: the API server, HTTP, and programs.
-    ("relay-e2e", &["relay-e2e-plane", "relay-test-servers"], &["crds", "compiler", "dataplane", "feed", "operator", "table"]),
+    (
+        "relay-e2e",
+        &["relay-e2e-plane", "relay-test-servers"],
+        &["crds", "compiler", "dataplane", "feed", "operator", "table"],
+    ),
 ];
 
 fn metadata() -> Metadata {
