@@ -206,7 +206,7 @@ upgrade_twice() {
 settled() { ! kubectl get pods -o jsonpath='{.items[*].metadata.deletionTimestamp}' | grep -q .; }
 
 upgrade_from_before() {
-  local before answered
+  local before answered step
   before=$(git log -1 --skip=1 --format=%H -- charts/relay/templates charts/relay/values.yaml)
   [ -n "$before" ] || { echo "skipped, because the history is not here: the chart before this one" >&2 && return; }
   git archive "$before" charts | tar -x -C "$scratch"
@@ -214,17 +214,19 @@ upgrade_from_before() {
   # As it was before: what this chart alone knows is refused there.
   helm install relay "$scratch/charts/relay" "${settings[@]}" >/dev/null
   kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null || { show; fail "the chart before this one"; }
+  kubectl wait --for=condition=Available deployments --all --timeout=60s >/dev/null
   kubectl wait --for=condition=Ready relaykeys --all --timeout=60s >/dev/null
   burst --until "$scratch/upgraded" --parallel 4 --every 0.05 load >"$scratch/answered" &
   local load=$!
-  helm upgrade relay charts/relay "${settings[@]}" >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null
-  kubectl rollout status deployment/relay-operator --timeout=180s >/dev/null
-  kubectl wait --for=condition=Ready dataplanes,relaykeys --all --timeout=60s >/dev/null
-  helm rollback relay 1 >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null
-  helm upgrade relay charts/relay "${settings[@]}" >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null
+  # With another drain, so that pods are replaced each time, whatever else differs.
+  settings+=(--set dataPlane.drainSeconds=6)
+  for step in "upgrade relay charts/relay ${settings[*]}" "rollback relay 1" "upgrade relay charts/relay ${settings[*]}"; do
+    helm $step >/dev/null
+    kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null || { show; fail "helm $step"; }
+    kubectl rollout status deployment/relay-operator --timeout=180s >/dev/null
+    kubectl wait --for=condition=Ready dataplanes,relaykeys --all --timeout=60s >/dev/null
+    eventually 120 settled
+  done
   touch "$scratch/upgraded"
   wait $load
   answered=$(<"$scratch/answered")
