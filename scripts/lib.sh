@@ -42,6 +42,11 @@ need_redis() {
   update-rc.d redis-server disable
 }
 
+# need_lua: the language of Argo CD's health checks.
+need_lua() {
+  need lua5.1 lua5.1
+}
+
 need_rust() {
   need cc gcc libc6-dev
   command -v cargo >/dev/null || [ ! -f "$HOME/.cargo/env" ] || . "$HOME/.cargo/env"

@@ -14,6 +14,32 @@ pub const MOST: usize = 8;
 /// Longest message that is written; the CRDs allow more, but nobody reads more.
 const LONGEST: usize = 4_096;
 
+/// Every reason that is ever said: a closed set, of which `docs/troubleshooting.md` has a section each.
+pub const REASONS: [&str; 22] = [
+    "Accepted",
+    "ResolvedRefs",
+    "Programmed",
+    "Ready",
+    "Issued",
+    "Healthy",
+    "Invalid",
+    "Conflicted",
+    "RefNotFound",
+    "RefNotPermitted",
+    "SecretNotFound",
+    "SecretKeyMissing",
+    "SecretEmpty",
+    "HostDisabled",
+    "NoHealthyKey",
+    "Pending",
+    "PartiallyProgrammed",
+    "Nacked",
+    "NoDataPlane",
+    "Expired",
+    "Revoked",
+    "Paused",
+];
+
 /// One thing to say, not yet dated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
@@ -29,11 +55,16 @@ pub struct Word {
 
 impl Word {
     fn is(of: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { of, status: true, reason, message: message.into() }
+        Self::new(of, true, reason, message.into())
     }
 
     fn is_not(of: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { of, status: false, reason, message: message.into() }
+        Self::new(of, false, reason, message.into())
+    }
+
+    fn new(of: &'static str, status: bool, reason: &'static str, message: String) -> Self {
+        debug_assert!(REASONS.contains(&reason), "`{reason}` is not among the reasons that are documented");
+        Self { of, status, reason, message }
     }
 }
 
@@ -333,7 +364,7 @@ fn progress(programmed: &Programmed, word: &Word, refused: Option<&Word>) -> Opt
 fn compiled(report: &Report, of: ConditionType) -> Option<Word> {
     let condition = report.condition(of)?;
     let compiler::Condition { r#type, status, reason, message } = condition;
-    Some(Word { of: type_name(*r#type), status: *status, reason: reason_name(*reason), message: message.clone() })
+    Some(Word::new(type_name(*r#type), *status, reason_name(*reason), message.clone()))
 }
 
 fn type_name(of: ConditionType) -> &'static str {

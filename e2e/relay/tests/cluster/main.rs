@@ -5,6 +5,7 @@ mod chronicle;
 mod deletion;
 mod drift;
 mod fleets;
+mod gitops;
 mod leaders;
 mod metrics;
 mod outages;

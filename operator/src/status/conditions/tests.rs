@@ -272,3 +272,13 @@ fn a_long_message_is_cut_between_characters() {
         assert!(word.message.len() <= LONGEST, "{}", word.message.len());
     }
 }
+
+#[test]
+fn the_page_on_troubleshooting_has_a_section_for_every_reason_and_for_nothing_else() {
+    let page = include_str!("../../../../docs/troubleshooting.md");
+    let mut documented: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+    documented.sort_unstable();
+    let mut said = REASONS.to_vec();
+    said.sort_unstable();
+    assert_eq!(documented, said);
+}
