@@ -31,9 +31,9 @@ pub(super) fn health(script: &str, object: &Value) -> Health {
     let output = lua.wait_with_output().expect("lua5.1 ends");
     assert!(output.status.success(), "{}\n{object:#}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout).expect("conditions are UTF-8");
-    let (status, message) = said.trim_end_matches('\n').split_once('\n').expect("both are printed");
+    let (status, message) = said.split_once('\n').expect("both are printed");
     assert!(["Healthy", "Progressing", "Degraded", "Suspended"].contains(&status), "Argo CD knows no `{status}`");
-    Health { status: status.to_owned(), message: message.to_owned() }
+    Health { status: status.to_owned(), message: message.trim_end().to_owned() }
 }
 
 /// A value as Lua writes it.
