@@ -1,5 +1,6 @@
 //! Tests of the charts, one file for each thing that they promise.
 
+mod gitops;
 mod installs;
 mod networks;
 mod rendering;

@@ -186,8 +186,13 @@ async fn provoke(site: &Site<'_>) -> Album {
     album.await_and_take(site, "dataplane/default", nacked, "a data plane refuses a part of it").await;
     let paused = ["Reconciling", "False", "Paused"];
     album.await_and_take(site, "policy/frozen", paused, "its annotation says paused, from the beginning").await;
-    site.kubectl(&["annotate", "policy/all", "llmrelay.io/paused=true"]);
-    album.await_and_take(site, "policy/all", paused, "its annotation says paused, since it was in effect").await;
+    for (what, state) in [
+        ("policy/all", "its annotation says paused, since it was in effect"),
+        ("model/dangling", "its annotation says paused, since it was refused"),
+    ] {
+        site.kubectl(&["annotate", what, "llmrelay.io/paused=true"]);
+        album.await_and_take(site, what, paused, state).await;
+    }
 
     site.apply(&routes(&refusing().await).replace("{name: openai}", "{name: refused}"));
     site.wait("Ready", &["hostkey/refused", "model/refused", "relaykey/app"]);
