@@ -59,6 +59,29 @@ fn upgrades_that_change_nothing_write_nothing_and_a_rollback_gives_back_what_was
 }
 
 #[test]
+fn a_number_of_pods_that_was_taken_out_of_helms_hands_outlasts_the_step_to_autoscaling() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let (home, namespace) = (tempdir().expect("a folder is made"), plane.namespace());
+    let helm = Helm::on(home.path(), PathBuf::from(plane.kubeconfig()));
+    let chart = charts().join("relay").display().to_string();
+    let on = |verb: &str, value: &str| {
+        let fixed = ["relay", &chart, "--namespace", &namespace, "--set", "rbac.aggregatedRoles=false", "--set", value];
+        helm.run(&[&[verb], &fixed[..]].concat());
+    };
+    let replicas = || {
+        let found = made(plane, &namespace).into_iter().find(|object| name(object) == "Deployment/relay-dataplane");
+        found.expect("there is one")["spec"]["replicas"].clone()
+    };
+    on("install", "dataPlane.replicas=4");
+    plane.kubectl(&["scale", "deployment/relay-dataplane", "--replicas=5", "--namespace", &namespace]);
+    on("upgrade", "dataPlane.autoscaling.enabled=true");
+    assert_eq!(replicas(), 5);
+    on("upgrade", "dataPlane.autoscaling.enabled=true");
+    assert_eq!(replicas(), 5);
+}
+
+#[test]
 fn nothing_that_the_chart_makes_has_a_finalizer() {
     let Some(plane) = Plane::shared() else { return };
     plane.install_crds();
