@@ -34,6 +34,7 @@ mod policy;
 mod policy_limits;
 mod pricing;
 mod relay_key;
+pub mod rights;
 mod rules;
 mod status;
 mod structure;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
+use crds::rights::LEASE;
 use kube::{Api, Client};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,7 +18,6 @@ use crate::{
     metrics::Metrics,
     published::Published,
     push::{self, Push},
-    rbac,
     requests::Requests,
     status::{self, fleet::Acks, metrics::StatusMetrics},
     watch as watching,
@@ -145,7 +145,7 @@ impl Writing {
             of_events.register(registry);
         });
         let election = Election::new(identity, timing);
-        let keeper = Keeper::new(Api::namespaced(client.clone(), &namespace), rbac::LEASE, election).at(address);
+        let keeper = Keeper::new(Api::namespaced(client.clone(), &namespace), LEASE, election).at(address);
         let released = CancellationToken::new();
         let (poster, posting) = Poster::new(client.clone(), replica, of_events, released.clone());
         let writing = async {

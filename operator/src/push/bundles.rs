@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use crds::rights::BUNDLE;
 use futures::{StreamExt, stream};
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Settings;
-use crate::{Published, mint::MANAGED, rbac::BUNDLE};
+use crate::{Published, mint::MANAGED};
 
 /// The entry of the ConfigMap.
 const ENTRY: &str = "ca.crt";

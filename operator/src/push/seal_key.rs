@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
+use crds::rights::SEAL_KEY;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, api::PostParams};
 use rand::{TryRng, rngs::SysRng};
 use tracing::info;
 
 use super::bundles::ours;
-use crate::rbac::SEAL_KEY;
 
 /// The entry of the Secret, and so the name of the file where the Secret is mounted.
 pub const ENTRY: &str = "key";

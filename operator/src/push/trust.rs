@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use crds::rights::AUTHORITY;
 use feed::tls::Certificate;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
@@ -22,7 +23,7 @@ use super::{
     metrics::TrustMetrics,
     seal_key,
 };
-use crate::{Published, lease::Standing, rbac::AUTHORITY};
+use crate::{Published, lease::Standing};
 
 /// The entry of the Secret.
 const ENTRY: &str = "authorities.json";

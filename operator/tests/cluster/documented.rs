@@ -7,10 +7,8 @@ use std::{
 };
 
 use clap::{Args, Command};
-use operator::{
-    config::Config,
-    rbac::{RIGHTS, Scope},
-};
+use crds::rights::{RIGHTS, Scope};
+use operator::config::Config;
 use plane::Plane;
 
 use crate::support::start;
