@@ -75,6 +75,9 @@ pub(crate) struct Ask {
     timeout: u64,
 }
 
+/// Most tokens of an answer that only has to come.
+const SHORT: u32 = 16;
+
 /// The wire shape of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Shape {
@@ -94,19 +97,19 @@ impl Ask {
     }
 
     async fn ask(&self) -> anyhow::Result<Outcome> {
-        let relay = Relay { client: client(self.ca.as_ref())?, url: self.url.clone(), token: self.token()? };
+        let relay = Relay::new(self.url.clone(), self.token()?, self.ca.as_ref())?;
         let model = match &self.model {
             Some(model) => model.clone(),
             None => match relay.first_model().await? {
                 Ok(model) => model,
-                Err(refused) => return Ok(refused),
+                Err(refused) => return Ok(refused.outcome()),
             },
         };
         let begun = Instant::now();
         let (path, body) = self.request(&model);
         let mut answer = relay.send(Method::POST, path, body.to_string()).await?;
         if !answer.status().is_success() {
-            return refused(answer).await;
+            return Ok(Refused::read(answer).await?.outcome());
         }
         let mut told = told(&model, answer.headers());
         let (mut parser, mut first, mut tokens) = (Parser::new(), None, Tokens::default());
@@ -168,22 +171,60 @@ impl Ask {
 }
 
 /// A running Relay, and who asks it.
-struct Relay {
+pub(crate) struct Relay {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     url: Uri,
     token: String,
 }
 
+/// An answer that came.
+pub(crate) struct Answered {
+    pub(crate) model: String,
+    /// The host that gave it, where Relay says so.
+    pub(crate) host: Option<String>,
+}
+
+/// What Relay says instead of an answer.
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    pub(crate) message: String,
+}
+
 impl Relay {
+    pub(crate) fn new(url: Uri, token: String, ca: Option<&PathBuf>) -> anyhow::Result<Self> {
+        Ok(Self { client: client(ca)?, url, token })
+    }
+
+    /// One short request that is no stream; the model is the first that the key may use where none is named.
+    pub(crate) async fn once(&self, model: Option<&str>) -> anyhow::Result<Result<Answered, Refused>> {
+        let model = match model {
+            Some(model) => model.to_owned(),
+            None => match self.first_model().await? {
+                Ok(model) => model,
+                Err(refused) => return Ok(Err(refused)),
+            },
+        };
+        let messages = json!([{"role": "user", "content": "Say ok"}]);
+        let body = json!({"model": model, "messages": messages, "max_completion_tokens": SHORT});
+        let answer = self.send(Method::POST, "/v1/chat/completions", body.to_string()).await?;
+        if !answer.status().is_success() {
+            return Refused::read(answer).await.map(Err);
+        }
+        let host = answer.headers().get("x-relay-host").and_then(|host| host.to_str().ok()).map(str::to_owned);
+        self::body(answer).await?;
+        Ok(Ok(Answered { model, host }))
+    }
+
     /// The first model that the key may use, or what Relay says instead.
-    async fn first_model(&self) -> anyhow::Result<Result<String, Outcome>> {
+    async fn first_model(&self) -> anyhow::Result<Result<String, Refused>> {
         let answer = self.send(Method::GET, "/v1/models", String::new()).await?;
         if !answer.status().is_success() {
-            return refused(answer).await.map(Err);
+            return Refused::read(answer).await.map(Err);
         }
         let list: Value = serde_json::from_slice(&body(answer).await?).context("reading the list of models")?;
         let name = list.pointer("/data/0/id").and_then(Value::as_str);
-        Ok(name.map(str::to_owned).ok_or_else(|| failed("this relay key may use no model".to_owned())))
+        let none = || Refused { status: StatusCode::OK, message: "this relay key may use no model".to_owned() };
+        Ok(name.map(str::to_owned).ok_or_else(none))
     }
 
     async fn send(&self, method: Method, path: &str, body: String) -> anyhow::Result<Response<Incoming>> {
@@ -241,14 +282,21 @@ async fn body(answer: Response<Incoming>) -> anyhow::Result<Bytes> {
     Ok(read.to_bytes())
 }
 
-/// What an answer that is none says.
-async fn refused(answer: Response<Incoming>) -> anyhow::Result<Outcome> {
-    let status = answer.status();
-    let body = body(answer).await?;
-    let said = serde_json::from_slice::<Value>(&body).ok();
-    let said = said.as_ref().and_then(|value| value.get("error")).map(message);
-    let said = said.unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(500).collect());
-    Ok(failed(format!("{}: {said}", line(status))))
+impl Refused {
+    /// What an answer that is none says.
+    async fn read(answer: Response<Incoming>) -> anyhow::Result<Self> {
+        let status = answer.status();
+        let body = body(answer).await?;
+        let said = serde_json::from_slice::<Value>(&body).ok();
+        let said = said.as_ref().and_then(|value| value.get("error")).map(message);
+        let message = said.unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(500).collect());
+        Ok(Self { status, message })
+    }
+
+    fn outcome(self) -> Outcome {
+        let Self { status, message } = self;
+        failed(if status.is_success() { message } else { format!("{}: {message}", line(status)) })
+    }
 }
 
 fn line(status: StatusCode) -> String {

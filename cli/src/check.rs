@@ -12,6 +12,8 @@ use serde_json::{Map, Value, json};
 use table::{Credential, ObjectRef};
 
 use crate::{
+    checkup::Checkup,
+    cluster::Access,
     manifests::{
         self, Loaded, Scope,
         finding::{Finding, Severity},
@@ -21,34 +23,43 @@ use crate::{
     verdict,
 };
 
-/// Says what is wrong with manifests, with file and line
+/// Says what is wrong with manifests, with file and line; or with an installation in a cluster
 ///
 /// Reads every *.yaml, *.yml and *.json below DIR, checks each object against its schema and its rules, and compiles all
 /// of them together, as `relay run` and a cluster would. Nothing is sent anywhere; environment variables and files that
 /// HostKeys name need not exist.
+///
+/// With --cluster it checks an installation instead: API server, definitions, operator, rights, certificates, data planes,
+/// Redis, Secrets, objects, and with --request one real request. Each finding says what helps.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every line is `FILE:LINE: KIND NAMESPACE/NAME: what is wrong and what would be right`.
 Warnings are about what is served but perhaps not meant: a pattern that matches nothing, a Host without a HostKey.
 
 Exit codes:
-  0  nothing is refused
-  1  an object is refused or names something that is not there
-  2  the directory cannot be read
+  0  nothing is refused, and nothing of the installation is wrong
+  1  an object is refused or names something that is not there, or something of the installation is wrong
+  2  the directory cannot be read, or it is not said which cluster or installation is meant
 
 Examples:
   relay check .
   relay check deploy/relay --namespace team-a
   relay check deploy/relay --secrets-elsewhere      # in CI, of a repository that holds no Secret
   relay check deploy/relay --key-file keys/2026-a --key-file keys/2026-b
+  relay check --cluster
+  relay check --cluster -n relay-system --request --relay-key team-a/checkout --url http://127.0.0.1:8080
+  relay check --cluster -o json | jq '.sections[].findings[] | select(.result == \"failed\")'
   relay check . --output json | jq '.findings[] | select(.severity == \"refused\")'")]
 pub(crate) struct Check {
-    /// Directory of manifests, or one file
-    #[arg(default_value = ".")]
-    dir: PathBuf,
+    /// Directory of manifests, or one file [default: .]
+    dir: Option<PathBuf>,
 
     #[command(flatten)]
-    scope: Scope,
+    access: Access,
+
+    /// Namespace whose Models every relay key sees after those of its own [default: the one of --namespace]
+    #[arg(long, env = "RELAY_CATALOG_NAMESPACE", value_name = "NAME")]
+    catalog_namespace: Option<String>,
 
     /// Takes Secrets that are named and not in DIR as being in the cluster, with the keys that are named
     #[arg(long)]
@@ -58,14 +69,24 @@ pub(crate) struct Check {
     #[arg(long, value_name = "[ID=]FILE")]
     key_file: Vec<NamedKey>,
 
+    #[command(flatten)]
+    checkup: Checkup,
+
     /// How findings are printed
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Format,
 }
 
 impl Check {
     pub(crate) fn run(self) -> anyhow::Result<Outcome> {
-        let mut loaded = manifests::load(&self.dir, &self.scope)?;
+        if self.checkup.cluster {
+            return self.checkup.run(&self.access, self.output);
+        }
+        self.access.refuse_beside_directory()?;
+        let namespace = self.access.namespace.unwrap_or_else(|| "default".to_owned());
+        let scope = Scope { namespace, catalog_namespace: self.catalog_namespace };
+        let dir = self.dir.unwrap_or_else(|| PathBuf::from("."));
+        let mut loaded = manifests::load(&dir, &scope)?;
         let supposed = if self.secrets_elsewhere { manifests::suppose(&mut loaded.resources) } else { Vec::new() };
         let compilation = compiler::compile(&loaded.resources);
         let mut findings = verdict::findings(&loaded, &compilation);

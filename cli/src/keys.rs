@@ -5,7 +5,7 @@ mod create;
 mod list;
 mod revoke;
 mod rotate;
-mod secrets;
+pub(crate) mod secrets;
 mod target;
 mod wait;
 

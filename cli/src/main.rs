@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod checkup;
 mod cluster;
 mod compile;
 mod config;

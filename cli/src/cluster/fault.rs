@@ -12,7 +12,7 @@ pub(crate) struct Doing<'a> {
     pub(crate) verb: &'static str,
     /// The API group; empty: the core group.
     pub(crate) group: &'static str,
-    /// The plural, as roles have it.
+    /// The plural, as roles have it; or a path that is no resource.
     pub(crate) plural: &'static str,
     /// Absent: in the whole cluster.
     pub(crate) namespace: Option<&'a str>,
@@ -62,6 +62,9 @@ impl<'a> Doing<'a> {
 
 impl fmt::Display for Doing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.plural.starts_with('/') {
+            return write!(f, "{} {}", self.verb, self.plural);
+        }
         let name = self.name.map_or_else(String::new, |name| format!(" `{name}`"));
         write!(f, "{} {}{name} {}", self.verb, self.resource(), self.place())
     }

@@ -30,6 +30,11 @@ pub(crate) struct Leader {
 }
 
 impl Leader {
+    /// The Lease in a namespace; absent: there is none.
+    pub(crate) async fn within(cluster: &Cluster, namespace: &str) -> Result<Option<Self>, Fault> {
+        one(cluster, namespace).await
+    }
+
     fn of(lease: &Lease) -> Self {
         let spec = lease.spec.clone().unwrap_or_default();
         Self {

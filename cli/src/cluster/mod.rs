@@ -116,6 +116,11 @@ impl Access {
 }
 
 impl Cluster {
+    /// Where its API server is.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Asks for something, no longer than the user wants to wait, and explains what goes wrong.
     pub(crate) async fn ask<T>(
         &self,

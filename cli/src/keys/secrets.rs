@@ -8,7 +8,7 @@ use table::{ObjectRef, Secret};
 use crate::cluster::{Cluster, Doing};
 
 /// The text of an entry of a Secret.
-pub(super) async fn text(cluster: &Cluster, id: &ObjectRef, entry: &str) -> anyhow::Result<Secret<String>> {
+pub(crate) async fn text(cluster: &Cluster, id: &ObjectRef, entry: &str) -> anyhow::Result<Secret<String>> {
     let api: Api<SecretObject> = Api::namespaced(cluster.client.clone(), &id.namespace);
     let doing =
         Doing { verb: "get", group: "", plural: "secrets", namespace: Some(&id.namespace), name: Some(&id.name) };
