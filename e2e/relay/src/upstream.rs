@@ -1,13 +1,14 @@
 //! A provider: answers conversations in both wire shapes, and remembers which credential each request showed.
 
 use std::{
+    collections::BTreeSet,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -19,9 +20,14 @@ use tokio::{net::TcpListener, task::JoinHandle};
 #[derive(Debug)]
 pub struct Upstream {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Request>>>,
+    seen: Seen,
+    refused: Refused,
     accepting: JoinHandle<()>,
 }
+
+/// What arrived, and credentials that are wrong.
+type Seen = Arc<Mutex<Vec<Request>>>;
+type Refused = Arc<Mutex<BTreeSet<String>>>;
 
 /// What arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,14 +43,19 @@ impl Upstream {
     pub async fn start() -> Self {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port is free");
         let address = socket.local_addr().expect("a bound socket has an address");
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let accepting = tokio::spawn(accept(socket, seen.clone()));
-        Self { address, seen, accepting }
+        let (seen, refused) = (Seen::default(), Refused::default());
+        let accepting = tokio::spawn(accept(socket, seen.clone(), refused.clone()));
+        Self { address, seen, refused, accepting }
     }
 
     /// Where it is, without a path.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Answers requests that show this credential with 401 from now on.
+    pub fn refuse(&self, credential: &str) {
+        self.refused.lock().insert(credential.to_owned());
     }
 
     /// What arrived since this was last asked.
@@ -59,11 +70,11 @@ impl Drop for Upstream {
     }
 }
 
-async fn accept(socket: TcpListener, seen: Arc<Mutex<Vec<Request>>>) {
+async fn accept(socket: TcpListener, seen: Seen, refused: Refused) {
     while let Ok((stream, _)) = socket.accept().await {
         let _ = stream.set_nodelay(true);
-        let seen = seen.clone();
-        let service = service_fn(move |request| answer(request, seen.clone()));
+        let (seen, refused) = (seen.clone(), refused.clone());
+        let service = service_fn(move |request| answer(request, seen.clone(), refused.clone()));
         // Ends with its connection, and with the runtime of the test at the latest.
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
@@ -71,14 +82,24 @@ async fn accept(socket: TcpListener, seen: Arc<Mutex<Vec<Request>>>) {
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    seen: Arc<Mutex<Vec<Request>>>,
+    seen: Seen,
+    refused: Refused,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
-    seen.lock().push(Request { path: path.clone(), credential: credential(&head.headers) });
+    let credential = credential(&head.headers);
+    let is_refused = refused.lock().contains(&credential);
+    seen.lock().push(Request { path: path.clone(), credential });
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
     let is_openai = path.ends_with("/chat/completions");
+    if is_refused {
+        let said = json!({"error": {"type": "authentication_error", "message": "this credential is wrong"}});
+        let mut response = Response::new(Full::new(said.to_string().into()));
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        return Ok(response);
+    }
     let (media_type, text) = match (is_openai, asked["stream"] == true) {
         (true, false) => ("application/json", completion("chat.completion", "message", json!("stop")).to_string()),
         (true, true) => ("text/event-stream", chunks()),
