@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -124,10 +124,20 @@ where
         let (peer, service) = (self.peer, self.service);
         let (pace, begun) = (Pace::new(), Arc::new(AtomicBool::new(false)));
         let (watch, has_begun) = (pace.clone(), begun.clone());
-        let each = hyper::service::service_fn(move |request| {
+        let drain = self.drain.clone();
+        let each = hyper::service::service_fn(move |request: Request<Incoming>| {
             begun.store(true, Ordering::Relaxed);
-            let (answer, pace) = (service.clone().call((peer, request)), pace.clone());
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| pace.follow(body))) }
+            let is_told = request.version() < Version::HTTP_2;
+            let (answer, pace, drain) = (service.clone().call((peer, request)), pace.clone(), drain.clone());
+            async move {
+                let mut answer = answer.await?.map(|body| pace.follow(body));
+                // Whoever keeps the connection hears in time that it ends: a request that meets its end is lost. HTTP/2 says
+                // so by itself.
+                if is_told && drain.is_unready() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http.serve_connection(TokioIo::new(stream), each);
         tokio::pin!(connection);

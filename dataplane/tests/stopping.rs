@@ -115,3 +115,18 @@ async fn idle_connections_do_not_hold_up_the_end() {
     relay.shut_down();
     assert_eq!(timeout(SOON, relay.records()).await.expect("it stops").len(), 1);
 }
+
+#[tokio::test]
+async fn kept_connections_are_told_with_an_answer_that_they_end_before_they_are_closed() {
+    let gate = Gate::new();
+    let (mut relay, _upstream) = streaming(&gate, SOON, SOON).await;
+    let mut kept = relay.connect().await;
+    let answer = kept.ask(&Ask::openai("m")).await.expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, None));
+
+    relay.shut_down();
+    while relay.admin("/readyz").await.0 == 200 {}
+    let last = kept.ask(&Ask::openai("m")).await.expect("an answer");
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    kept.ask(&Ask::openai("m")).await.expect_err("it is closed after the answer that said so");
+}
