@@ -1,6 +1,6 @@
 //! An operator from its settings to its end: connects, watches, compiles, pushes, writes, and stops.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crds::rights::LEASE;
@@ -117,7 +117,8 @@ impl App {
         tokio::join!(pushing, writing, ended);
         stop.cancel();
         tasks.close();
-        tasks.wait().await;
+        // What only reads is not waited for where the API server hangs.
+        let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
         info!("stopped");
     }
 }
