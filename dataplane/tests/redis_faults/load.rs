@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderMap;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -108,9 +109,14 @@ async fn ask(client: usize, relay: SocketAddr, seen: Arc<Mutex<Vec<Seen>>>, stop
             let whole = connection.ask(&ask).await.expect("an answer");
             (whole.status, whole.headers)
         };
-        let degraded = headers.get("x-relay-limits").is_some_and(|value| value == "degraded");
+        let degraded = is_degraded(&headers);
         seen.lock().push(Seen { client, begun, took: begun.elapsed(), status, degraded });
     }
+}
+
+/// Whether an answer says that Redis did not decide its request.
+pub(crate) fn is_degraded(headers: &HeaderMap) -> bool {
+    headers.get("x-relay-limits").is_some_and(|value| value == "degraded")
 }
 
 /// Polls until something is so.
