@@ -4,7 +4,6 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hyper::{Request, body::Incoming};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use table::{Credentials, RoutingTable};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -28,6 +27,7 @@ use crate::{
     pipeline,
     pool::signals::Signals,
     relay::Relay,
+    serving::Serving,
     spans::Spans,
     upstream::resolver::{Resolve, System},
 };
@@ -39,10 +39,13 @@ const FLUSH: Duration = Duration::from_secs(10);
 pub struct App {
     /// Where applications connect.
     pub listen: SocketAddr,
+    /// Where applications connect with TLS, where that is another place.
+    pub tls_listen: Option<SocketAddr>,
     /// Where health, metrics and the table are served.
     pub admin: SocketAddr,
     pub(crate) relay: Arc<Relay>,
-    listener: Listener,
+    listeners: Vec<Listener>,
+    serving: Option<Arc<Serving>>,
     admin_server: Admin,
     admin_stop: CancellationToken,
 }
@@ -104,11 +107,9 @@ pub async fn build_counting(
     resolver: Arc<dyn Resolve>,
     counting: impl AsyncFnOnce(&Arc<Books>) -> anyhow::Result<Counting>,
 ) -> anyhow::Result<App> {
-    let tls = tls(&config)?;
+    let serving = Serving::of(&config)?;
     config.sealing.check()?;
-    let listener = Listener::bind(config.listen, tls, config.header_read_timeout)
-        .await
-        .with_context(|| format!("listening on {}", config.listen))?;
+    let listeners = listeners(&config, serving.as_ref()).await?;
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(usage, metrics.clone());
     let spans = spans(&config, &resolver, &metrics)?;
@@ -119,7 +120,26 @@ pub async fn build_counting(
     let admin_stop = CancellationToken::new();
     let admin_server = Admin::start(admin, relay.clone(), admin_stop.clone())
         .with_context(|| format!("listening on {admin} for the admin port"))?;
-    Ok(App { listen: listener.address()?, admin: admin_server.address, relay, listener, admin_server, admin_stop })
+    let mut places = listeners.iter().map(Listener::address);
+    let listen = places.next().context("nobody listens")??;
+    let tls_listen = places.next().transpose()?;
+    let admin = admin_server.address;
+    Ok(App { listen, tls_listen, admin, relay, listeners, serving, admin_server, admin_stop })
+}
+
+/// The listener of `--listen`, then that of `--tls-listen` where there is one, which is then the only one with TLS.
+async fn listeners(config: &Config, serving: Option<&Arc<Serving>>) -> anyhow::Result<Vec<Listener>> {
+    let tls = serving.map(Serving::server_config).transpose()?;
+    let places = match config.tls_listen {
+        None => vec![(config.listen, tls)],
+        Some(tls_listen) => vec![(config.listen, None), (tls_listen, tls)],
+    };
+    let mut listeners = Vec::new();
+    for (place, tls) in places {
+        let bound = Listener::bind(place, tls, config.header_read_timeout).await;
+        listeners.push(bound.with_context(|| format!("listening on {place}"))?);
+    }
+    Ok(listeners)
 }
 
 impl App {
@@ -128,10 +148,20 @@ impl App {
         Installer(self.relay.clone())
     }
 
+    /// Where it listens, in words.
+    pub fn places(&self) -> String {
+        let (listen, admin) = (self.listen, self.admin);
+        match (&self.serving, self.tls_listen) {
+            (None, _) => format!("listening on http://{listen}, admin on http://{admin}"),
+            (Some(_), None) => format!("listening on https://{listen}, admin on http://{admin}"),
+            (Some(_), Some(tls)) => format!("listening on http://{listen}, https://{tls}, admin on http://{admin}"),
+        }
+    }
+
     /// Serves until `shutdown` resolves, then drains: no new connections after the deregister delay, open answers until
     /// the grace is over, usage records to their sink.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { relay, listener, admin_server, admin_stop, .. } = self;
+        let Self { relay, listeners, serving, admin_server, admin_stop, .. } = self;
         let (drain, connections) = (relay.drain.clone(), relay.connections.clone());
         relay.start_tasks();
         let handler = relay.clone();
@@ -139,7 +169,12 @@ impl App {
             let relay = handler.clone();
             async move { Ok::<_, Infallible>(pipeline::handle(relay, peer, request).await) }
         });
-        drain.tasks.spawn(listener.serve(service, drain.clone(), connections.clone()));
+        for listener in listeners {
+            drain.tasks.spawn(listener.serve(service.clone(), drain.clone(), connections.clone()));
+        }
+        if let Some(serving) = serving {
+            drain.tasks.spawn(serving.follow(relay.books.metrics.clone(), drain.until_expired()));
+        }
         shutdown.await;
         info!("shutting down: no longer ready");
         drain.run(relay.config.deregister_delay, relay.config.drain_grace, &connections).await;
@@ -160,20 +195,4 @@ fn spans(config: &Config, resolver: &Arc<dyn Resolve>, metrics: &Arc<Metrics>) -
     let Some(endpoint) = &config.otlp_endpoint else { return Ok(Spans::none(metrics.clone())) };
     let spans = Spans::to(endpoint, resolver.clone(), metrics.clone()).map_err(anyhow::Error::msg);
     spans.with_context(|| format!("sending spans to {endpoint}"))
-}
-
-fn tls(config: &Config) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
-    let (Some(chain), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
-    let reading = |path: &std::path::Path| format!("reading {}", path.display());
-    let certificates = CertificateDer::pem_file_iter(chain).with_context(|| reading(chain))?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>().with_context(|| reading(chain))?;
-    let private = PrivateKeyDer::from_pem_file(key).with_context(|| reading(key))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut server = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(certificates, private)
-        .context("the certificate and the key do not belong together")?;
-    server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(Arc::new(server)))
 }

@@ -25,7 +25,7 @@ pub(crate) async fn answer(
     inbound: &Inbound,
     head: &Parts,
 ) -> Result<Response<Body>, Denied> {
-    let installed = relay.installed()?;
+    let installed = call.installed.clone()?;
     let world = &installed.world;
     let caller = pipeline::authenticate(relay, &installed, call, inbound, &head.headers)?;
     let now = Timestamp::now();

@@ -3,6 +3,7 @@
 pub mod follow;
 pub mod redis;
 pub mod sealing;
+pub mod sidecar;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -21,13 +22,17 @@ pub struct Config {
     #[arg(long, env = "RELAY_ADMIN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
     pub admin: SocketAddr,
 
-    /// Certificate chain (PEM) for TLS to applications; needs --tls-key
+    /// Certificate chain (PEM) for TLS to applications, read anew when it changes; needs --tls-key
     #[arg(long, env = "RELAY_TLS_CERT", requires = "tls_key", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
 
-    /// Private key (PEM) for TLS to applications; needs --tls-cert
+    /// Private key (PEM) for TLS to applications, read anew when it changes; needs --tls-cert
     #[arg(long, env = "RELAY_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
+
+    /// Where applications connect with TLS, while --listen is without; needs --tls-cert; absent: --listen is with TLS
+    #[arg(long, env = "RELAY_TLS_LISTEN", requires = "tls_cert", value_name = "ADDR")]
+    pub tls_listen: Option<SocketAddr>,
 
     /// Largest request body in bytes, after decompression
     #[arg(long, env = "RELAY_BODY_LIMIT", default_value_t = 32 * 1024 * 1024, value_name = "BYTES")]

@@ -36,6 +36,11 @@ pub enum Denied {
     #[error("the router failed while it answered this request; its log says more under the request's id")]
     Panicked,
 
+    #[error("the shared data plane, which has to answer this request, cannot be reached: {reason}")]
+    SharedUnreachable { reason: String },
+    #[error("the shared data plane, which had to answer this request, did not: {reason}")]
+    SharedBroken { reason: String },
+
     #[error("there is no endpoint `{method} {path}`")]
     UnknownRoute { method: String, path: String },
     #[error("`{path}` takes {allowed}, not {method}")]
@@ -91,7 +96,7 @@ impl Denied {
     fn line(&self) -> Line {
         use ErrorKind::{
             Authentication, InvalidRequest, NotFound, NotSupported, Overloaded, Permission, QuotaExhausted,
-            RateLimited, ServerError, Timeout, TooLarge,
+            RateLimited, ServerError, Timeout, TooLarge, Unreachable,
         };
         let key = Some("invalid_api_key");
         match self {
@@ -100,6 +105,11 @@ impl Denied {
             Denied::Busy { .. } => (503, Overloaded, Some("too_many_in_flight"), "busy", Level::WARN),
             Denied::ShuttingDown => (503, Overloaded, Some("shutting_down"), "shutting_down", Level::INFO),
             Denied::Panicked => (500, ServerError, Some("internal_error"), "panicked", Level::ERROR),
+
+            Denied::SharedUnreachable { .. } => {
+                (503, Overloaded, Some("shared_unreachable"), "shared_unreachable", Level::WARN)
+            }
+            Denied::SharedBroken { .. } => (502, Unreachable, Some("shared_broken"), "shared_broken", Level::WARN),
 
             Denied::UnknownRoute { .. } => (404, NotFound, Some("unknown_url"), "unknown_route", Level::DEBUG),
             Denied::WrongMethod { .. } => {
@@ -199,9 +209,11 @@ impl Denied {
     /// When the same request may succeed; absent: nobody knows, or never.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Denied::NotReady | Denied::Stale | Denied::Busy { .. } | Denied::Limited(LimitError::Unavailable) => {
-                Some(Duration::from_secs(1))
-            }
+            Denied::NotReady
+            | Denied::Stale
+            | Denied::Busy { .. }
+            | Denied::SharedUnreachable { .. }
+            | Denied::Limited(LimitError::Unavailable) => Some(Duration::from_secs(1)),
             Denied::Limited(LimitError::Refused(refused)) => refused.retry_after,
             Denied::Upstream(error) => error.retry_after,
             _ => None,

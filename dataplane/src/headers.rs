@@ -205,6 +205,19 @@ pub fn downward(upstream: &HeaderMap, same_shape: bool, compressed: bool) -> Hea
     headers
 }
 
+/// All headers but those that belong to one connection: what a proxy that changes nothing passes on, either way.
+pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let named = connection_names(headers);
+    let mut passed = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        // Whoever accepted the request has told its client to go on.
+        if name != header::EXPECT && !is_hop_by_hop(name, &named) {
+            passed.append(name, value.clone());
+        }
+    }
+    passed
+}
+
 fn is_hop_by_hop(name: &HeaderName, named: &[String]) -> bool {
     HOP_BY_HOP.contains(&name.as_str()) || named.iter().any(|other| other == name.as_str())
 }

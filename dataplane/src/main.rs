@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use clap::Parser;
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use dataplane::{
     app,
-    config::{Config, follow::FollowConfig},
-    follow,
+    config::{Config, follow::FollowConfig, sidecar::SidecarConfig},
+    follow, forward,
     meter::sinks::Target,
+    probe::Probe,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -23,6 +24,9 @@ use tracing_subscriber::EnvFilter;
 struct Cli {
     #[command(flatten)]
     follow: FollowConfig,
+
+    #[command(flatten)]
+    sidecar: SidecarConfig,
 
     /// File that gets a usage record in JSON for each request, one a line; `-` is stdout
     #[arg(long, env = "RELAY_USAGE", value_name = "FILE")]
@@ -51,28 +55,49 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("relay-dataplane: {error:#}");
-            ExitCode::from(2)
+    let probe = clap::Command::new("probe").about("Asks a data plane on this machine whether it is ready");
+    let command = Cli::command().subcommand(Probe::augment_args(probe)).subcommand_negates_reqs(true);
+    let matches = command.get_matches();
+    let done = match matches.subcommand() {
+        Some((_, asked)) => {
+            Probe::from_arg_matches(asked).map_err(anyhow::Error::from).and_then(|asked| probed(&asked))
         }
-    }
+        None => Cli::from_arg_matches(&matches).map_err(anyhow::Error::from).and_then(run),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("relay-dataplane: {error:#}");
+        ExitCode::from(2)
+    })
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+/// Says whether the data plane on this machine is ready, and why not.
+fn probed(probe: &Probe) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let (said, code) = match runtime.block_on(probe.ask()) {
+        Ok(said) => (said, ExitCode::SUCCESS),
+        Err(reason) => (reason, ExitCode::FAILURE),
+    };
+    // Whoever closed stdout does not want to know.
+    let _ = writeln!(io::stdout(), "{said}");
+    Ok(code)
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     start_logs(&cli)?;
+    let shared = cli.sidecar.shared(&cli.config, &cli.follow)?;
+    let config = cli.sidecar.settled(cli.config);
     let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
     runtime.block_on(async {
         let shutdown = signals().context("taking over signals")?;
-        let scheme = if cli.config.tls_cert.is_some() { "https" } else { "http" };
-        let app = app::build(cli.config, target(cli.usage)).await?;
+        let app = app::build(config, target(cli.usage)).await?;
+        if let Some(shared) = shared {
+            forward::start(&app, shared);
+        }
         follow::start(&app, &cli.follow).await?;
         // Whoever closed stdout does not want to know.
-        let (listen, admin) = (app.listen, app.admin);
-        let _ = writeln!(io::stdout(), "relay: listening on {scheme}://{listen}, admin on http://{admin}");
+        let _ = writeln!(io::stdout(), "relay: {}", app.places());
         app.run(shutdown).await;
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     })
 }
 

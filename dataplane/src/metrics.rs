@@ -21,7 +21,7 @@ use table::{ObjectRef, RedisOutage, RoutingTable, WireShape};
 
 use self::labels::{
     AttemptLabels, BreakerLabels, CallLabels, CostLabels, DurationLabels, ErrorLabels, LossLabels, ModeLabels, Name,
-    ObjectLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels, TokenLabels,
+    ObjectLabels, OutcomeLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels, TokenLabels,
 };
 use crate::{
     limit::rule::{Rule, RuleRef},
@@ -63,6 +63,8 @@ pub struct Metrics {
     redis_scripts: Family<ScriptLabels, Histogram, fn() -> Histogram>,
     redis_degraded: Counter<f64, AtomicU64>,
     degraded_requests: Counters<ModeLabels>,
+    forwarded: Counters<OutcomeLabels>,
+    tls_reloads: Counters<OutcomeLabels>,
     /// Reservations whose end Redis was told.
     pub redis_settlements: Counter,
     /// Calls by which it was told.
@@ -244,6 +246,16 @@ impl Metrics {
         self.degraded_requests.get_or_create(&ModeLabels { mode: labels::mode(mode) }).inc();
     }
 
+    /// A request that was passed on to the shared data planes is over.
+    pub fn forwarded(&self, outcome: Passage) {
+        self.forwarded.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }).inc();
+    }
+
+    /// The files of the serving certificate changed; whether they could be used.
+    pub fn tls_reloaded(&self, ok: bool) {
+        self.tls_reloads.get_or_create(&OutcomeLabels { outcome: reload(ok) }).inc();
+    }
+
     /// A field was lost in translation.
     pub fn loss(&self, loss: &Loss) {
         self.losses.get_or_create(&LossLabels { field: labels::loss_field(&loss.field), kind: loss.kind }).inc();
@@ -303,6 +315,40 @@ impl EstimateKind {
             EstimateKind::Output => "output",
         }
     }
+}
+
+/// What became of a request that was passed on to the shared data planes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passage {
+    /// They answered to the end, whatever the answer.
+    Answered,
+    /// No connection.
+    Unreachable,
+    /// They broke off before or within their answer.
+    Broken,
+    /// The caller went away.
+    Cancelled,
+    /// This process stopped.
+    Drained,
+}
+
+impl Passage {
+    const ALL: [Self; 5] = [Self::Answered, Self::Unreachable, Self::Broken, Self::Cancelled, Self::Drained];
+
+    /// The word in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Passage::Answered => "answered",
+            Passage::Unreachable => "unreachable",
+            Passage::Broken => "broken",
+            Passage::Cancelled => "cancelled",
+            Passage::Drained => "drained",
+        }
+    }
+}
+
+fn reload(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
 }
 
 fn refusal(scope: &'static str, rule: Rule) -> RefusalLabels {
@@ -406,6 +452,8 @@ impl Metrics {
             redis_scripts: Family::new_with_constructor(script_seconds),
             redis_degraded: Counter::default(),
             degraded_requests: Family::default(),
+            forwarded: Family::default(),
+            tls_reloads: Family::default(),
             redis_settlements: Counter::default(),
             redis_batches: Counter::default(),
             requests_in_flight: Gauge::default(),
@@ -467,6 +515,9 @@ impl Metrics {
     }
 
     fn register_rest(&mut self) {
+        let help = "Requests that a sidecar passed on to the shared data planes, by outcome";
+        self.show("sidecar_forwarded_requests", help, self.forwarded.clone());
+        self.show("tls_reloads", "Changes of the serving certificate, by outcome", self.tls_reloads.clone());
         self.show("usage_records_written", "Usage records that were written", self.usage_records_written.clone());
         self.show("usage_records_dropped", "Usage records that were lost", self.usage_records_dropped.clone());
         self.show("usage_sink_errors", "Failures to open or write the usage sink", self.usage_sink_errors.clone());
@@ -493,6 +544,12 @@ impl Metrics {
         }
         for mode in [RedisOutage::LocalShare, RedisOutage::Closed, RedisOutage::Open] {
             self.degraded_requests.get_or_create_owned(&ModeLabels { mode: labels::mode(mode) });
+        }
+        for outcome in Passage::ALL {
+            self.forwarded.get_or_create_owned(&OutcomeLabels { outcome: outcome.as_str() });
+        }
+        for ok in [true, false] {
+            self.tls_reloads.get_or_create_owned(&OutcomeLabels { outcome: reload(ok) });
         }
         for kind in ["Host", "Model", "HostKey", "RelayKey", "Policy"] {
             self.table_objects.get_or_create(&ObjectLabels { kind }).set(0);

@@ -17,7 +17,7 @@ use crate::{
     auth::{self, Caller},
     denied::Denied,
     dispatch::{self, Dispatched},
-    headers,
+    forward, headers,
     inbound::{self, Inbound},
     intake,
     limit::{
@@ -41,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) trace: Trace,
     pub(crate) began: Instant,
+    /// The table in effect when the request came.
+    pub(crate) installed: Result<Arc<Installed>, Denied>,
     /// Counts against the most requests in flight until the answer has ended.
     pub(crate) permit: Option<OwnedSemaphorePermit>,
 }
@@ -50,7 +52,7 @@ pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request
     let shape = route::shape_of(request.uri().path(), request.headers());
     let id = headers::request_id(rand::random());
     let trace = Trace::of(request.headers(), relay.config.otlp_endpoint.is_some());
-    let call = Call { peer, shape, id, trace, began: Instant::now(), permit: None };
+    let call = Call { peer, shape, id, trace, began: Instant::now(), installed: relay.installed(), permit: None };
     let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
         let id = headers::request_id(rand::random());
@@ -69,6 +71,10 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         Ok(permit) => Some(permit),
         Err(_) => return refuse(&call, &Denied::Busy { limit: relay.config.max_in_flight }),
     };
+    if let Some(shared) = forward::shared_for(relay, &call, &head.headers) {
+        let passed = forward::pass(relay, shared, &mut call, &head, body).await;
+        return passed.unwrap_or_else(|denied| refuse(&call, &denied));
+    }
     let inbound = match inbound::read(&head.method, &head.uri, &head.headers) {
         Ok(inbound) => inbound,
         Err(denied) => return refuse(&call, &denied),
@@ -128,7 +134,7 @@ async fn converse(
     body: Incoming,
     meter: &mut Meter,
 ) -> Result<Served, Denied> {
-    let installed = relay.installed()?;
+    let installed = call.installed.clone()?;
     let world = &installed.world;
     let caller = authenticate(relay, &installed, call, inbound, &head.headers)?;
     note_caller(meter, &caller);

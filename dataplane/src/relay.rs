@@ -24,6 +24,7 @@ use crate::{
     denied::Denied,
     drain::Drain,
     follow::standing::Standing,
+    forward::shared::Shared,
     heal::{self, peers::Peers},
     limit::Limiter,
     meter::Books,
@@ -62,6 +63,8 @@ pub struct Relay {
     credentials: watch::Sender<()>,
     /// How the feed stands that tables come from; empty: they come from elsewhere.
     feed: OnceLock<Standing>,
+    /// Who answers what this process does not; empty: nobody, it is no sidecar.
+    shared: OnceLock<Arc<Shared>>,
 }
 
 /// A table in effect, with its secrets and a client for each of its hosts: whoever holds it to the end of a request is
@@ -102,6 +105,7 @@ impl Relay {
             peers: Peers::none(),
             installed: ArcSwapOption::empty(),
             feed: OnceLock::new(),
+            shared: OnceLock::new(),
         }
     }
 
@@ -179,6 +183,21 @@ impl Relay {
         let _ = self.feed.set(feed);
     }
 
+    /// Requests that this process does not serve are passed on from now on. Of several the first is believed.
+    pub(crate) fn passes_to(&self, shared: Arc<Shared>) {
+        let _ = self.shared.set(shared);
+    }
+
+    /// Who answers what this process does not.
+    pub(crate) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.get()
+    }
+
+    /// The clients of hosts.
+    pub(crate) fn clients(&self) -> &Arc<Clients> {
+        &self.clients
+    }
+
     /// Where the breaker of each host key stands now: keys go out and come back by requests, by probes and by time alone.
     pub(crate) fn phases(&self) -> Vec<(ObjectRef, Phase)> {
         let Some(installed) = self.installed.load_full() else { return Vec::new() };
@@ -230,6 +249,10 @@ impl Inspect for Relay {
     fn readiness(&self) -> Result<(), &'static str> {
         if self.drain.is_unready() {
             return Err("shutting down");
+        }
+        // What it cannot serve yet, or no longer, it passes on.
+        if self.shared.get().is_some() {
+            return Ok(());
         }
         match self.feed.get() {
             _ if self.installed.load().is_none() => Err("no routing table yet"),

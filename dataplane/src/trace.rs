@@ -74,6 +74,11 @@ impl Trace {
         format!("00-{:032x}-{parent:016x}-{:02x}", self.id, self.flags)
     }
 
+    /// The header for the request itself, passed on as it came: the same trace, and its own span as the parent.
+    pub(crate) fn through(&self) -> String {
+        format!("00-{:032x}-{:016x}-{:02x}", self.id, self.span, self.flags)
+    }
+
     /// A bijection of the number, mixed with the request's span (the finaliser of SplitMix64).
     fn part_id(&self, number: u32) -> u64 {
         let mut id = self.span.wrapping_add(u64::from(number).wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));

@@ -93,7 +93,6 @@ impl Run {
 
     async fn serve(self, directory: Directory, state: State) -> anyhow::Result<()> {
         let signals = Signals::take().context("taking over signals")?;
-        let scheme = if self.config.tls_cert.is_some() { "https" } else { "http" };
         let app = app::build(self.config, target(self.usage.as_deref())).await?;
         let installer = app.installer();
         state.report(&[]);
@@ -101,7 +100,7 @@ impl Run {
         installer.install(table, credentials);
         let follower = Follower::start(directory, state, installer).context("starting to follow the directory")?;
         // Whoever closed stdout does not want to know.
-        let _ = writeln!(io::stdout(), "relay: listening on {scheme}://{}, admin on http://{}", app.listen, app.admin);
+        let _ = writeln!(io::stdout(), "relay: {}", app.places());
         app.run(signals.first()).await;
         // It may be waiting for a file, and nobody needs what it reads any more.
         let _ = tokio::task::spawn_blocking(move || follower.stop()).await;

@@ -106,6 +106,11 @@ pub(super) struct ModeLabels {
     pub(super) mode: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) outcome: &'static str,
+}
+
 pub(super) fn mode(mode: RedisOutage) -> &'static str {
     match mode {
         RedisOutage::LocalShare => "local_share",

@@ -36,6 +36,8 @@ fn every_family_is_shown_before_the_first_request() {
         "redis_settlements",
         "redis_batches",
         "limit_degraded_requests",
+        "sidecar_forwarded_requests",
+        "tls_reloads",
         "usage_records_written",
         "usage_records_dropped",
         "usage_sink_errors",

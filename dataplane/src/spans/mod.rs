@@ -18,7 +18,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use parking_lot::Mutex;
 use prost::Message;
-use table::{Host, ObjectRef};
+use table::ObjectRef;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -27,7 +27,11 @@ use crate::{
     meter::record::Record,
     metrics::Metrics,
     trace::Trace,
-    upstream::{client::Client, clients::Clients, resolver::Resolve},
+    upstream::{
+        client::Client,
+        clients::{self, Clients},
+        resolver::Resolve,
+    },
 };
 
 /// Requests that wait at most.
@@ -71,7 +75,8 @@ impl Spans {
     /// Spans go to `{endpoint}/v1/traces`. Errs, in words for whoever runs the process, where that is no usable URL. Needs a
     /// Tokio runtime.
     pub fn to(endpoint: &str, resolver: Arc<dyn Resolve>, metrics: Arc<Metrics>) -> Result<Self, String> {
-        let client = Clients::new(resolver).for_host(&ObjectRef::new("", "collector"), &collector(endpoint), None)?;
+        let client =
+            Clients::new(resolver).for_host(&ObjectRef::new("", "collector"), &clients::row_of(endpoint), None)?;
         let (queue, requests) = mpsc::channel(QUEUE);
         let (closing, waiting) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let (told, counted, counts) = (closing.clone(), waiting.clone(), metrics.clone());
@@ -104,28 +109,6 @@ impl Spans {
             self.metrics.spans_dropped.inc_by(self.waiting.swap(0, Ordering::Relaxed));
             warn!(waited = ?within, "spans are lost: the collector does not take them");
         }
-    }
-}
-
-/// Who runs the process chose the collector: it may be anywhere.
-fn collector(endpoint: &str) -> Host {
-    Host {
-        shape: table::WireShape::OpenaiChat,
-        base_url: endpoint.trim_end_matches('/').to_owned(),
-        auth: table::Auth::None,
-        allow_private_addresses: true,
-        headers: table::HeaderRules::default(),
-        tls: table::Tls::default(),
-        dialect: table::Dialect::default(),
-        model_patterns: Vec::new(),
-        timeouts: table::Timeouts::default(),
-        http: table::Http::default(),
-        breaker: table::Breaker::default(),
-        key_selection: table::KeySelection::default(),
-        health_check: table::HealthCheck::default(),
-        limits: table::ProviderLimits::default(),
-        suspended: false,
-        allowed: table::NamespaceGrant::default(),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     error::SendError,
     resolver::Resolve,
     tls,
+    upload::Upload,
 };
 
 /// A kept connection that the host has closed fails within a round trip. What fails later was being worked on, and is
@@ -33,6 +34,25 @@ pub struct Client {
     authority: http::uri::Authority,
     host_header: HeaderValue,
     base_path: String,
+}
+
+/// A request without an answer.
+struct Unanswered {
+    error: SendError,
+    /// The request itself, where nothing of it was sent.
+    unsent: Option<Box<Request<Upload>>>,
+}
+
+impl From<SendError> for Unanswered {
+    fn from(error: SendError) -> Self {
+        Self { error, unsent: None }
+    }
+}
+
+impl From<Unanswered> for SendError {
+    fn from(unanswered: Unanswered) -> Self {
+        unanswered.error
+    }
 }
 
 impl Client {
@@ -81,18 +101,32 @@ impl Client {
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
         let lease = self.connections.lease(false).await?;
         if !lease.is_reused {
-            return self.send_on(lease, request).await;
+            return Ok(self.send_on(lease, request.map(Upload::Whole)).await?);
         }
         let (again, sent) = (request.clone(), Instant::now());
-        match self.send_on(lease, request).await {
-            Err(SendError::Reset { .. }) if sent.elapsed() < STALE_WITHIN => {
-                self.send_on(self.connections.lease(true).await?, again).await
+        match self.send_on(lease, request.map(Upload::Whole)).await {
+            Err(Unanswered { error: SendError::Reset { .. }, .. }) if sent.elapsed() < STALE_WITHIN => {
+                let lease = self.connections.lease(true).await?;
+                Ok(self.send_on(lease, again.map(Upload::Whole)).await?)
             }
-            answer => answer,
+            answer => Ok(answer?),
         }
     }
 
-    async fn send_on(&self, mut lease: Lease, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
+    /// As [`Client::send`], of a request whose body is read once only: it is repeated where nothing of it was sent.
+    pub async fn pass(&self, request: Request<Upload>) -> Result<Response<Body>, SendError> {
+        let lease = self.connections.lease(false).await?;
+        let is_reused = lease.is_reused;
+        match self.send_on(lease, request).await {
+            Err(Unanswered { unsent: Some(request), .. }) if is_reused => {
+                let lease = self.connections.lease(true).await?;
+                Ok(self.send_on(lease, *request).await?)
+            }
+            answer => Ok(answer?),
+        }
+    }
+
+    async fn send_on(&self, mut lease: Lease, mut request: Request<Upload>) -> Result<Response<Body>, Unanswered> {
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         let answered = match &mut lease.line {
             Line::H1(line) => {
@@ -109,8 +143,8 @@ impl Client {
         match answered {
             Ok(answer) => Ok(answer.map(|incoming| Body::new(incoming, lease))),
             Err(mut error) => {
-                let unsent = error.take_message().is_some();
-                Err(SendError::of(error.error(), unsent))
+                let unsent = error.take_message().map(Box::new);
+                Err(Unanswered { error: SendError::of(error.error(), unsent.is_some()), unsent })
             }
         }
     }

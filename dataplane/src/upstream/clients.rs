@@ -76,6 +76,28 @@ impl Clients {
     }
 }
 
+/// The row of a server at `url` that is no Host: whoever runs the process chose it, so it may be anywhere.
+pub(crate) fn row_of(url: &str) -> Host {
+    Host {
+        shape: table::WireShape::OpenaiChat,
+        base_url: url.trim_end_matches('/').to_owned(),
+        auth: table::Auth::None,
+        allow_private_addresses: true,
+        headers: table::HeaderRules::default(),
+        tls: table::Tls::default(),
+        dialect: table::Dialect::default(),
+        model_patterns: Vec::new(),
+        timeouts: table::Timeouts::default(),
+        http: table::Http::default(),
+        breaker: table::Breaker::default(),
+        key_selection: table::KeySelection::default(),
+        health_check: table::HealthCheck::default(),
+        limits: table::ProviderLimits::default(),
+        suspended: false,
+        allowed: table::NamespaceGrant::default(),
+    }
+}
+
 impl BuiltFor {
     fn of(host: &Host, certificate: Option<&ClientCertificate>) -> Self {
         Self {

@@ -9,8 +9,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
 use table::{Http, HttpVersion};
@@ -23,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     dial::{Dialed, Dialer, Wire},
     error::SendError,
+    upload::Upload,
 };
 
 /// A connection is used at least this long, though the name's addresses may hold for a shorter time.
@@ -55,13 +54,13 @@ enum Spoken {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<Upload>,
     since: Instant,
     retire: Option<Instant>,
 }
 
 struct Shared {
-    sender: http2::SendRequest<Full<Bytes>>,
+    sender: http2::SendRequest<Upload>,
     streams: Arc<AtomicUsize>,
     load: Arc<Load>,
     retire: Option<Instant>,
@@ -85,14 +84,14 @@ pub(super) enum Line {
 }
 
 pub(super) struct Exclusive {
-    pub(super) sender: http1::SendRequest<Full<Bytes>>,
+    pub(super) sender: http1::SendRequest<Upload>,
     retire: Option<Instant>,
     home: Weak<Connections>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
 pub(super) struct Stream {
-    pub(super) sender: http2::SendRequest<Full<Bytes>>,
+    pub(super) sender: http2::SendRequest<Upload>,
     load: Arc<Load>,
 }
 
@@ -165,7 +164,7 @@ impl Connections {
 
     fn lent(
         self: &Arc<Self>,
-        sender: http1::SendRequest<Full<Bytes>>,
+        sender: http1::SendRequest<Upload>,
         retire: Option<Instant>,
         slot: Option<OwnedSemaphorePermit>,
         is_reused: bool,
@@ -240,12 +239,7 @@ impl Connections {
         if is_full && may_open { None } else { Some(least.stream(true)) }
     }
 
-    fn share(
-        &self,
-        sender: http2::SendRequest<Full<Bytes>>,
-        streams: Arc<AtomicUsize>,
-        retire: Option<Instant>,
-    ) -> Lease {
+    fn share(&self, sender: http2::SendRequest<Upload>, streams: Arc<AtomicUsize>, retire: Option<Instant>) -> Lease {
         *self.spoken.lock() = Spoken::H2;
         let load = Arc::new(Load { in_flight: AtomicUsize::new(0), last: Mutex::new(Instant::now()) });
         let one = Shared { sender, streams, load, retire };

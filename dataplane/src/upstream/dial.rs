@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
@@ -30,6 +28,7 @@ use super::{
     error::SendError,
     race,
     resolver::{Resolve, Resolved},
+    upload::Upload,
 };
 
 /// The most bytes of an answer's headers.
@@ -74,9 +73,9 @@ pub(super) struct Dialed {
 
 /// The sending half of a connection.
 pub(super) enum Wire {
-    H1(http1::SendRequest<Full<Bytes>>),
+    H1(http1::SendRequest<Upload>),
     /// With the number of streams that the host takes at once.
-    H2(http2::SendRequest<Full<Bytes>>, Arc<AtomicUsize>),
+    H2(http2::SendRequest<Upload>, Arc<AtomicUsize>),
 }
 
 impl Dialer {
@@ -195,7 +194,7 @@ fn http2_settings() -> http2::Builder<TokioExecutor> {
 }
 
 /// Runs an HTTP/2 connection to its end and tells how many streams the host takes, which it may change at any time.
-async fn drive<S>(mut connection: http2::Connection<TokioIo<S>, Full<Bytes>, TokioExecutor>, streams: Arc<AtomicUsize>)
+async fn drive<S>(mut connection: http2::Connection<TokioIo<S>, Upload, TokioExecutor>, streams: Arc<AtomicUsize>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

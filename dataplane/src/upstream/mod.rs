@@ -8,6 +8,7 @@ pub mod clients;
 pub mod credentials;
 pub mod error;
 pub mod resolver;
+pub mod upload;
 
 mod connections;
 mod dial;

@@ -38,6 +38,7 @@ pub(crate) fn config() -> Config {
         admin: free,
         tls_cert: None,
         tls_key: None,
+        tls_listen: None,
         body_limit: 32 << 20,
         header_read_timeout: Duration::from_secs(30),
         body_read_timeout: Duration::from_secs(120),
