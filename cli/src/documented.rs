@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{Args, Command, CommandFactory};
-use dataplane::{config::follow::FollowConfig, metrics::Metrics};
+use dataplane::{
+    config::{follow::FollowConfig, sidecar::SidecarConfig},
+    metrics::Metrics,
+};
 
 use crate::Cli;
 
@@ -81,6 +84,13 @@ fn every_setting_by_which_a_data_plane_follows_an_operator_is_documented() {
     let follow = settings_of(&FollowConfig::augment_args(Command::new("relay-dataplane")));
     assert!(follow.contains("| `--fleet` | `RELAY_FLEET` | `default` |"));
     assert_table("follow settings", &follow);
+}
+
+#[test]
+fn every_setting_of_a_sidecar_is_documented() {
+    let sidecar = settings_of(&SidecarConfig::augment_args(Command::new("relay-dataplane")));
+    assert!(sidecar.contains("| `--forward` | `RELAY_FORWARD` |"));
+    assert_table("sidecar settings", &sidecar);
 }
 
 #[test]

@@ -5,5 +5,6 @@ pub(crate) mod client;
 pub(crate) mod operator;
 pub(crate) mod relay;
 pub(crate) mod tables;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -4,8 +4,8 @@ use std::{fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
     app::{self, App},
-    config::{Config, follow::FollowConfig},
-    follow,
+    config::{Config, follow::FollowConfig, sidecar::SharedPlace},
+    follow, forward,
     meter::sinks::Target,
 };
 use feed::{
@@ -174,6 +174,17 @@ impl Follower {
 
     pub(crate) async fn start_with(follow: &FollowConfig, config: Config) -> Self {
         let app: App = app::build_with(config, Target::None, Arc::new(Loopback)).await.unwrap();
+        Self::following(app, follow).await
+    }
+
+    /// A sidecar, which passes on to `place` what it does not serve.
+    pub(crate) async fn start_sidecar(follow: &FollowConfig, place: SharedPlace) -> Self {
+        let app: App = app::build_with(config(), Target::None, Arc::new(Loopback)).await.unwrap();
+        forward::start(&app, place);
+        Self::following(app, follow).await
+    }
+
+    async fn following(app: App, follow: &FollowConfig) -> Self {
         follow::start(&app, follow).await.unwrap();
         let (address, admin) = (app.listen, app.admin);
         let (stop, stopped) = oneshot::channel();

@@ -4,7 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
     app::{self, App, Counting, Installer},
-    config::{Config, redis::RedisConfig, sealing::SealingConfig},
+    config::{Config, redis::RedisConfig, sealing::SealingConfig, sidecar::SharedPlace},
+    forward,
     limit::{Limiter, memory::Memory},
     meter::sinks::Target,
     upstream::resolver::{Resolve, Resolved},
@@ -53,13 +54,13 @@ pub(crate) fn config() -> Config {
     }
 }
 
-/// A directory that goes away, and where in it usage records are written.
 /// The Redis whose nodes listen at `addresses`, with the usual settings.
 pub(crate) fn redis_at(addresses: &[SocketAddr]) -> RedisConfig {
     let urls: Vec<_> = addresses.iter().map(|address| format!("redis://{address}")).collect();
     RedisConfig { url: Some(Secret::new(urls.join(","))), ..RedisConfig::default() }
 }
 
+/// A directory that goes away, and where in it usage records are written.
 fn scratch() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a scratch directory");
     let usage = directory.path().join("usage.jsonl");
@@ -72,6 +73,8 @@ pub(crate) struct TestRelay {
     pub(crate) address: SocketAddr,
     /// Where health and metrics are.
     pub(crate) admin: SocketAddr,
+    /// Where applications connect with TLS, where that is another place.
+    pub(crate) tls: Option<SocketAddr>,
     /// Puts further tables into effect.
     pub(crate) installer: Installer,
     usage: PathBuf,
@@ -102,6 +105,14 @@ impl TestRelay {
         let config = Config { redis, ..config() };
         let (directory, usage) = scratch();
         let app = app::build_with(config, Target::File(usage.clone()), Arc::new(Loopback)).await.expect("free ports");
+        Self::serve(app, Some(tables), directory, usage)
+    }
+
+    /// A sidecar with these tables, if any, which passes on to `place` what it does not serve.
+    pub(crate) async fn start_sidecar(tables: Option<Tables>, place: SharedPlace, config: Config) -> Self {
+        let (directory, usage) = scratch();
+        let app = app::build_with(config, Target::File(usage.clone()), Arc::new(Loopback)).await.expect("free ports");
+        forward::start(&app, place);
         Self::serve(app, tables, directory, usage)
     }
 
@@ -115,17 +126,19 @@ impl TestRelay {
         let (directory, usage) = scratch();
         let target = Target::File(usage.clone());
         let app = app::build_counting(config, target, resolver, async |_| Ok(Counting::alone(limiter)));
-        Self::serve(app.await.expect("free ports"), tables, directory, usage)
+        Self::serve(app.await.expect("free ports"), Some(tables), directory, usage)
     }
 
-    fn serve(app: App, tables: Tables, directory: TempDir, usage: PathBuf) -> Self {
-        let (address, admin, installer) = (app.listen, app.admin, app.installer());
-        installer.install(tables.table, tables.credentials);
+    fn serve(app: App, tables: Option<Tables>, directory: TempDir, usage: PathBuf) -> Self {
+        let (address, admin, tls, installer) = (app.listen, app.admin, app.tls_listen, app.installer());
+        if let Some(tables) = tables {
+            installer.install(tables.table, tables.credentials);
+        }
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(app.run(async move {
             let _ = stopped.await;
         }));
-        Self { address, admin, installer, usage, _directory: directory, stop: Some(stop), task }
+        Self { address, admin, tls, installer, usage, _directory: directory, stop: Some(stop), task }
     }
 
     /// A connection for one request after the other.
