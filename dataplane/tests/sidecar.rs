@@ -11,8 +11,12 @@ use std::{
     time::Duration,
 };
 
-use dataplane::config::sidecar::SharedPlace;
+use bytes::Bytes;
+use dataplane::config::{Config, sidecar::SharedPlace};
 use http::Method;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use support::{
@@ -233,6 +237,65 @@ async fn a_body_is_passed_on_while_it_is_being_sent() {
     assert!(read_until(&mut client, "done").await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
+#[tokio::test]
+async fn a_body_that_ends_too_soon_is_not_made_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let place = plain(listener.local_addr().expect("it is bound"));
+    let sidecar = TestRelay::start_sidecar(None, place, config()).await;
+    for framing in ["content-length: 12", "transfer-encoding: chunked"] {
+        let mut client = TcpStream::connect(sidecar.address).await.expect("the port is open");
+        let begun = format!("POST /v1/messages HTTP/1.1\r\nhost: h\r\n{framing}\r\n\r\n6\r\nfirst ");
+        client.write_all(begun.as_bytes()).await.expect("it is sent");
+        let (mut shared, _) = listener.accept().await.expect("a connection");
+        assert!(read_until(&mut shared, "first").await.contains(framing));
+        drop(client);
+        let mut rest = String::new();
+        let ended = timeout(SOON, shared.read_to_string(&mut rest)).await.expect("the connection is closed");
+        assert!(ended.is_err() || !rest.contains("0\r\n\r\n"), "{rest:?}");
+    }
+    ended(&sidecar, "cancelled", 2.0).await;
+}
+
+#[tokio::test]
+async fn a_body_that_the_shared_data_plane_does_not_take_is_refused_in_its_words() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().expect("a directory");
+    authority.leaf().mount(directory.path(), 1);
+    fs::write(directory.path().join("ca.pem"), authority.pem()).expect("a file");
+    let mut settings = with_files(directory.path());
+    settings.body_limit = 1_000;
+    let shared = TestRelay::start_with(Tables::new(), settings, Arc::new(Loopback)).await;
+    let url = format!("https://{NAME}:{}", shared.tls.expect("it listens with TLS").port());
+    let with_tls = SharedPlace { url, ca: Some(directory.path().join("ca.pem")) };
+    for place in [plain(shared.address), with_tls] {
+        let sidecar = TestRelay::start_sidecar(None, place.clone(), config()).await;
+        for size in [1_001, 100_000] {
+            let answer = sidecar.ask(&Ask::openai("m").raw(vec![b' '; size])).await;
+            assert_eq!(answer.status, 413, "{place:?} {size}: {}", answer.text());
+            assert!(wire::message_of(OpenaiChat, &answer).contains("larger than 1000 bytes"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn applications_may_speak_http_2_with_a_sidecar() {
+    let (sidecar, shared) =
+        before(|request| Script::answer(200, "text/plain", format!("{} bytes", request.body.len()))).await;
+    let io = TokioIo::new(TcpStream::connect(sidecar.address).await.expect("the port is open"));
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let request = http::Request::post("http://relay.test/v1/messages?a=b").header("content-length", "5");
+    let request = request.body(Full::new(Bytes::from_static(b"12345"))).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    let bytes = answer.into_body().collect().await.expect("it is whole").to_bytes();
+    assert_eq!(bytes, Bytes::from_static(b"5 bytes"));
+    let received = shared.received();
+    assert_eq!(
+        (received[0].path.as_str(), received[0].header("host")),
+        ("/v1/messages?a=b", Some(&*shared.address.to_string()))
+    );
+}
+
 async fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut seen = Vec::new();
     while !String::from_utf8_lossy(&seen).contains(text) {
@@ -426,11 +489,17 @@ async fn with_tls(authority: &Authority, directory: &Path) -> (TestRelay, Shared
     (shared, SharedPlace { url, ca: Some(ca.clone()) }, ca)
 }
 
-async fn tls_at(address: SocketAddr, directory: &Path) -> TestRelay {
+/// Settings of a data plane with a port for TLS beside the one without.
+fn with_files(directory: &Path) -> Config {
     let mut settings = config();
     settings.tls_cert = Some(directory.join("tls.crt"));
     settings.tls_key = Some(directory.join("tls.key"));
-    settings.tls_listen = Some(address);
+    settings.tls_listen = Some(settings.listen);
+    settings
+}
+
+async fn tls_at(address: SocketAddr, directory: &Path) -> TestRelay {
+    let settings = Config { tls_listen: Some(address), ..with_files(directory) };
     TestRelay::start_with(shared_tables(&provider().await), settings, Arc::new(Loopback)).await
 }
 
