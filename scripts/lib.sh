@@ -55,6 +55,14 @@ need_rust() {
   exit 1
 }
 
+# need_cyclonedx: says what crates a program is made of.
+need_cyclonedx() {
+  local wanted=0.5.9 tools="$RELAY_CACHE/tools"
+  PATH="$tools/bin:$PATH"
+  cargo-cyclonedx cyclonedx --version 2>/dev/null | grep -q " $wanted\$" && return
+  env -u CARGO_TARGET_DIR cargo install -q cargo-cyclonedx --locked --version "$wanted" --root "$tools"
+}
+
 # need_go: Go 1.26 or newer on the PATH. Debian's own is too old to build Kubernetes, but can fetch the Go team's newer one,
 # which is published as a module too.
 need_go() {

@@ -14,6 +14,8 @@ home() {
     helm) release="helm-$HELM" ;;
     kubeconform) release="kubeconform-$KUBECONFORM" ;;
     metrics-server) release="metrics-server-$METRICS_SERVER" ;;
+    regctl) release="regctl-$REGCTL" ;;
+    crane) release="crane-$CRANE" ;;
     *)
       echo "$1 is no part of a cluster that is built here: ${node_parts[*]}" >&2
       return 2

@@ -113,3 +113,10 @@ priorityClassName: {{ . }}
 - {name: RELAY_URL, value: {{ printf "%s://%s:%d" (ternary "https" "http" (ne .Values.dataPlane.tls.secretName "")) (include "relay.fullname" .) (int .Values.service.port) | quote }}}
 - {name: RELAY_TOKEN_FILE, value: /var/run/relay-key/token}
 {{- end -}}
+
+{{- /* Of what a test may do: there before its pod, and gone after it, whatever it found. */ -}}
+{{- define "relay.test.rights" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: "-1"
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}

@@ -73,6 +73,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_chart_gives_its_test_these_rights() {
+        let of_chart: Value = serde_json::from_str(include_str!("../../../charts/relay/files/check.json")).unwrap();
+        assert_eq!(
+            of_chart,
+            rules(),
+            "`relay check --cluster --rbac -o json >charts/relay/files/check.json` writes them"
+        );
+    }
+
+    #[test]
     fn no_secret_can_be_read_and_nothing_changed() {
         for rules in rules().as_object().unwrap().values() {
             for rule in rules.as_array().unwrap() {

@@ -6,4 +6,5 @@ mod networks;
 mod rendering;
 mod rules;
 mod schemas;
+mod tested;
 mod values;

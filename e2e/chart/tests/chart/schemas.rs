@@ -66,10 +66,12 @@ fn the_api_server_would_take_every_object_of_every_combination() {
     for namespace in [NAMESPACE, "team-a", "team-b", "catalog"] {
         plane.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}).to_string());
     }
-    // A controller would make it.
-    let account =
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": NAMESPACE}});
-    plane.apply(&account.to_string());
+    // A controller would make the first; the second is only rehearsed, and its pod needs it.
+    for name in ["default", "relay-test-check"] {
+        let account =
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}});
+        plane.apply(&account.to_string());
+    }
     let rehearse = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
     for combination in Combination::all() {
         let text = combination.rendered(&helm, &[]);
