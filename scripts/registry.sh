@@ -12,7 +12,7 @@ registry() {
 # told COMMAND...: what it prints; nothing where the registry has nothing of the name. Fails, with $scratch/said, where the
 # registry does not say.
 told() {
-  "$@" 2>"$scratch/said" || grep -qiE 'not found|http 404|name_unknown|manifest_unknown' "$scratch/said"
+  "$@" 2>"$scratch/said" || grep -qF '[http 404]' "$scratch/said"
 }
 
 # manifest NAME: the digest of what has the name.
