@@ -54,8 +54,8 @@ eventually() {
 filled() {
   local text name
   text=$(<"$1")
-  for name in STATE CGROUP NODE BRIDGE GATEWAY PODS SERVICES DNS KUBERNETES; do
-    text="${text//\$\{$name\}/${!name}}"
+  for name in STATE CGROUP NODE BRIDGE GATEWAY PODS SERVICES DNS KUBERNETES SNAPSHOTTER; do
+    text="${text//\$\{$name\}/${!name:-}}"
   done
   printf '%s\n' "$text"
 }

@@ -1,7 +1,8 @@
 """Sends requests to a Relay, each on a connection of its own, and prints how many were answered how, as
-`200=30 429=60 degraded=0 slowest_ms=41`. What was no answer counts as `failed`.
+`200=30 429=60 degraded=0 slowest_ms=41`. What was no answer counts as `failed`. What each other status said is written to stderr,
+once.
 
-    burst.py [--count N | --for SECONDS | --until FILE] [--parallel N] [--every SECONDS] URL TOKEN MODEL
+    burst.py [--count N | --for SECONDS | --until FILE] [--parallel N] [--keep N] [--every SECONDS] URL TOKEN MODEL
 """
 
 import argparse
@@ -11,6 +12,7 @@ import http.client
 import itertools
 import json
 import os
+import sys
 import threading
 import time
 import urllib.parse
@@ -20,6 +22,7 @@ options.add_argument("--count", type=int)
 options.add_argument("--for", type=float, dest="seconds")
 options.add_argument("--until", help="a file: sends until it is there")
 options.add_argument("--parallel", type=int, default=16)
+options.add_argument("--keep", type=int, default=1, help="requests on one connection: ports that are used up come back after a minute")
 options.add_argument("--every", type=float, default=0, help="pause of each sender between two requests, in seconds")
 options.add_argument("url")
 options.add_argument("token")
@@ -41,30 +44,36 @@ def wanted():
     return time.monotonic() - begin < chosen.seconds
 
 
-def ask():
+def ask(connection):
     """The status of one answer, and whether it was decided without shared counters."""
-    connection = http.client.HTTPConnection(address, timeout=30)
     try:
         connection.request("POST", "/v1/chat/completions", body, headers)
         answer = connection.getresponse()
-        answer.read()
+        content = answer.read()
+        if answer.status not in (200, 429, 503) and str(answer.status) not in tally:
+            print(answer.status, dict(answer.getheaders()), content.decode(), file=sys.stderr)
         return str(answer.status), answer.getheader("x-relay-limits") == "degraded"
     except (OSError, http.client.HTTPException) as error:
-        return f"failed({error!r})", False
-    finally:
         connection.close()
+        return f"failed({error!r})", False
 
 
 def send():
     global slowest
-    while wanted():
+    connection = http.client.HTTPConnection(address, timeout=30)
+    for number in itertools.count(1):
+        if not wanted():
+            break
         sent = time.monotonic()
-        status, degraded = ask()
+        status, degraded = ask(connection)
+        if number % chosen.keep == 0:
+            connection.close()
         with lock:
             tally[status] += 1
             tally["degraded"] += degraded
             slowest = max(slowest, time.monotonic() - sent)
         time.sleep(chosen.every)
+    connection.close()
 
 
 with concurrent.futures.ThreadPoolExecutor(chosen.parallel) as senders:

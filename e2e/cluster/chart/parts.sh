@@ -19,12 +19,15 @@ show() {
   kubectl logs --all-containers --prefix --tail=10 -l app.kubernetes.io/part-of=relay
 } >&2
 
-# pack_redis FOLDER: makes FOLDER/redis.tar, an image of Debian's redis-server and the libraries that it loads.
+# pack_redis FOLDER: makes FOLDER/redis.tar, an image of Debian's redis-server, what its scripts need, and the libraries that
+# they load.
 pack_redis() {
-  local server library
-  server=$(command -v redis-server)
-  command install -D "$server" "$1/redis/usr/bin/redis-server"
-  ldd "$server" | grep -o '/lib[^ ]*' | while read -r library; do command install -D "$library" "$1/redis$library"; done
+  local name program library
+  for name in redis-server redis-cli sh cat sleep timeout; do
+    program=$(command -v $name)
+    command install -D "$program" "$1/redis/usr/bin/$name"
+    ldd "$program" | grep -o '/lib[^ ]*' | while read -r library; do command install -D "$library" "$1/redis$library"; done
+  done
   scripts/pack --file e2e/cluster/images/Containerfile --uncompressed --target redis "$1" localhost/redis:test "$1/redis.tar" >/dev/null
 }
 
@@ -107,7 +110,7 @@ count_together() {
   have_served 2 || fail "both should have"
 
   local started=$EPOCHREALTIME
-  burst --until "$scratch/enough" --parallel 24 load >"$scratch/load" &
+  burst --until "$scratch/enough" --parallel 24 --keep 20 load >"$scratch/load" &
   local load=$!
   # At the limit of `scaling` while pods come: as many as are allowed pass, whichever pods there are.
   burst --until "$scratch/enough" --parallel 2 --every 0.5 scaling >"$scratch/scaling" &

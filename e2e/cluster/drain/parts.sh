@@ -2,14 +2,16 @@
 # chart/parts.sh, not run.
 
 NAMESPACE=drain-test
-SECONDS_OF_A_STREAM=45
-# With DRAIN, pods end well before a stream would be cut by them.
-DRAIN=120
-settings=(--set image.registry=localhost --set image.tag=test --set demo.enabled=true)
-settings+=(--set redis.bundled.enabled=true --set redis.bundled.image=localhost/redis:test --set rbac.aggregatedRoles=false)
+settings=(--set image.registry=localhost --set image.tag=test --set demo.enabled=true --set rbac.aggregatedRoles=false)
+settings+=(--set "redis.url=redis://sentinel-0.sentinel.$NAMESPACE.svc:26379\,sentinel-1.sentinel.$NAMESPACE.svc:26379")
+settings+=(--set redis.mode=sentinel --set redis.sentinelMaster=relay)
 # A machine that is busy is not to be taken for a Redis that is gone.
 settings+=(--set redis.timeout=2s)
-settings+=(--set dataPlane.drainSeconds=$DRAIN --set dataPlane.deregisterSeconds=5 --set dataPlane.resources.requests.cpu=50m)
+# A slot is given back a moment after its stream has ended, when the next one has begun already.
+spare=50
+# Pods end well before a stream would be cut by them.
+settings+=(--set dataPlane.drainSeconds=$((seconds * 2 + 30)) --set dataPlane.deregisterSeconds=5)
+settings+=(--set dataPlane.resources.requests.cpu=50m)
 
 planes() { kubectl get pods -l app.kubernetes.io/name=relay-dataplane "$@"; }
 # read_json FILE EXPRESSION: what Python says of the file's content, `it`.
@@ -24,10 +26,16 @@ remove() {
 is_applied() { kubectl wait --for=condition=Ready rdp,relaykeys --all --timeout=1s; }
 
 begin() {
+  local set
   cluster helm upgrade --install relay-crds charts/relay-crds --namespace relay-crds --create-namespace >/dev/null
   namespace $NAMESPACE
+  kubectl create configmap redis --from-file=e2e/cluster/drain/redis >/dev/null
+  kubectl apply -f e2e/cluster/drain/redis.yaml >/dev/null
+  for set in redis sentinel; do
+    kubectl rollout status statefulset/$set --timeout=120s >/dev/null || { kubectl get pods && kubectl logs $set-0 && fail "$set"; }
+  done
   helm install relay charts/relay "${settings[@]}" >/dev/null
-  sed "s/\${CONCURRENCY}/$((streams + streams / 10))/" e2e/cluster/drain/objects.yaml | kubectl apply -f - >/dev/null
+  sed "s/\${CONCURRENCY}/$((streams + spare))/" e2e/cluster/drain/objects.yaml | kubectl apply -f - >/dev/null
   kubectl patch deployment relay-demo --type=json \
     -p '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--delay=1s"}]' >/dev/null
   kubectl rollout status deployment/relay-demo --timeout=120s >/dev/null
@@ -48,12 +56,12 @@ metric() {
 is_quiet() { [ "$(metric relay_requests_in_flight)" = 0 ]; }
 are_open() { [ "$(metric relay_streams_open)" -ge "$1" ]; }
 
-load() { cluster python3 e2e/cluster/drain/load.py --seconds $SECONDS_OF_A_STREAM "$@" "http://$address" demo-chat; }
+load() { cluster python3 e2e/cluster/drain/load.py "$@" "http://$address" demo-chat; }
 
 start_load() {
   cluster python3 e2e/cluster/drain/usage.py --until "$scratch/read" $NAMESPACE >"$scratch/usage" &
   usage=$!
-  load --streams "$streams" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
+  load --streams "$streams" --seconds "$seconds" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
   load=$!
   eventually 60 are_open "$((streams * 9 / 10))"
   echo "$(metric relay_streams_open) streams are open"
@@ -83,6 +91,27 @@ print(next(pod["metadata"]["name"] for pod in json.load(sys.stdin)["items"] if "
   echo "all that were to go are gone"
 }
 
+# master: whom the sentinels hold for the master of Redis.
+master() { kubectl exec sentinel-0 -- /etc/redis/master 127.0.0.1; }
+# have_redis: whether both data planes count in Redis.
+have_redis() { [ "$(metric relay_redis_up)" = 2 ]; }
+
+# replace_redis: both servers and all sentinels. Whoever asks while the master changes is served as `redisOutage` says: here
+# each data plane counts by itself, and adds that when the new master is there.
+replace_redis() {
+  local before degraded
+  is 0 metric relay_limit_degraded_requests_total
+  before=$(master)
+  kubectl rollout restart statefulset/redis >/dev/null
+  kubectl rollout status statefulset/redis --timeout=180s >/dev/null
+  [ "$(master)" != "$before" ] || fail "the master is still $before"
+  kubectl rollout restart statefulset/sentinel >/dev/null
+  kubectl rollout status statefulset/sentinel --timeout=180s >/dev/null
+  eventually 60 have_redis
+  degraded=$(metric relay_limit_degraded_requests_total)
+  echo "servers and sentinels of Redis are replaced, and the master is another one; $degraded requests were decided without it"
+}
+
 stop_load() {
   local pod
   touch "$scratch/enough"
@@ -97,7 +126,7 @@ stop_load() {
   done
 }
 
-# books_agree: nothing failed, and what clients counted is what data planes wrote down.
+# books_agree: nothing failed, and what clients counted is what data planes wrote down, and what Redis holds.
 books_agree() {
   local key
   for key in streams requests; do
@@ -105,17 +134,25 @@ books_agree() {
     is "$(read_json "$scratch/load" "[it['$key'][field] for field in ('ended', 'input', 'output')] + [0, 0, 0]")" \
       read_json "$scratch/usage" \
       "[it['keys']['$NAMESPACE/$key'][field] for field in ('records', 'input', 'output', 'twice', 'errors', 'cancelled')]"
+    eventually 30 has_spent "$(read_json "$scratch/usage" "it['keys']['$NAMESPACE/$key']['cost_nano_usd']")" $key
   done
   is 0 read_json "$scratch/load" "it['requests']['again']"
   is 0 metric relay_limit_reservations_live
-  is 0 metric relay_limit_degraded_requests_total
+}
+
+# has_spent COST KEY: whether Redis says that the key has spent so many billionths of a dollar.
+has_spent() {
+  local spent
+  spent=$(cluster curl -sS --max-time 5 "http://$address/v1/usage" -H "authorization: Bearer $(token "$2")" |
+    python3 -c 'import json, sys; print(*(limit["used"] for limit in json.load(sys.stdin)["limits"] if limit["rule"] == "budget_total"))')
+  [ "$spent" = "$1" ] || { echo "key $2 has spent $spent, and should have spent $1" && return 1; }
 }
 
 # slots_are_free: as many streams as the limit allows begin at once, which they could not if one slot had been lost; one more
 # is refused.
 slots_are_free() {
-  local limit=$((streams + streams / 10)) load
-  SECONDS_OF_A_STREAM=15 load --once --streams "$limit" >"$scratch/slots" &
+  local limit=$((streams + spare)) load
+  load --once --streams "$limit" --seconds 15 >"$scratch/slots" &
   load=$!
   eventually 30 are_open "$limit"
   says "the limit of $limit requests at once of policy \`streams\` is reached" ask streams
@@ -145,10 +182,21 @@ operator_returns() {
   echo "the operator is back, and all is as it should be after $((SECONDS - started)) s"
 }
 
+# have_been_alone SECONDS: whether all data planes have heard of no operator for so long.
+have_been_alone() {
+  local pod age
+  for pod in $(planes -o jsonpath='{.items[*].status.podIP}'); do
+    age=$(cluster curl -sS --max-time 5 "http://$pod:8081/metrics" | sed -n 's/^relay_config_age_seconds //p')
+    echo "$pod: $age s"
+    awk -v age="${age:-0}" -v least="$1" 'BEGIN { exit age < least }' || return
+  done
+}
+
 # start_from_redis: without an operator all data planes are replaced, and the new ones know what the old ones did.
 start_from_redis() {
   local old
   without_operator
+  eventually 300 have_been_alone "$alone"
   old=$(planes -o jsonpath='{.items[*].metadata.name}')
   # shellcheck disable=SC2086
   kubectl delete pod $old --timeout=240s >/dev/null
@@ -162,9 +210,11 @@ start_from_redis() {
 # start_from_nothing: a data plane that has no table, nor a copy of one, says so, gets no request, and takes one when it can.
 start_from_nothing() {
   local pod
-  helm upgrade relay charts/relay "${settings[@]}" --set redis.bundled.enabled=false --force-conflicts >/dev/null
+  helm upgrade relay charts/relay "${settings[@]}" --set redis.url= --force-conflicts >/dev/null
   kubectl rollout status deployment/relay-dataplane --timeout=240s >/dev/null
   eventually 120 is_applied
+  # A pod that ends already is not one to be replaced.
+  eventually 120 settled
   without_operator
   pod=$(planes --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
   kubectl delete pod "$pod" --timeout=240s >/dev/null

@@ -36,11 +36,14 @@ def take(line):
         of["twice"] += record["request_id"] in ids
         ids.add(record["request_id"])
         of["records"] += 1
-        of["input"] += record["usage"]["input"]
-        of["output"] += record["usage"]["output"]
+        used = record["usage"] or {"input": 0, "output": 0, "estimated": False}
+        of["input"] += used["input"]
+        of["output"] += used["output"]
         of["cancelled"] += record["cancelled"]
         of["errors"] += record["error_code"] is not None
-        of["estimated"] += record["usage"]["estimated"]
+        of["estimated"] += used["estimated"]
+        of["cost_nano_usd"] += record["cost_nano_usd"] or 0
+        of["degraded"] += record["limits_degraded"]
 
 
 def follow(process):
