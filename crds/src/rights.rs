@@ -43,6 +43,9 @@ pub const AUTHORITY: &str = "relay-push-authority";
 /// The Secret with the key that data planes seal their copies of the last good table with.
 pub const SEAL_KEY: &str = "relay-lkg-key";
 
+/// The Secret with the certificate that shared data planes show to sidecars, and its key.
+pub const SERVING: &str = "relay-serving";
+
 /// The ConfigMap that says whom data planes trust.
 pub const BUNDLE: &str = "relay-push-ca";
 
@@ -109,6 +112,10 @@ pub const RIGHTS: &[Right] = &[
     Right {
         names: &[SEAL_KEY],
         ..right(Scope::Own, "", &["secrets"], &["get"], "push: whether data planes have a key to seal copies with")
+    },
+    Right {
+        names: &[SERVING],
+        ..right(Scope::Own, "", &["secrets"], &["get", "update"], "push: what shared data planes show to sidecars")
     },
     right(Scope::Trusting, "", &["configmaps"], &["create"], "push: a name cannot be asked for at creation"),
     Right {

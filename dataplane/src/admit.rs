@@ -3,16 +3,13 @@
 
 use std::sync::Arc;
 
-use table::ObjectRef;
+use table::{Local, Subject};
 
 use crate::{
     auth::Caller,
     denied::Denied,
     resolve::{self, Meaning, Resolved},
-    world::{
-        Host, Model, Policy, World,
-        glob::{Glob, Scoped},
-    },
+    world::{Host, Model, Policy, World},
 };
 
 /// A model that a caller may use.
@@ -52,10 +49,10 @@ impl Grant {
 pub fn admit(world: &World, caller: Caller, model: &str) -> Result<Grant, Denied> {
     let resolved = resolve::resolve(world, &caller, model)?;
     let subject = match &resolved.meaning {
-        Meaning::Model(model) => Subject::of(model),
+        Meaning::Model(model) => subject(model),
         Meaning::Family(_) => Subject { id: None, names: vec![&resolved.name] },
     };
-    let local = Local::of(world, &caller);
+    let local = local(world, &caller);
     match caller.key.policies.iter().find(|policy| !grants(policy, &subject, local)) {
         Some(policy) => Err(Denied::ModelNotGranted { model: resolved.name.clone(), policy: policy.id.name.clone() }),
         None => Ok(Grant { caller, resolved }),
@@ -64,83 +61,32 @@ pub fn admit(world: &World, caller: Caller, model: &str) -> Result<Grant, Denied
 
 /// Whether every policy of the caller allows a Model and none denies it.
 pub(crate) fn is_granted(world: &World, caller: &Caller, model: &Model) -> bool {
-    let (subject, local) = (Subject::of(model), Local::of(world, caller));
+    let (subject, local) = (subject(model), local(world, caller));
     caller.key.policies.iter().all(|policy| grants(policy, &subject, local))
 }
 
 /// The policy, if any, that denies a Model by name. Models behind a virtual one need not be allowed, but not denied.
 pub(crate) fn denier<'a>(policies: &'a [Arc<Policy>], model: &Model) -> Option<&'a Arc<Policy>> {
-    let subject = Subject::of(model);
-    policies.iter().find(|policy| is_denied(policy, &subject))
+    let subject = subject(model);
+    policies.iter().find(|policy| policy.models.deny_model(&subject))
 }
 
 /// The policy, if any, that keeps a host from being used. An empty allow list grants every host.
 pub(crate) fn host_denier<'a>(policies: &'a [Arc<Policy>], host: &Host) -> Option<&'a Arc<Policy>> {
-    let listed = |list: &[Scoped]| {
-        list.iter().any(|pattern| {
-            pattern.namespace.as_ref().is_none_or(|namespace| *namespace == host.id.namespace)
-                && pattern.glob.matches(&host.id.name)
-        })
-    };
-    let lets_in = |policy: &Policy| policy.hosts.allow.is_empty() || listed(&policy.hosts.allow);
-    policies.iter().find(|policy| listed(&policy.hosts.deny) || !lets_in(policy))
+    policies.iter().find(|policy| !policy.hosts.grant_host(&host.id))
 }
 
-/// A model in the eyes of a policy.
-struct Subject<'a> {
-    /// Its object; absent: no Model names it.
-    id: Option<&'a ObjectRef>,
-    /// Its id and its aliases: a pattern that matches one of them matches the model.
-    names: Vec<&'a str>,
-}
-
-impl<'a> Subject<'a> {
-    fn of(model: &'a Model) -> Self {
-        Self { id: Some(&model.id), names: model.names().collect() }
-    }
-
-    fn is_matched(&self, glob: &Glob) -> bool {
-        self.names.iter().any(|name| glob.matches(name))
-    }
+fn subject(model: &Model) -> Subject<'_> {
+    Subject { id: Some(&model.id), names: model.names().collect() }
 }
 
 /// The namespaces that patterns without one are about.
-#[derive(Clone, Copy)]
-struct Local<'a> {
-    own: &'a str,
-    catalog: &'a str,
-}
-
-impl<'a> Local<'a> {
-    fn of(world: &'a World, caller: &'a Caller) -> Self {
-        Self { own: caller.namespace(), catalog: world.catalog_namespace() }
-    }
-
-    fn has(self, id: Option<&ObjectRef>) -> bool {
-        id.is_none_or(|id| id.namespace == self.own || id.namespace == self.catalog)
-    }
+fn local<'a>(world: &'a World, caller: &'a Caller) -> Local<'a> {
+    Local { own: caller.namespace(), catalog: world.catalog_namespace() }
 }
 
 fn grants(policy: &Policy, subject: &Subject<'_>, local: Local<'_>) -> bool {
-    let referred = subject.id.is_some_and(|id| policy.row.model_refs.contains(id));
-    let allows = |pattern: &Scoped| match &pattern.namespace {
-        Some(namespace) => subject.id.is_some_and(|id| id.namespace == *namespace) && subject.is_matched(&pattern.glob),
-        None if pattern.glob == Glob::Everything => true,
-        None => local.has(subject.id) && subject.is_matched(&pattern.glob),
-    };
-    !is_denied(policy, subject) && (referred || policy.models.allow.iter().any(allows))
-}
-
-/// A pattern without a namespace denies wherever the Model lives: a denial that is too wide is seen, one too narrow is not.
-fn is_denied(policy: &Policy, subject: &Subject<'_>) -> bool {
-    policy.models.deny.iter().any(|pattern| {
-        let is_there = match (&pattern.namespace, subject.id) {
-            (Some(namespace), Some(id)) => id.namespace == *namespace,
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        is_there && subject.is_matched(&pattern.glob)
-    })
+    policy.models.grant_model(&policy.row.model_refs, subject, local)
 }
 
 #[cfg(test)]

@@ -318,4 +318,6 @@ fn place(host: &ObjectRef, model: Option<&Arc<Model>>) -> Place {
 }
 
 #[cfg(test)]
+mod scoped;
+#[cfg(test)]
 mod tests;

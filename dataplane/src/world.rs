@@ -2,7 +2,6 @@
 //!
 //! Finds objects by token, by name and by reference. Decides nothing about who may use them.
 
-pub mod glob;
 mod names;
 mod objects;
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use parking_lot::Mutex;
@@ -106,6 +106,17 @@ impl Published {
 #[derive(Clone)]
 pub struct Publisher(Arc<Inner>);
 
+/// A handle that does not keep what it is of: that is gone when no stream hangs on it and nobody else has it.
+#[derive(Clone)]
+pub struct WeakPublisher(Weak<Inner>);
+
+impl WeakPublisher {
+    /// The publisher; absent: it is gone.
+    pub fn upgrade(&self) -> Option<Publisher> {
+        self.0.upgrade().map(Publisher)
+    }
+}
+
 /// The operations from one root to another.
 type Way = ((Digest, Digest), Arc<EncodedOps>);
 
@@ -158,6 +169,11 @@ impl Publisher {
     /// Data planes that hang on these streams, and what they answered.
     pub fn fleet(&self) -> &Fleet {
         &self.0.fleet
+    }
+
+    /// A handle that does not keep it.
+    pub fn downgrade(&self) -> WeakPublisher {
+        WeakPublisher(Arc::downgrade(&self.0))
     }
 
     /// Whether the other handle is of the same publisher.

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustls_pki_types::ServerName;
+
 use crate::{
     leading,
     push::{
@@ -53,6 +55,16 @@ pub struct Config {
         default_value = "relay-dataplane"
     )]
     pub data_plane_accounts: Vec<String>,
+
+    /// Serves pods of watched namespaces with the label `llmrelay.io/inject: enabled` what is their namespace's own, whatever
+    /// their service account
+    #[arg(long, env = "RELAY_SIDECARS")]
+    pub sidecars: bool,
+
+    /// Names under which sidecars reach the shared data planes, separated by commas: for these a certificate is kept in
+    /// Secret `relay-serving`, signed as that of the push port is [default: none is made]
+    #[arg(long, env = "RELAY_SERVING_NAMES", value_name = "NAMES", value_delimiter = ',')]
+    pub serving_names: Vec<String>,
 
     /// How long data planes may take to go to another replica at the end, in seconds
     #[arg(long, env = "RELAY_PUSH_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10)]
@@ -175,12 +187,27 @@ impl Config {
             names,
             namespaces: namespaces.clone(),
             accounts: accounts(own, &self.data_plane_accounts)?,
+            sidecars: self.sidecars,
+            serving_names: serving_names(&self.serving_names)?,
             server_id: self.replica(),
             peers: peers::Settings { token_file: self.peer_token_file.clone(), advertise: self.advertised()? },
             grace: Duration::from_secs(self.push_grace_seconds),
             times: self.push_times,
         })
     }
+}
+
+/// Errs on a name that no certificate can be for.
+fn serving_names(written: &[String]) -> anyhow::Result<Vec<String>> {
+    let names = written.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+    let checked = names.map(|name| {
+        anyhow::ensure!(
+            ServerName::try_from(name).is_ok(),
+            "`{name}` is not the name of a server (setting `--serving-names`): write one as `relay.relay-system.svc`"
+        );
+        Ok(name.to_owned())
+    });
+    checked.collect()
 }
 
 fn advertise(text: &str) -> Result<Advertise, String> {
@@ -209,6 +236,8 @@ mod tests {
             push: ([127, 0, 0, 1], 0).into(),
             push_names: Vec::new(),
             data_plane_accounts: vec!["relay-dataplane".to_owned()],
+            sidecars: false,
+            serving_names: Vec::new(),
             push_grace_seconds: 10,
             pod_name: None,
             peer_token_file: None,
@@ -256,6 +285,17 @@ mod tests {
         for wrong in ["0.0.0.0", "relay-operator", "10.0.0.7:0"] {
             assert!(advertise(wrong).unwrap_err().contains("such as `10.0.0.7`"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_of_the_shared_data_planes_that_is_none_is_refused() {
+        let mut config = config(&[], None);
+        let namespaces = config.namespaces("relay-system").unwrap();
+        config.serving_names = vec![" relay.relay-system.svc".to_owned(), String::new()];
+        assert_eq!(config.push(&namespaces).unwrap().serving_names, ["relay.relay-system.svc"]);
+        config.serving_names.push("https://relay".to_owned());
+        let error = config.push(&namespaces).unwrap_err();
+        assert!(error.to_string().starts_with("`https://relay` is not the name of a server"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod metrics;
 mod offer;
 pub mod peers;
 mod seal_key;
+mod serving;
+mod sidecars;
 pub mod token;
 mod trust;
 
@@ -28,6 +30,7 @@ use self::{
     fleets::Fleets,
     metrics::{ReviewMetrics, Streams, TrustMetrics},
     offer::Offering,
+    sidecars::Sidecars,
     token::Tokens,
     trust::Trust,
 };
@@ -54,6 +57,10 @@ pub struct Settings {
     pub namespaces: Namespaces,
     /// Service accounts whose pods are data planes: namespace and name.
     pub accounts: Vec<(String, String)>,
+    /// Whether pods of namespaces that opted in are served what is their namespace's own.
+    pub sidecars: bool,
+    /// Names that data planes' own certificate is for, which they show to sidecars; empty: none is made.
+    pub serving_names: Vec<String>,
     /// Who answers, for people.
     pub server_id: String,
     /// How replicas find and trust each other.
@@ -72,6 +79,7 @@ pub struct Push {
     listener: TcpListener,
     server: Server,
     fleets: Fleets,
+    sidecars: Option<Sidecars>,
     client: Client,
     of_trust: TrustMetrics,
 }
@@ -106,6 +114,8 @@ impl Push {
         let (of_reviews, of_trust) = (ReviewMetrics::default(), TrustMetrics::default());
         let tokens = Tokens::new(client.clone(), AUDIENCE, of_reviews.clone());
         let (accounts, assigning) = (settings.accounts.clone(), fleets.clone());
+        let sidecars = settings.sidecars.then(|| Sidecars::new(settings.namespaces.clone()));
+        let of_namespaces = sidecars.clone();
         let peers = Tokens::new(client.clone(), peers::AUDIENCE, of_reviews.clone());
         let token_file = settings.peers.token_file.clone();
         let server = Server::gathering(
@@ -116,17 +126,17 @@ impl Push {
             },
             move |identity, _| {
                 let published = published.borrow().clone();
-                assigning.assign(identity, &accounts, published.as_deref())
+                assigning.assign(identity, &accounts, of_namespaces.as_ref(), published.as_deref())
             },
             move |token| peers::admit(peers.clone(), token_file.clone(), token),
         );
-        let streams = Streams { server: server.clone(), fleets: fleets.clone() };
+        let streams = Streams { server: server.clone(), fleets: fleets.clone(), sidecars: sidecars.clone() };
         metrics.register(|registry| {
             of_reviews.register(registry);
             of_trust.register(registry);
             registry.register_collector(Box::new(streams));
         });
-        Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, client, of_trust })
+        Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, sidecars, client, of_trust })
     }
 
     /// Where other replicas reach the push port, if they do.
@@ -137,7 +147,7 @@ impl Push {
 
     /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
     pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
-        let Self { settings, listener, server, fleets, client, of_trust, .. } = self;
+        let Self { settings, listener, server, fleets, sidecars, client, of_trust, .. } = self;
         let Inputs { world, published, standing, offered, acks, identity } = inputs;
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let (following, serving) = (standing.clone(), server.clone());
@@ -145,11 +155,17 @@ impl Push {
             published: published.clone(),
             standing: following,
             fleets: fleets.clone(),
+            sidecars: sidecars.clone(),
             server: serving,
             offered,
         };
         tasks.spawn(offering.run(end.clone()));
-        tasks.spawn(ahead::run(fleets.clone(), world, end.clone()));
+        let of_fleets = fleets.clone();
+        tasks.spawn(ahead::run(move || of_fleets.served().borrow().clone(), ahead::AGAIN, world.clone(), end.clone()));
+        if let Some(sidecars) = sidecars {
+            let again = ahead::AGAIN_FOR_SIDECARS;
+            tasks.spawn(ahead::run(move || sidecars.served(), again, world, end.clone()));
+        }
         tasks.spawn(report(fleets.clone(), server.gathered().clone(), acks, end.clone()));
         let (trust, certificate) = Trust::new(&client, &settings, standing.clone(), published, of_trust);
         if let Some(token_file) = settings.peers.token_file.clone() {

@@ -150,7 +150,7 @@ pub fn yaml(subject: &Subject) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crds::rights::{AUTHORITY, BUNDLE, LEASE, SEAL_KEY};
+    use crds::rights::{AUTHORITY, BUNDLE, LEASE, SEAL_KEY, SERVING};
 
     use super::*;
 
@@ -192,7 +192,7 @@ mod tests {
         assert!(!touches(&named("Role", Some("relay-system"), &watched).unwrap(), "secrets"));
         let own = named("Role", Some("relay-system"), &watched).unwrap();
         assert_eq!(names(&own, "leases"), [json!([LEASE])]);
-        assert_eq!(names(&own, "secrets"), [json!([AUTHORITY]), json!([SEAL_KEY])]);
+        assert_eq!(names(&own, "secrets"), [json!([AUTHORITY]), json!([SEAL_KEY]), json!([SERVING])]);
         assert!(touches(&named("ClusterRole", None, &[]).unwrap(), "secrets"), "all namespaces were asked for");
         assert_eq!(named("Role", Some("team-b"), &watched), None);
     }

@@ -11,11 +11,13 @@ mod glob;
 mod host;
 mod host_key;
 mod limits;
+mod lists;
 mod model;
 mod money;
 mod policy;
 mod relay_key;
 mod rows;
+pub mod scope;
 mod secret;
 pub mod token;
 
@@ -30,6 +32,7 @@ pub use host_key::HostKey;
 pub use limits::{
     Budget, BudgetAction, LimitMode, LimitScope, Limits, ModelLimits, Period, ProviderLimits, RedisOutage,
 };
+pub use lists::{Lists, Local, Scoped, Subject};
 pub use model::{Binding, Capability, Model, Pricing, Rates, Route, Target, Tier, VirtualStrategy, Visibility};
 pub use money::{MoneyError, NanoUsd, PicoUsdPerToken};
 pub use policy::{

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use table::{
-    Budget, BudgetAction, LimitMode, LimitScope, Limits, NanoUsd, ObjectRef, Policy, ProviderLimits, RedisOutage,
+    Budget, BudgetAction, Glob, LimitMode, LimitScope, Limits, NanoUsd, ObjectRef, Policy, ProviderLimits, RedisOutage,
     RelayKey,
 };
 
@@ -15,7 +15,6 @@ use super::{
     rule::{Counted, Scope, Sharer, Span},
     window::Ceiling,
 };
-use crate::world::glob::Glob;
 
 /// An input that is estimated at more than this many times what a bucket holds can never fit: no estimate is that wrong.
 const OUT_OF_PROPORTION: u64 = 2;

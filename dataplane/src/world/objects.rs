@@ -3,12 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use table::{Binding, ObjectRef, Pricing, Route, token::TokenHash};
+use table::{Binding, Glob, Lists, ObjectRef, Pricing, Route, Scoped, token::TokenHash};
 
-use super::{
-    Found,
-    glob::{Glob, Lists},
-};
+use super::Found;
 
 /// An upstream API surface with its keys.
 #[derive(Debug)]
@@ -53,7 +50,7 @@ impl HostKey {
 
     /// Whether the account is entitled to an upstream model.
     pub fn serves(&self, upstream_model: &str) -> bool {
-        let listed = |list: &[super::glob::Scoped]| list.iter().any(|scoped| scoped.glob.matches(upstream_model));
+        let listed = |list: &[Scoped]| list.iter().any(|scoped| scoped.glob.matches(upstream_model));
         !listed(&self.models.deny) && (self.models.allow.is_empty() || listed(&self.models.allow))
     }
 

@@ -23,6 +23,9 @@ pub struct Times {
     pub authority: Duration,
     /// A server's certificate; at half of it the next is made.
     pub leaf: Duration,
+    /// The certificate that shared data planes show to sidecars; at half of it the next is made. Longer, so that sidecars are
+    /// served on while there is no operator.
+    pub serving: Duration,
     /// How long data planes may take to hear of an authority.
     pub overlap: Duration,
     /// How often is looked whether anything is due.
@@ -30,12 +33,13 @@ pub struct Times {
 }
 
 impl Default for Times {
-    /// A year, a day, an hour, 30 s.
+    /// A year, a day, 30 days, an hour, 30 s.
     fn default() -> Self {
         const HOUR: u64 = 3600;
         Self {
             authority: Duration::from_secs(365 * 24 * HOUR),
             leaf: Duration::from_secs(24 * HOUR),
+            serving: Duration::from_secs(30 * 24 * HOUR),
             overlap: Duration::from_secs(HOUR),
             look: Duration::from_secs(30),
         }
@@ -120,15 +124,25 @@ impl Authorities {
         self.current.expires
     }
 
-    /// A certificate for a server of these names.
+    /// The certificate of the one who signs now, PEM.
+    pub fn signer(&self) -> &str {
+        &self.current.certificate
+    }
+
+    /// A certificate for a push port of these names.
     pub fn issue(&self, names: &[String], now: Timestamp, times: &Times) -> anyhow::Result<Leaf> {
+        self.issue_for("relay-operator", names, now, times.leaf).context("a certificate for the push port")
+    }
+
+    /// A certificate that says `who`, for a server of these names.
+    pub fn issue_for(&self, who: &str, names: &[String], now: Timestamp, good: Duration) -> anyhow::Result<Leaf> {
         let authority = &self.current;
         let key = KeyPair::from_pem(&authority.key).context("reading the key of the authority")?;
         let issuer = Issuer::new(authority_params(&authority.name, authority.created, authority.expires)?, key);
-        let mut params = CertificateParams::new(names).context("the names of the push port")?;
-        let expires = (now + span(times.leaf)).min(authority.expires);
+        let mut params = CertificateParams::new(names).context("the names")?;
+        let expires = (now + span(good)).min(authority.expires);
         within(&mut params, now, expires)?;
-        params.distinguished_name.push(DnType::CommonName, "relay-operator");
+        params.distinguished_name.push(DnType::CommonName, who);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;

@@ -14,7 +14,7 @@ use kube::{Api, Client, ResourceExt, api::PostParams};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::Settings;
+use super::{Settings, sidecars::opted_in};
 use crate::{Published, mint::MANAGED};
 
 /// The entry of the ConfigMap.
@@ -36,11 +36,7 @@ pub(super) fn elsewhere(settings: &Settings, published: Option<&Published>) -> B
             let accounts = fleet.data_plane.spec.service_accounts.iter().flatten();
             all.extend(accounts.map(|account| account.namespace.clone().unwrap_or_else(|| id.namespace.clone())));
         }
-        let opted_in = published.resources.namespaces.iter().filter(|(name, labels)| {
-            let is_in = labels.get(crds::INJECT_LABEL).is_some_and(|value| value == crds::INJECT_ENABLED);
-            is_in && settings.namespaces.is_watched(name)
-        });
-        all.extend(opted_in.map(|(name, _)| name.clone()));
+        all.extend(opted_in(published, &settings.namespaces).map(str::to_owned));
     }
     all.remove(&settings.namespaces.own);
     all

@@ -10,6 +10,7 @@ use feed::{
 use table::ObjectRef;
 use tokio::sync::watch;
 
+use super::sidecars::Sidecars;
 use crate::Published;
 
 /// Under which name the whole is served, where no DataPlane describes a fleet.
@@ -74,11 +75,13 @@ impl Fleets {
         served.iter().map(|(fleet, publisher)| (name(fleet), publisher.census())).collect()
     }
 
-    /// What somebody gets. Provider credentials go to no account that neither a DataPlane nor the settings name.
+    /// What somebody gets. Provider credentials go to no account that neither a DataPlane nor the settings name, but for those
+    /// of a namespace's own, which go to its sidecars.
     pub(super) fn assign(
         &self,
         identity: &Identity,
         accounts: &[(String, String)],
+        sidecars: Option<&Sidecars>,
         published: Option<&Published>,
     ) -> Result<Publisher, Denied> {
         let Identity { namespace, service_account, .. } = identity;
@@ -90,10 +93,13 @@ impl Fleets {
         match fleet {
             Some((id, fleet)) if is_known || fleet.data_plane.spec.service_accounts.is_some() => Ok(self.of(id)),
             None if is_known && published.fleets.is_empty() => Ok(self.0.whole.clone()),
-            Some(_) | None => Err(Denied::Forbidden(format!(
-                "service account `{service_account}` of namespace `{namespace}` is not one of data planes: name it in \
-                 `spec.serviceAccounts` of a DataPlane"
-            ))),
+            Some(_) | None => match sidecars {
+                Some(sidecars) => sidecars.assign(identity, published),
+                None => Err(Denied::Forbidden(format!(
+                    "service account `{service_account}` of namespace `{namespace}` is not one of data planes: name it in \
+                     `spec.serviceAccounts` of a DataPlane (sidecars are off, setting `--sidecars` of the operator)"
+                ))),
+            },
         }
     }
 }

@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::fleets::Fleets;
+use super::{fleets::Fleets, sidecars::Sidecars};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
@@ -134,6 +134,7 @@ impl ReviewMetrics {
 pub(super) struct Streams {
     pub(super) server: Server,
     pub(super) fleets: Fleets,
+    pub(super) sidecars: Option<Sidecars>,
 }
 
 impl fmt::Debug for Streams {
@@ -168,6 +169,9 @@ impl Collector for Streams {
         let help = "Data planes by fleet and by whether they hold what was published last; nacked ones refuse a part of it and \
                     are in one of the others too.";
         gauges(&mut encoder, "push_data_planes", help, pods)?;
+        let sidecars = self.sidecars.as_ref().map_or(0, Sidecars::count);
+        let help = "Sidecars that hang on this replica; they are of no fleet.";
+        gauges(&mut encoder, "push_sidecars", help, vec![(Vec::new(), sidecars as u64)])?;
         self.encode_counts(&mut encoder)
     }
 }

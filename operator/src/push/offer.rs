@@ -9,10 +9,12 @@ use feed::{
 use table::{Credentials, RoutingTable};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
-use super::fleets::Fleets;
+use super::{fleets::Fleets, sidecars::Sidecars};
 use crate::{
     Published,
+    fleets::Load,
     lease::Standing,
     status::{fleet::FleetName, run::Offered},
 };
@@ -21,6 +23,7 @@ pub(super) struct Offering {
     pub(super) published: watch::Receiver<Option<Arc<Published>>>,
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) fleets: Fleets,
+    pub(super) sidecars: Option<Sidecars>,
     pub(super) server: Server,
     pub(super) offered: watch::Sender<Option<Offered>>,
 }
@@ -40,14 +43,17 @@ impl Offering {
                     let is_urgent = published.is_urgent_since(before);
                     self.offer(number, &published, &epoch, is_urgent).await;
                     // Who belongs to which fleet, or to any, may be another now.
-                    if last.as_ref().is_some_and(|(before, _)| has_moved(before, &published)) {
+                    if last.as_ref().is_some_and(|(before, _)| self.has_moved(before, &published)) {
                         self.server.review();
                     }
                     last = Some((published, epoch));
+                } else {
+                    self.offer_parts(number, &published, &epoch, None).await;
                 }
             }
             let is_open = tokio::select! {
                 () = stop.cancelled() => false,
+                () = news(self.sidecars.as_ref()) => true,
                 changed = self.published.changed() => changed.is_ok(),
                 changed = self.standing.changed() => changed.is_ok(),
             };
@@ -58,12 +64,12 @@ impl Offering {
     }
 
     async fn offer(&self, revision: u64, published: &Arc<Published>, epoch: &str, urgent: bool) {
-        let (fleets, offering, epoch) = (self.fleets.clone(), published.clone(), epoch.to_owned());
+        let (fleets, offering, of) = (self.fleets.clone(), published.clone(), epoch.to_owned());
         // All rows are encoded, which takes milliseconds.
         let encoded = tokio::task::spawn_blocking(move || {
             let offer = |publisher: &Publisher, table: &RoutingTable, credentials: &Credentials| {
                 let vector = offering.source_vector.numbers().into();
-                publisher.offer(Offer { revision, epoch: &epoch, vector, urgent, table, credentials });
+                publisher.offer(Offer { revision, epoch: &of, vector, urgent, table, credentials });
             };
             offer(fleets.whole(), &offering.table, &offering.credentials);
             for (id, fleet) in &offering.fleets {
@@ -81,19 +87,49 @@ impl Offering {
             roots.insert(fleet, current.root().to_string());
         }
         self.offered.send_replace(Some(Offered { published: published.clone(), roots }));
+        self.offer_parts(revision, published, epoch, Some(urgent)).await;
+    }
+
+    /// Offers sidecars what is their namespaces' own: to all of them, and whether it is urgent; or to those that were offered
+    /// nothing yet.
+    async fn offer_parts(&self, revision: u64, published: &Arc<Published>, epoch: &str, urgent: Option<bool>) {
+        let Some(sidecars) = self.sidecars.clone() else { return };
+        let (published, epoch) = (published.clone(), epoch.to_owned());
+        let encoded = tokio::task::spawn_blocking(move || {
+            let served = sidecars.served();
+            let due = served.iter().filter(|(_, publisher)| urgent.is_some() || publisher.current().is_none());
+            for (namespace, publisher) in due {
+                let Load { table, credentials } = &sidecars.part(namespace, &published);
+                let vector = published.source_vector.numbers().into();
+                let urgent = urgent.unwrap_or(false);
+                publisher.offer(Offer { revision, epoch: &epoch, vector, urgent, table, credentials });
+            }
+        });
+        if let Err(error) = encoded.await {
+            error!(%error, "sidecars are told nothing new: {error}");
+        }
+    }
+
+    /// Whether an account may belong to another fleet than before, or have a sidecar no more.
+    fn has_moved(&self, before: &Published, now: &Published) -> bool {
+        let claims = |published: &Published| -> Vec<_> {
+            let fleets = published.fleets.iter();
+            fleets.map(|(id, fleet)| (id.clone(), fleet.data_plane.spec.service_accounts.clone())).collect()
+        };
+        let entitled = |published: &Published| self.sidecars.as_ref().map(|sidecars| sidecars.entitled(published));
+        claims(before) != claims(now) || entitled(before) != entitled(now)
+    }
+}
+
+/// Waits until a sidecar was offered nothing.
+async fn news(sidecars: Option<&Sidecars>) {
+    match sidecars {
+        Some(sidecars) => sidecars.news().await,
+        None => std::future::pending().await,
     }
 }
 
 /// The fleets that pods may be of.
 fn fleets_of(published: &Published) -> Vec<FleetName> {
     if published.fleets.is_empty() { vec![None] } else { published.fleets.keys().cloned().map(Some).collect() }
-}
-
-/// Whether an account may belong to another fleet than before.
-fn has_moved(before: &Published, now: &Published) -> bool {
-    let claims = |published: &Published| -> Vec<_> {
-        let fleets = published.fleets.iter();
-        fleets.map(|(id, fleet)| (id.clone(), fleet.data_plane.spec.service_accounts.clone())).collect()
-    };
-    claims(before) != claims(now)
 }

@@ -21,7 +21,7 @@ use super::{
     authority::{Authorities, Leaf},
     bundles::{self, Bundles},
     metrics::TrustMetrics,
-    seal_key,
+    seal_key, serving,
 };
 use crate::{Published, lease::Standing};
 
@@ -131,7 +131,10 @@ impl Trust {
         }
         let said = self.bundles.publish(&self.client, &self.elsewhere, &authorities.bundle()).await;
         self.metrics.bundles(said + 1, self.bundles.failing());
-        renewed.and(timeout(LIMIT, seal_key::keep(&self.secrets)).await?)
+        let kept = timeout(LIMIT, seal_key::keep(&self.secrets)).await?;
+        let Settings { serving_names, times, .. } = &self.settings;
+        let served = serving::keep(&self.secrets, &authorities, serving_names, times);
+        renewed.and(kept).and(timeout(LIMIT, served).await?)
     }
 
     /// Who signs. While this replica leads, what is due of that is done.

@@ -6,6 +6,7 @@ mod documented;
 mod foreign;
 mod gathering;
 mod pushing;
+mod sidecars;
 mod support;
 mod trusting;
 mod watching;

@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret as SecretObject};
 use kube::Api;
 use operator::push::{AUDIENCE, authority};
 use plane::{Account, Plane, PodObject};
-use table::{ObjectRef, RoutingTable, Secret};
+use table::{Credentials, ObjectRef, RoutingTable, Secret};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A data plane that is connected, or tries to be, until it is dropped.
 pub(crate) struct DataPlane {
     state: watch::Receiver<State>,
-    table: Arc<Mutex<RoutingTable>>,
+    pub(crate) table: Arc<Mutex<RoutingTable>>,
+    pub(crate) credentials: Arc<Mutex<Credentials>>,
     /// What it reports.
     pub(crate) reports: watch::Sender<Report>,
     /// Nothing is put into effect while this is held.
@@ -45,6 +46,8 @@ pub(crate) struct DataPlane {
 struct Wish {
     /// Where the operator is, which may change.
     at: Arc<Mutex<SocketAddr>>,
+    /// The namespace of the operator.
+    own: String,
     namespace: String,
     pod: PodObject,
     token: String,
@@ -56,12 +59,13 @@ impl Wish {
         let pod = account.pod(pod).await;
         let token = account.bound_token(&pod, AUDIENCE).await;
         let trust = Arc::new(Mutex::new(bundle.to_owned()));
-        Self { at: Arc::new(Mutex::new(operator.push)), namespace: namespace.to_owned(), pod, token, trust }
+        let (own, at) = (namespace.to_owned(), Arc::new(Mutex::new(operator.push)));
+        Self { at, own, namespace: namespace.to_owned(), pod, token, trust }
     }
 
     fn start(&self) -> DataPlane {
-        let Self { at, namespace, pod, token, trust } = self.clone();
-        let name = format!("relay-operator.{namespace}.svc");
+        let Self { at, own, namespace, pod, token, trust } = self.clone();
+        let name = format!("relay-operator.{own}.svc");
         let read = move || -> io::Result<Vec<u8>> { Ok(trust.lock().unwrap().clone().into_bytes()) };
         let token = move || Ok(Secret::new(token.clone()));
         let dial = move || {
@@ -71,7 +75,8 @@ impl Wish {
         let connector = Connector::new(&name, dial, read, token).unwrap();
         let about = About { pod: pod.name, pod_uid: pod.uid, namespace, ..About::default() };
         let table = Arc::new(Mutex::new(RoutingTable::default()));
-        let applied = table.clone();
+        let credentials = Arc::new(Mutex::new(Credentials::default()));
+        let (applied, opening) = (table.clone(), credentials.clone());
         let times = Times { backoff_most: Duration::from_millis(500), ..Times::default() };
         let (gate, refuses) = (Arc::<tokio::sync::Mutex<()>>::default(), Arc::<Mutex<Vec<ObjectRef>>>::default());
         let (held, refused) = (gate.clone(), refuses.clone());
@@ -83,11 +88,12 @@ impl Wish {
                 return Err(bad);
             }
             *applied.lock().unwrap() = update.table;
+            *opening.lock().unwrap() = update.credentials;
             Ok(())
         });
         let (state, reports, stop) = (client.state(), client.reports(), CancellationToken::new());
         tokio::spawn(client.run(stop.clone()));
-        DataPlane { state, table, reports, gate, refuses, _stop: stop.drop_guard() }
+        DataPlane { state, table, credentials, reports, gate, refuses, _stop: stop.drop_guard() }
     }
 }
 
@@ -109,7 +115,7 @@ impl DataPlane {
         self.until(&format!("it is turned away because {words}"), |state, _| says(state)).await;
     }
 
-    async fn is_refused(&mut self, words: &str) {
+    pub(crate) async fn is_refused(&mut self, words: &str) {
         let says = |state: &State| state.trouble.as_ref().is_some_and(|trouble| trouble.contains(words));
         let state = self.until(&format!("it is refused because {words}"), |state, _| says(state)).await;
         assert_eq!((state.root, state.snapshots), (None, 0));
@@ -130,13 +136,22 @@ pub(crate) async fn connected_as(plane: &Plane, operator: &Running, own: &str, a
     Wish::of(operator, own, &account, pod, &trust).await.start()
 }
 
+/// As [`connected`], as a pod of some account in a namespace that is not the operator's, trusting what is said in the
+/// operator's.
+pub(crate) async fn beside(plane: &Plane, operator: &Running, own: &str, namespace: &str, pod: &str) -> DataPlane {
+    let account = plane.service_account(namespace, "web").await;
+    let trust = bundle(plane, own, |_| true).await;
+    let wish = Wish::of(operator, namespace, &account, pod, &trust).await;
+    Wish { own: own.to_owned(), ..wish }.start()
+}
+
 /// As [`connected`], to whichever operator is at that place when it connects.
 pub(crate) async fn follower(plane: &Plane, at: &Arc<Mutex<SocketAddr>>, own: &str, pod: &str) -> DataPlane {
     let account = plane.service_account(own, "relay-dataplane").await;
     let trust = Arc::new(Mutex::new(bundle(plane, own, |_| true).await));
     let pod = account.pod(pod).await;
     let token = account.bound_token(&pod, AUDIENCE).await;
-    Wish { at: at.clone(), namespace: own.to_owned(), pod, token, trust }.start()
+    Wish { at: at.clone(), own: own.to_owned(), namespace: own.to_owned(), pod, token, trust }.start()
 }
 
 /// The bundle of a namespace, once it is such.
@@ -267,6 +282,7 @@ async fn who_signs_changes_while_data_planes_are_connected() {
     let times = authority::Times {
         authority: Duration::from_secs(12),
         leaf: Duration::from_secs(6),
+        serving: Duration::from_secs(6),
         overlap: Duration::from_secs(1),
         look: Duration::from_millis(100),
     };
@@ -294,7 +310,7 @@ async fn who_signs_changes_while_data_planes_are_connected() {
 }
 
 /// The value of a sample; its name lacks the prefix of all.
-fn value(metrics: &str, sample: &str) -> f64 {
+pub(crate) fn value(metrics: &str, sample: &str) -> f64 {
     let name = format!("relay_operator_{sample} ");
     let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
     line.unwrap_or_else(|| panic!("no {sample} in {metrics}")).parse().unwrap()

@@ -60,6 +60,8 @@ pub(crate) fn config(namespaces: &[&str]) -> Config {
         push: ([127, 0, 0, 1], 0).into(),
         push_names: Vec::new(),
         data_plane_accounts: vec!["relay-dataplane".to_owned()],
+        sidecars: false,
+        serving_names: Vec::new(),
         push_grace_seconds: 1,
         pod_name: Some("operator-0".to_owned()),
         peer_token_file: None,

@@ -6,8 +6,10 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, api::DeleteParams};
 use operator::{config, push::authority::Times, rbac};
 use plane::Plane;
+use rustls_pki_types::ServerName;
 use serde_json::json;
 use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{
     pushing::bundle,
@@ -111,6 +113,7 @@ async fn whom_to_trust_changes_everywhere_with_who_signs() {
     config.push_times = Times {
         authority: Duration::from_secs(12),
         leaf: Duration::from_secs(6),
+        serving: Duration::from_secs(6),
         overlap: Duration::from_secs(1),
         look: Duration::from_millis(100),
     };
@@ -151,4 +154,62 @@ async fn the_key_that_copies_are_sealed_with_is_made_once_and_left_as_it_is() {
     let again = until("there is another", key, Option::is_some).await;
     assert_ne!(again, made);
     second.stop().await;
+}
+
+/// The operator may do what its printed roles say and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_shared_data_planes_is_kept_for_their_names_and_by_who_is_trusted() {
+    let Some(plane) = Plane::shared() else { return };
+    plane.install_crds();
+    let own = plane.namespace();
+    let account = plane.service_account(&own, "relay-operator").await;
+    let settings = |names: &[&str]| {
+        let mut config = settings(&[&own]);
+        config.serving_names = names.iter().map(|name| (*name).to_owned()).collect();
+        config.push_times = Times { look: Duration::from_millis(100), ..Times::default() };
+        config
+    };
+    let namespaces = settings(&[]).namespaces(&own).unwrap();
+    plane.apply(&rbac::yaml(&rbac::Subject::new(&namespaces, "relay-operator".to_owned(), &[])));
+    let api: Api<Secret> = Api::namespaced(plane.client().await, &own);
+    let found = || async { api.get_opt("relay-serving").await.unwrap() };
+    let kubeconfig = account.kubeconfig().await;
+    let first = start_as(&kubeconfig, settings(&["relay.test.svc"])).await;
+    let made = until("there is one", found, Option::is_some).await.unwrap();
+    assert_eq!(made.type_.as_deref(), Some("kubernetes.io/tls"));
+    let bundle = bundle(plane, &own, |_| true).await;
+    greets(&made, &bundle, "relay.test.svc").await.unwrap();
+    let stranger = greets(&made, &bundle, "relay.other.svc").await.unwrap_err().to_string();
+    assert!(stranger.contains("relay.other.svc"), "{stranger}");
+
+    // Somebody breaks it, and somebody deletes it.
+    let broken = json!({"data": {"tls.crt": "bWluZQ=="}}).to_string();
+    plane.kubectl(&["patch", "secret", "relay-serving", "-n", &own, "--type=merge", "-p", &broken]);
+    let is_another = |found: &Option<Secret>, than: &Secret| {
+        let chain = |of: &Secret| of.data.as_ref().unwrap()["tls.crt"].0.clone();
+        found.as_ref().is_some_and(|found| chain(found) != b"mine" && chain(found) != chain(than))
+    };
+    let mended = until("it is mended", found, |found| is_another(found, &made)).await.unwrap();
+    greets(&mended, &bundle, "relay.test.svc").await.unwrap();
+    api.delete("relay-serving", &DeleteParams::default()).await.unwrap();
+    let again = until("it is made again", found, |found| is_another(found, &mended)).await.unwrap();
+    first.stop().await;
+
+    let second = start_as(&kubeconfig, settings(&["relay.test.svc", "relay.other.svc"])).await;
+    let both = until("it is for both names", found, |found| is_another(found, &again)).await.unwrap();
+    for name in ["relay.test.svc", "relay.other.svc"] {
+        greets(&both, &bundle, name).await.unwrap();
+    }
+    second.stop().await;
+}
+
+/// A TLS handshake between who shows what a Secret holds, and who trusts a bundle and looks for a name.
+async fn greets(secret: &Secret, bundle: &str, name: &str) -> anyhow::Result<()> {
+    let data = secret.data.as_ref().unwrap();
+    let shown = feed::tls::Certificate::from_pem(&data["tls.crt"].0, &data["tls.key"].0)?;
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let accepting = TlsAcceptor::from(shown.server_config()?).accept(server);
+    let trusting = TlsConnector::from(feed::tls::client_config(bundle.as_bytes())?);
+    let (_, greeted) = tokio::join!(accepting, trusting.connect(ServerName::try_from(name.to_owned())?, client));
+    Ok(greeted.map(drop)?)
 }
