@@ -73,7 +73,8 @@ impl Compile {
         let compilation = compiler::compile(&loaded.resources);
         let findings = verdict::findings(&loaded, &compilation);
         let refused = verdict::refused(&findings);
-        let aside = aside(&findings);
+        let fleets = verdict::without_fleets(&loaded);
+        let aside = aside(&findings) + &fleets.iter().map(|note| format!("{note}\n")).collect::<String>();
         Ok(Outcome { out: self.print(&compilation)?, aside, code: u8::from(refused > 0) })
     }
 

@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use dataplane::drain::Drain;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -51,7 +52,7 @@ impl DemoUpstream {
         let serving = tokio::spawn(demo.serve(drain.clone()));
         signals.first().await;
         // The connections are counted by the demo itself.
-        drain.run(Duration::ZERO, Duration::ZERO, &TaskTracker::new()).await;
+        drain.run(watch::Sender::default().subscribe(), &TaskTracker::new()).await;
         let _ = tokio::time::timeout(GRACE, serving).await;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use compiler::{Compilation, Condition, ConditionType, Reason, Report};
 use crds::Kind;
+use table::ObjectRef;
 
 use crate::manifests::{
     Loaded, Place,
@@ -21,6 +22,17 @@ pub(crate) fn findings(loaded: &Loaded, compilation: &Compilation) -> Vec<Findin
     findings.sort();
     findings.dedup();
     findings
+}
+
+/// Notes that DataPlanes have no say where there is no operator: all goes to the one process that there is.
+pub(crate) fn without_fleets(loaded: &Loaded) -> Vec<Finding> {
+    let fleets = loaded.places.iter().filter(|((kind, _), _)| *kind == Kind::DataPlane);
+    let note = |((kind, id), place): (&(Kind, ObjectRef), &Place)| {
+        let message = "ignored here: what a DataPlane selects and sets is for pods that follow an operator; here all of the \
+                       directory is one table, and flags alone hold";
+        Finding::of_field(place, "", Severity::Note, format!("{kind} {id}"), message)
+    };
+    fleets.map(note).collect()
 }
 
 /// How many of them refuse something.

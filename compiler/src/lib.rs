@@ -61,7 +61,8 @@ pub fn compile(resources: &Resources) -> Compilation {
     let mut relay_keys = relay_key::rows(&world, &policies, &mut reports);
     precedence::settle_relay_keys(&world, &mut relay_keys, &mut reports);
 
-    let settings = table::Settings { catalog_namespace: resources.catalog_namespace.clone() };
+    let settings =
+        table::Settings { catalog_namespace: resources.catalog_namespace.clone(), ..table::Settings::default() };
     let table = RoutingTable { settings, hosts, models, host_keys, relay_keys, policies };
     ready::roll_up(&table, &mut reports);
     unmatched::note(&world, &table, &mut reports);

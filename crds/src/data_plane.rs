@@ -1,4 +1,5 @@
-//! `DataPlane`: a fleet of pods that serves, which objects go to it, and who may subscribe.
+//! `DataPlane`: a fleet of pods that serves, which objects go to it, and who may subscribe. How its pods run is in
+//! `fleet_settings`.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::common::Labels;
+use crate::fleet_settings::{FleetDrain, FleetIntake, FleetPush};
 use crate::patterns;
 use crate::status::DataPlaneStatus;
 
@@ -22,7 +24,7 @@ use crate::status::DataPlaneStatus;
     cel,
     derive = "PartialEq",
     status = "DataPlaneStatus",
-    doc = "A fleet of data-plane pods: which objects it serves, and which service accounts may be part of it. Only those in the namespace of the operator count, because a fleet is given credentials.",
+    doc = "A fleet of data-plane pods: which objects it serves, which service accounts may be part of it, and how its pods run. Only those in the namespace of the operator count, because a fleet is given credentials.",
     validation = Rule::new("size(self.metadata.name) <= 63")
         .message("metadata.name must have at most 63 characters"),
     printcolumn(name = "Connected", type_ = "integer", json_path = ".status.pods.connected", description = "Pods that are connected."),
@@ -30,6 +32,8 @@ use crate::status::DataPlaneStatus;
     printcolumn(name = "Lagging", type_ = "integer", json_path = ".status.pods.lagging", description = "Pods that serve by something older."),
     printcolumn(name = "Nacked", type_ = "integer", json_path = ".status.pods.nacked", description = "Pods that refuse a part of it."),
     printcolumn(name = "Stale", type_ = "integer", json_path = ".status.pods.stale", priority = 1, description = "Lagging pods that serve by a copy of an earlier run."),
+    printcolumn(name = "Drain", type_ = "string", json_path = ".spec.drain.grace", priority = 1, description = "How long answers may finish when a pod stops, where it is set here."),
+    printcolumn(name = "Max-Staleness", type_ = "string", json_path = ".spec.push.maxStaleness", priority = 1, description = "How long pods serve what no operator confirms, where it is set here."),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#, description = "Whether the fleet serves by what was published last."),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Time since creation."),
 )]
@@ -45,6 +49,17 @@ pub struct DataPlaneSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub service_accounts: Option<Vec<ServiceAccountRef>>,
+    /// How pods stop. It acts in pods that run, and what is set wins over their flags. Absent: as their flags say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<FleetDrain>,
+    /// How what is compiled comes to pods. It acts in pods that run, and what is set wins over their flags. Absent: as
+    /// their flags say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<FleetPush>,
+    /// What each pod takes of its clients. It acts in pods that run, and what is set wins over their flags. Absent: as
+    /// their flags say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intake: Option<FleetIntake>,
 }
 
 /// Which objects go to a fleet.

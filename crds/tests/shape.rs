@@ -25,12 +25,13 @@ fn the_least_of_every_kind_is_enough() {
 
 #[test]
 fn an_object_with_every_field_is_accepted_and_survives_its_type() {
-    let full: [(Kind, &str); 5] = [
+    let full: [(Kind, &str); 6] = [
         (Kind::Host, include_str!("full/host.yaml")),
         (Kind::Model, include_str!("full/model.yaml")),
         (Kind::HostKey, include_str!("full/hostkey.yaml")),
         (Kind::RelayKey, include_str!("full/relaykey.yaml")),
         (Kind::Policy, include_str!("full/policy.yaml")),
+        (Kind::DataPlane, include_str!("full/dataplane.yaml")),
     ];
     for (kind, text) in full {
         let object = yaml(text);

@@ -177,7 +177,7 @@ impl App {
         }
         shutdown.await;
         info!("shutting down: no longer ready");
-        drain.run(relay.config.deregister_delay, relay.config.drain_grace, &connections).await;
+        drain.run(relay.stopping(), &connections).await;
         drain.tasks.close();
         drain.tasks.wait().await;
         let books = relay.books.clone();

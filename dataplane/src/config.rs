@@ -66,6 +66,11 @@ pub struct Config {
     #[arg(long, env = "RELAY_DRAIN_GRACE", default_value = "600s", value_parser = duration, value_name = "DURATION")]
     pub drain_grace: Duration,
 
+    /// How long after SIGTERM the process is killed: a drain that a DataPlane asks for is cut so that answers are ended
+    /// before; absent: never
+    #[arg(long, env = "RELAY_STOP_WITHIN", value_parser = duration, value_name = "DURATION")]
+    pub stop_within: Option<Duration>,
+
     /// Where spans are sent (OTLP over HTTP, as http://127.0.0.1:4318); absent: nowhere
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,

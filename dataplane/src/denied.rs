@@ -27,9 +27,13 @@ use crate::{
 pub enum Denied {
     #[error("the router has no routing table yet: try again in a moment")]
     NotReady,
-    #[error("the router has been without its operator for longer than its setting `--max-staleness` allows")]
+    #[error(
+        "the router has been without its operator for longer than `--max-staleness`, or `push.maxStaleness` of its DataPlane, allows"
+    )]
     Stale,
-    #[error("the router has {limit} requests in flight, its most (setting `--max-in-flight`): try again in a moment")]
+    #[error(
+        "the router has {limit} requests in flight, its most (setting `--max-in-flight`, or `intake.maxInFlight` of the DataPlane): try again in a moment"
+    )]
     Busy { limit: usize },
     #[error("the router is shutting down: try again")]
     ShuttingDown,

@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::in_force::Stopping;
+
+/// A time that never comes, which no clock overflows by.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// The phases of stopping, and the tasks that have to end before the process may.
 #[derive(Clone, Debug, Default)]
@@ -50,14 +59,19 @@ impl Drain {
         self.expired.child_token()
     }
 
-    /// Walks through the phases: not ready at once, no new connections after `deregister`, then until all streams of
-    /// `streams` have ended but no longer than `grace`.
-    pub async fn run(&self, deregister: Duration, grace: Duration, streams: &TaskTracker) {
+    /// Walks through the phases: not ready at once, no new connections after the deregister delay, then until all streams
+    /// of `streams` have ended but no longer than the grace. Settings that change meanwhile hold at once.
+    pub async fn run(&self, mut settings: watch::Receiver<Stopping>, streams: &TaskTracker) {
         self.unready.cancel();
-        tokio::time::sleep(deregister).await;
+        passed(&mut settings, |stopping| stopping.deregister).await;
         self.closed.cancel();
         streams.close();
-        if tokio::time::timeout(grace, streams.wait()).await.is_err() {
+        let is_over = tokio::select! {
+            biased;
+            () = streams.wait() => false,
+            () = passed(&mut settings, |stopping| stopping.grace) => true,
+        };
+        if is_over {
             self.expired.cancel();
             // Each stream has still to say its last word; a client that does not read it must not hold the process.
             let _ = tokio::time::timeout(Duration::from_secs(5), streams.wait()).await;
@@ -66,9 +80,27 @@ impl Drain {
     }
 }
 
+/// Resolves once as much time has passed since now as the settings in force then say.
+async fn passed(settings: &mut watch::Receiver<Stopping>, which: impl Fn(&Stopping) -> Duration) {
+    let began = Instant::now();
+    loop {
+        let end = began + which(&settings.borrow_and_update()).min(LONGEST);
+        tokio::select! {
+            () = sleep_until(end) => return,
+            changed = settings.changed() => if changed.is_err() {
+                return sleep_until(end).await;
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn settings(deregister: u64, grace: u64) -> Stopping {
+        Stopping { deregister: Duration::from_secs(deregister), grace: Duration::from_secs(grace) }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn readiness_goes_first_then_the_listener_then_the_streams() {
@@ -76,14 +108,34 @@ mod tests {
         let waiting = drain.clone();
         streams.spawn(async move { waiting.expired().await });
         let (running, tracked) = (drain.clone(), streams.clone());
-        let run = tokio::spawn(async move {
-            running.run(Duration::from_secs(10), Duration::from_secs(60), &tracked).await;
-        });
+        let settings = watch::Sender::new(settings(10, 60));
+        let seen = settings.subscribe();
+        let run = tokio::spawn(async move { running.run(seen, &tracked).await });
         tokio::task::yield_now().await;
         assert!(drain.is_unready() && !drain.is_closed());
         drain.closed().await;
         let closed = tokio::time::Instant::now();
         run.await.expect("drain does not panic");
         assert_eq!(closed.elapsed(), Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn settings_that_change_hold_in_a_drain_that_has_begun() {
+        let (drain, streams) = (Drain::new(), TaskTracker::new());
+        let waiting = drain.clone();
+        streams.spawn(async move { waiting.expired().await });
+        let (running, tracked) = (drain.clone(), streams.clone());
+        let sender = watch::Sender::new(settings(0, 600));
+        let seen = sender.subscribe();
+        let run = tokio::spawn(async move { running.run(seen, &tracked).await });
+        drain.closed().await;
+        let closed = Instant::now();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        sender.send_replace(settings(0, 30));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!run.is_finished());
+        sender.send_replace(settings(0, 8));
+        run.await.expect("drain does not panic");
+        assert_eq!(closed.elapsed(), Duration::from_secs(10), "8 s were over already");
     }
 }

@@ -15,6 +15,7 @@ use anyhow::Context;
 use feed::{
     client::{Client, Times},
     connect::{Connector, bundle_file, token_file},
+    rows,
     store::Keeping,
 };
 use http::uri::Authority;
@@ -81,12 +82,14 @@ async fn restored(
     mut refused: Vec<String>,
 ) -> anyhow::Result<(Client, Vec<String>)> {
     let age = standing::age_of(copy.header.confirmed_ms, SystemTime::now());
-    if let Some(most) = config.max_staleness.filter(|most| age > *most) {
+    let fleet = rows::sealed_settings(&copy.body).and_then(|settings| settings.pods.max_staleness);
+    if let Some(most) = standing::most(fleet, config.max_staleness).filter(|most| age > *most) {
         let (age, most) = (age.as_secs(), most.as_secs());
-        refused.push(format!(
-            "{}: it was confirmed {age} s ago, and --max-staleness (RELAY_MAX_STALENESS) allows {most} s",
-            copy.place
-        ));
+        let setting = match fleet {
+            Some(_) => "push.maxStaleness of the DataPlane",
+            None => "--max-staleness (RELAY_MAX_STALENESS)",
+        };
+        refused.push(format!("{}: it was confirmed {age} s ago, and {setting} allows {most} s", copy.place));
         return Ok((client, refused));
     }
     let restoring = tokio::task::spawn_blocking(move || {

@@ -16,13 +16,15 @@ const WINDOW_LOG_MOST: u32 = 23;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IntakeError {
     /// It is larger than allowed.
-    #[error("the request body is larger than {limit} bytes (setting `--body-limit`)")]
+    #[error(
+        "the request body is larger than {limit} bytes (setting `--body-limit`, or `intake.bodyLimit` of the DataPlane)"
+    )]
     TooLarge {
         /// The limit in bytes.
         limit: usize,
     },
     /// It did not come in time.
-    #[error("the request body did not arrive within {} s (setting `--body-read-timeout`)", .0.as_secs())]
+    #[error("the request body did not arrive within {} s (setting `--body-read-timeout`, or `intake.bodyReadTimeout` of the DataPlane)", .0.as_secs())]
     TimedOut(Duration),
     /// The connection broke.
     #[error("the request body was cut off")]

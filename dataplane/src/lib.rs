@@ -18,6 +18,8 @@ pub mod forward;
 pub mod gunzip;
 pub mod headers;
 pub mod heal;
+mod in_flight;
+pub mod in_force;
 pub mod inbound;
 pub mod intake;
 pub mod limit;

@@ -7,7 +7,7 @@ use http::{HeaderMap, Request, Response, request::Parts};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use protocol::{WireShape, ask, ask::Ask};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -18,6 +18,8 @@ use crate::{
     denied::Denied,
     dispatch::{self, Dispatched},
     forward, headers,
+    in_flight::Permit,
+    in_force::InForce,
     inbound::{self, Inbound},
     intake,
     limit::{
@@ -44,7 +46,7 @@ pub(crate) struct Call {
     /// The table in effect when the request came.
     pub(crate) installed: Result<Arc<Installed>, Denied>,
     /// Counts against the most requests in flight until the answer has ended.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: Option<Permit>,
 }
 
 /// Answers a request. Never fails: what cannot be answered gets a refusal in the caller's shape.
@@ -67,9 +69,9 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         log(call, &head, denied);
         reply::denied(denied, call.shape, &call.id)
     };
-    call.permit = match relay.in_flight.clone().try_acquire_owned() {
+    call.permit = match relay.in_flight.enter() {
         Ok(permit) => Some(permit),
-        Err(_) => return refuse(&call, &Denied::Busy { limit: relay.config.max_in_flight }),
+        Err(limit) => return refuse(&call, &Denied::Busy { limit }),
     };
     if let Some(shared) = forward::shared_for(relay, &call, &head.headers) {
         let passed = forward::pass(relay, shared, &mut call, &head, body).await;
@@ -139,8 +141,8 @@ async fn converse(
     let caller = authenticate(relay, &installed, call, inbound, &head.headers)?;
     note_caller(meter, &caller);
     let encoding = inbound.content_encoding.as_deref();
-    let config = &relay.config;
-    let body = intake::read(body, encoding, config.body_limit, config.body_read_timeout).await?;
+    let InForce { body_limit, body_read_timeout, .. } = installed.in_force;
+    let body = intake::read(body, encoding, body_limit, body_read_timeout).await?;
     let ask = match purpose {
         Purpose::Conversation | Purpose::CountTokens => ask::read(call.shape, &body)?,
         Purpose::Embeddings => ask::read_embeddings(&body)?,

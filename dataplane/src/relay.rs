@@ -9,11 +9,8 @@ use std::{
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use serde_json::json;
-use table::{Credentials, ObjectRef, RoutingTable};
-use tokio::{
-    sync::{Semaphore, watch},
-    time::Instant,
-};
+use table::{Credentials, ObjectRef, PodSettings, RoutingTable};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -26,6 +23,8 @@ use crate::{
     follow::standing::Standing,
     forward::shared::Shared,
     heal::{self, peers::Peers},
+    in_flight::InFlight,
+    in_force::{InForce, Stopping},
     limit::Limiter,
     meter::Books,
     metrics::BreakerState,
@@ -52,12 +51,14 @@ pub struct Relay {
     pub signals: Arc<Signals>,
     /// The phases of stopping.
     pub drain: Drain,
-    pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) in_flight: InFlight,
     /// A task for each connection of a client.
     pub(crate) connections: TaskTracker,
     clients: Arc<Clients>,
     peers: Peers,
     installed: ArcSwapOption<Installed>,
+    /// How the process stops by the settings in force.
+    stopping: watch::Sender<Stopping>,
     sealing: Arc<SealingKeys>,
     /// Wakes when a credential was read anew.
     credentials: watch::Sender<()>,
@@ -74,6 +75,8 @@ pub struct Installed {
     pub world: Arc<World>,
     /// The secrets of its host keys.
     pub keyring: Arc<Keyring>,
+    /// The settings that came with it, over those of this process.
+    pub in_force: InForce,
     clients: HashMap<ObjectRef, Result<Arc<Client>, String>>,
 }
 
@@ -92,7 +95,8 @@ impl Relay {
     /// Everything but a table: requests are refused until the first is installed.
     pub fn new(config: Config, limiter: Arc<dyn Limiter>, books: Arc<Books>, resolver: Arc<dyn Resolve>) -> Self {
         Self {
-            in_flight: Arc::new(Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            in_flight: InFlight::new(config.max_in_flight),
+            stopping: watch::Sender::new(InForce::new(&config, &PodSettings::default()).stopping),
             sealing: Arc::new(SealingKeys::new(config.sealing.clone())),
             credentials: watch::Sender::default(),
             config,
@@ -133,8 +137,26 @@ impl Relay {
         self.clients.retain(|host| clients.contains_key(host));
         self.books.metrics.table_loaded(world.table(), Timestamp::now());
         info!(digest = %world.table().digest(), "the routing table is in effect");
-        self.installed.store(Some(Arc::new(Installed { world, keyring, clients })));
+        let in_force = self.enforce(&world.table().settings.pods);
+        self.installed.store(Some(Arc::new(Installed { world, keyring, in_force, clients })));
         self.credentials.send_replace(());
+    }
+
+    /// Puts settings in force, over those of this process.
+    fn enforce(&self, fleet: &PodSettings) -> InForce {
+        let now = InForce::new(&self.config, fleet);
+        let before = self.installed.load().as_ref().map(|installed| installed.in_force);
+        if before.unwrap_or_else(|| InForce::new(&self.config, &PodSettings::default())) != now {
+            self.in_flight.allow(now.max_in_flight);
+            self.stopping.send_replace(now.stopping);
+            now.tell(&self.config, fleet);
+        }
+        now
+    }
+
+    /// How the process stops, now and later.
+    pub(crate) fn stopping(&self) -> watch::Receiver<Stopping> {
+        self.stopping.subscribe()
     }
 
     /// Logs which host keys cannot be used, but for those of which it was said before.
@@ -156,10 +178,12 @@ impl Relay {
 
     /// The table in effect. Errs before the first, and where it is older than the settings allow.
     pub fn installed(&self) -> Result<Arc<Installed>, Denied> {
-        if self.feed.get().is_some_and(Standing::is_too_old) {
+        let installed = self.installed.load_full();
+        let fleet = installed.as_ref().and_then(|installed| installed.in_force.max_staleness);
+        if self.feed.get().is_some_and(|feed| feed.is_too_old(fleet)) {
             return Err(Denied::Stale);
         }
-        self.installed.load_full().ok_or(Denied::NotReady)
+        installed.ok_or(Denied::NotReady)
     }
 
     /// Whether hosts could be reached as a table says; those that could not, and why.
@@ -254,9 +278,12 @@ impl Inspect for Relay {
         if self.shared.get().is_some() {
             return Ok(());
         }
+        let installed = self.installed.load();
+        let Some(installed) = installed.as_ref() else { return Err("no routing table yet") };
         match self.feed.get() {
-            _ if self.installed.load().is_none() => Err("no routing table yet"),
-            Some(feed) if feed.is_too_old() => Err("the routing table is older than --max-staleness allows"),
+            Some(feed) if feed.is_too_old(installed.in_force.max_staleness) => {
+                Err("the routing table is older than --max-staleness or push.maxStaleness of the DataPlane allows")
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -294,6 +321,7 @@ impl Inspect for Relay {
     }
 
     fn feed(&self) -> Option<Vec<u8>> {
-        self.feed.get().map(Standing::to_json)
+        let fleet = self.installed.load().as_ref().and_then(|installed| installed.in_force.max_staleness);
+        self.feed.get().map(|feed| feed.to_json(fleet))
     }
 }

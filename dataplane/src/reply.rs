@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
 use protocol::{WireShape, ask::Ask, codec, pipe::Facts};
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     attempt::Committed,
@@ -16,6 +16,7 @@ use crate::{
     denied::Denied,
     dispatch, failure,
     headers::{self, Said},
+    in_flight::Permit,
     listener::Body,
     meter::{
         End, Meter, Price,
@@ -193,7 +194,7 @@ struct Settle {
     asked: String,
     status: u16,
     streamed: bool,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
 }
 
 impl Close for Settle {

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use table::{ClientCertificate, Credential, Credentials, ObjectRef, RoutingTable, Row, Rows, Sealed, Secret};
 
-use crate::tables::{Key, Number, Tables};
+use crate::{
+    tables::{Key, Number, Tables},
+    wire::SealedBody,
+};
 
 /// The tables that this version knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -170,6 +173,13 @@ fn credential(row: CredentialRow<String>) -> Credential {
     }
 }
 
+/// What a sealed copy says of its whole fleet, before it is put into effect. Absent: it says nothing that can be read.
+pub fn sealed_settings(body: &SealedBody) -> Option<table::Settings> {
+    let table = body.tables.iter().find(|table| table.table == Kind::Settings.number())?;
+    let item = table.rows.iter().find(|item| item.key == SETTINGS_KEY)?;
+    read(Kind::Settings, &item.row).ok()
+}
+
 /// What rows were read into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
@@ -258,6 +268,7 @@ fn read<T: DeserializeOwned>(kind: Kind, row: &[u8]) -> Result<T, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{RowItem, SealedTable};
 
     fn sealed() -> Sealed {
         Sealed {
@@ -297,6 +308,21 @@ mod tests {
             }
         }
         assert_eq!(decoded, Decoded { table, credentials: credentials() });
+    }
+
+    #[test]
+    fn the_settings_of_a_sealed_copy_are_known_before_it_is_in_effect() {
+        let sealed = |rows: &[(&str, &str)]| {
+            let item = |(key, row): &(&str, &str)| RowItem { key: (*key).into(), row: row.as_bytes().to_vec().into() };
+            let table = SealedTable { table: Kind::Settings.number(), rows: rows.iter().map(item).collect() };
+            SealedBody { tables: vec![table], quarantine: Vec::new() }
+        };
+        let row = r#"{"catalogNamespace":"c","pods":{"maxStaleness":120000}}"#;
+        let settings = sealed_settings(&sealed(&[(SETTINGS_KEY, row)])).unwrap();
+        assert_eq!(settings.pods.max_staleness, Some(std::time::Duration::from_secs(120)));
+        for nothing in [&[][..], &[("other", row)], &[(SETTINGS_KEY, "no JSON")]] {
+            assert_eq!(sealed_settings(&sealed(nothing)), None);
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
-//! What goes to which fleet: a DataPlane selects objects, and to its pods there are no others.
+//! What goes to which fleet: a DataPlane selects objects, and to its pods there are no others; and it settles how they run.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use compiler::{Compilation, Resources};
-use crds::{DataPlane, FleetSelector};
+use crds::{DataPlane, DataPlaneSpec, FleetSelector};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use table::{Credentials, ObjectRef, RoutingTable};
+use table::{Credentials, ObjectRef, PodSettings, RoutingTable};
 
 use crate::published::Published;
 
@@ -35,13 +35,15 @@ impl Load {
         credentials: Credentials,
         before: Option<(&Arc<RoutingTable>, &Arc<Credentials>)>,
     ) -> Self {
-        let same_table = before.map(|(same, _)| same).filter(|same| ***same == table).cloned();
-        let same_credentials = before.map(|(_, same)| same).filter(|same| ***same == credentials).cloned();
         Self {
-            table: same_table.unwrap_or_else(|| Arc::new(table)),
-            credentials: same_credentials.unwrap_or_else(|| Arc::new(credentials)),
+            table: same_or_new(table, before.map(|(table, _)| table)),
+            credentials: same_or_new(credentials, before.map(|(_, credentials)| credentials)),
         }
     }
+}
+
+fn same_or_new<T: PartialEq>(now: T, before: Option<&Arc<T>>) -> Arc<T> {
+    before.filter(|before| ***before == now).cloned().unwrap_or_else(|| Arc::new(now))
 }
 
 impl Published {
@@ -68,8 +70,8 @@ fn since(data_plane: &DataPlane) -> Option<Timestamp> {
     data_plane.creation_timestamp().map(|time| time.0)
 }
 
-/// What goes to each fleet: the whole where it selects nothing, and else what its selection means by itself. What is the
-/// same as before is the same value.
+/// What goes to each fleet: the whole where it selects nothing, and else what its selection means by itself; with its own
+/// settings. What is the same as before is the same value.
 pub(crate) fn compiled(
     resources: &Resources,
     data_planes: BTreeMap<ObjectRef, Arc<DataPlane>>,
@@ -77,17 +79,39 @@ pub(crate) fn compiled(
     before: Option<&BTreeMap<ObjectRef, Fleet>>,
 ) -> BTreeMap<ObjectRef, Fleet> {
     let fleet = |(id, data_plane): (ObjectRef, Arc<DataPlane>)| {
+        let last = before.and_then(|before| before.get(&id));
+        let pods = pod_settings(&data_plane.spec);
         let load = match &data_plane.spec.selector {
-            None => whole.clone(),
+            None if pods.is_empty() => whole.clone(),
+            None => {
+                let mut table = (*whole.table).clone();
+                table.settings.pods = pods;
+                let table = same_or_new(table, last.map(|last| &last.table));
+                Load { table, credentials: whole.credentials.clone() }
+            }
             Some(selector) => {
-                let Compilation { table, credentials, .. } = compiler::compile(&selected(resources, selector));
-                let last = before.and_then(|before| before.get(&id));
+                let Compilation { mut table, credentials, .. } = compiler::compile(&selected(resources, selector));
+                table.settings.pods = pods;
                 Load::new(table, credentials, last.map(|last| (&last.table, &last.credentials)))
             }
         };
         (id, Fleet { data_plane, table: load.table, credentials: load.credentials })
     };
     data_planes.into_iter().map(fleet).collect()
+}
+
+/// What a DataPlane settles for its pods. The API server lets no span of time through that cannot be read.
+fn pod_settings(spec: &DataPlaneSpec) -> PodSettings {
+    let span = |span: Option<&crds::Duration>| span.and_then(crds::Duration::to_std);
+    let (drain, push, intake) = (spec.drain.as_ref(), spec.push.as_ref(), spec.intake.as_ref());
+    PodSettings {
+        drain_grace: span(drain.and_then(|drain| drain.grace.as_ref())),
+        deregister_delay: span(drain.and_then(|drain| drain.deregister_delay.as_ref())),
+        max_staleness: span(push.and_then(|push| push.max_staleness.as_ref())),
+        body_limit: intake.and_then(|intake| intake.body_limit),
+        body_read_timeout: span(intake.and_then(|intake| intake.body_read_timeout.as_ref())),
+        max_in_flight: intake.and_then(|intake| intake.max_in_flight),
+    }
 }
 
 /// Whether the same goes to the same fleets.
@@ -123,6 +147,8 @@ fn is_selected(selector: &FleetSelector, namespace: &str, labels: &BTreeMap<Stri
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use compiler::Malformed;
     use crds::{Kind, Policy};
     use serde::de::DeserializeOwned;
@@ -195,6 +221,49 @@ mod tests {
         assert_eq!(policies(&published, "gold"), ["a/gold", "b/gold"]);
         assert_eq!(policies(&published, "both"), ["b/gold"]);
         assert_eq!(policies(&published, "none"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn settings_go_to_the_pods_of_their_fleet_alone() {
+        let all = json!({
+            "drain": {"grace": "1m30s", "deregisterDelay": "5s"},
+            "push": {"maxStaleness": "24h"},
+            "intake": {"bodyLimit": 4096, "bodyReadTimeout": "7s", "maxInFlight": 8},
+        });
+        let mut one = json!({"push": {"maxStaleness": "2m"}});
+        one["selector"] = json!({"namespaces": ["a"]});
+        let published = fleets(&resources(), &[("all", all), ("one", one), ("none", json!({"drain": {}}))]);
+        let of = |name: &str| published.fleets[&ObjectRef::new("relay", name)].table.settings.pods;
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let expected = PodSettings {
+            drain_grace: seconds(90),
+            deregister_delay: seconds(5),
+            max_staleness: seconds(24 * 3_600),
+            body_limit: Some(4_096),
+            body_read_timeout: seconds(7),
+            max_in_flight: Some(8),
+        };
+        assert_eq!(of("all"), expected);
+        assert_eq!(of("one"), PodSettings { max_staleness: seconds(120), ..PodSettings::default() });
+        assert!(of("none").is_empty() && published.table.settings.pods.is_empty());
+        assert_eq!(policies(&published, "all"), policies(&published, "none"));
+        assert_eq!(policies(&published, "one"), ["a/gold", "a/plain"]);
+        let of = |name: &str| &published.fleets[&ObjectRef::new("relay", name)];
+        assert!(Arc::ptr_eq(&of("none").table, &published.table));
+        assert!(Arc::ptr_eq(&of("all").credentials, &published.credentials));
+    }
+
+    #[test]
+    fn settings_that_stay_the_same_make_no_new_table() {
+        let all = resources();
+        let first = fleets(&all, &[("edge", json!({"drain": {"grace": "10s"}}))]);
+        let whole = Load { table: first.table.clone(), credentials: first.credentials.clone() };
+        let planes = || first.fleets.iter().map(|(id, fleet)| (id.clone(), fleet.data_plane.clone())).collect();
+        assert!(carry_the_same(&first.fleets, &compiled(&all, planes(), &whole, Some(&first.fleets))));
+        let other = fleets(&all, &[("edge", json!({"drain": {"grace": "20s"}}))]);
+        assert!(!carry_the_same(&first.fleets, &other.fleets));
+        let digest = |published: &Published| published.fleets[&ObjectRef::new("relay", "edge")].table.digest();
+        assert_ne!(digest(&first), digest(&other));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod relay_key;
 mod rows;
 pub mod scope;
 mod secret;
+mod settings;
 pub mod token;
 
 pub use credentials::{ClientCertificate, Credential, Credentials, Sealed};
@@ -45,6 +46,7 @@ pub use protocol::{
 pub use relay_key::{PreviousToken, RelayKey};
 pub use rows::{NamespaceGrant, ObjectRef, Row, Rows};
 pub use secret::Secret;
+pub use settings::{PodSettings, Settings};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,14 +66,6 @@ pub struct RoutingTable {
     pub relay_keys: Rows<RelayKey>,
     /// What relay keys may reach, and how hard.
     pub policies: Rows<Policy>,
-}
-
-/// What concerns the whole fleet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Settings {
-    /// The namespace whose Models every relay key sees after those of its own; empty: there is none.
-    pub catalog_namespace: String,
 }
 
 impl RoutingTable {

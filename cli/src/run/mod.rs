@@ -126,7 +126,8 @@ struct State {
 impl State {
     fn compiled(loaded: Loaded) -> Self {
         let compilation = compiler::compile(&loaded.resources);
-        let findings = verdict::findings(&loaded, &compilation);
+        let mut findings = verdict::findings(&loaded, &compilation);
+        findings.extend(verdict::without_fleets(&loaded));
         Self { compilation, findings }
     }
 

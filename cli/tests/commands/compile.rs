@@ -48,6 +48,17 @@ fn no_secret_is_in_the_table_or_the_reports() {
 }
 
 #[test]
+fn a_data_plane_is_said_to_have_no_say() {
+    let fleet =
+        "apiVersion: llmrelay.io/v1alpha1\nkind: DataPlane\nmetadata: {name: edge}\nspec: {drain: {grace: 1m}}\n";
+    let dir = directory(&[("fleet.yaml", fleet)]);
+    let said = run(&["compile", path(&dir)]);
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("DataPlane default/edge: note: ignored here"), "{}", said.stderr);
+    assert!(!said.stdout.contains("drainGrace"), "{}", said.stdout);
+}
+
+#[test]
 fn yaml_and_json_say_the_same() {
     let yaml = run(&["compile", &quickstart(), "--reports"]);
     let json = run(&["compile", &quickstart(), "--reports", "--output", "json"]);

@@ -192,6 +192,15 @@ pub(crate) const CREATED: &[(Kind, &str, &[&str])] = &[
     ),
     (Kind::Policy, "retries: {backoff: {base: 25ms, max: 1s}}", &[]),
     (Kind::Policy, "retries: {backoff: {base: 2s, max: 1s}}", &["base must not be longer than max"]),
+    (Kind::DataPlane, "drain: {grace: 24h, deregisterDelay: 1h}", &[]),
+    (Kind::DataPlane, "drain: {grace: 1ms, deregisterDelay: 1ms}", &[]),
+    (Kind::DataPlane, "drain: {grace: 24h1ms}", &["grace must be at most 24h"]),
+    (Kind::DataPlane, "drain: {grace: 0s}", &["must be longer than zero"]),
+    (Kind::DataPlane, "drain: {deregisterDelay: 61m}", &["deregisterDelay must be at most 1h"]),
+    (Kind::DataPlane, "push: {maxStaleness: 2m}", &[]),
+    (Kind::DataPlane, "push: {maxStaleness: 119s}", &["maxStaleness must be at least 2m"]),
+    (Kind::DataPlane, "intake: {bodyReadTimeout: 60m}", &[]),
+    (Kind::DataPlane, "intake: {bodyReadTimeout: 60m1s}", &["bodyReadTimeout must be at most 1h"]),
 ];
 
 /// Kind, change before, change after, and the refusals expected.

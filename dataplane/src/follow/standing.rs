@@ -13,7 +13,7 @@ pub struct Standing {
     state: watch::Receiver<State>,
     /// Copies of the last good table that were not used at the start, and why.
     refused: Vec<String>,
-    /// No table is served that was confirmed longer ago.
+    /// No table is served that was confirmed longer ago, unless the fleet says otherwise.
     most: Option<Duration>,
 }
 
@@ -28,13 +28,13 @@ impl Standing {
         Some(SystemTime::now().duration_since(confirmed).unwrap_or_default())
     }
 
-    /// Whether the table in effect is older than the settings allow.
-    pub fn is_too_old(&self) -> bool {
-        self.most.is_some_and(|most| self.age().is_some_and(|age| age > most))
+    /// Whether the table in effect is older than the settings allow. `fleet` is what its DataPlane says.
+    pub fn is_too_old(&self, fleet: Option<Duration>) -> bool {
+        most(fleet, self.most).is_some_and(|most| self.age().is_some_and(|age| age > most))
     }
 
     /// For people and scripts. Holds no secret.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub fn to_json(&self, fleet: Option<Duration>) -> Vec<u8> {
         let age = self.age().map(|age| age.as_secs());
         let state = self.state.borrow();
         let value = json!({
@@ -44,6 +44,7 @@ impl Standing {
             "stale": is_stale(&state),
             "restored": state.restored,
             "ageSeconds": age,
+            "maxStalenessSeconds": most(fleet, self.most).map(|most| most.as_secs()),
             "rejections": state.rejections.iter().map(rejection).collect::<Vec<_>>(),
             "trouble": state.trouble,
             "refusedCopies": self.refused,
@@ -54,6 +55,11 @@ impl Standing {
         });
         serde_json::to_vec_pretty(&value).unwrap_or_else(|error| error.to_string().into_bytes())
     }
+}
+
+/// How old a table may be: as the DataPlane of the fleet says, and else as the flag does.
+pub(super) fn most(fleet: Option<Duration>, flag: Option<Duration>) -> Option<Duration> {
+    fleet.or(flag)
 }
 
 /// Whether nobody says at the moment that the table in effect is the newest.

@@ -129,7 +129,7 @@ async fn a_connection_that_is_idle_between_requests_is_closed_when_the_drain_beg
         assert!(answer[..size].ends_with(b"word"));
         let began = Instant::now();
         if drains {
-            drain.run(Duration::ZERO, Duration::ZERO, &TaskTracker::new()).await;
+            drain.run(tokio::sync::watch::Sender::default().subscribe(), &TaskTracker::new()).await;
         }
         server.await.expect("the connection does not panic");
         assert_eq!(began.elapsed() < TIMEOUT, drains, "{:?}", began.elapsed());

@@ -93,7 +93,7 @@ async fn a_drain_behind_the_end_marker_leaves_the_answer_whole() {
     bench.send(ENDED);
     assert_eq!(bench.next().await.as_deref(), Some(BEGUN));
     assert_eq!(bench.next().await.as_deref(), Some(ENDED));
-    bench.drain.run(Duration::ZERO, Duration::ZERO, &tokio_util::task::TaskTracker::new()).await;
+    bench.drain.run(tokio::sync::watch::Sender::default().subscribe(), &tokio_util::task::TaskTracker::new()).await;
     assert_eq!(bench.rest().await, "");
     assert_eq!(bench.told(), [Ended::Complete]);
 }

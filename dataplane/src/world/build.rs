@@ -27,7 +27,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     pub(crate) fn new() -> Self {
-        let settings = Settings { catalog_namespace: "catalog".to_owned() };
+        let settings = Settings { catalog_namespace: "catalog".to_owned(), ..Settings::default() };
         Self { table: RoutingTable { settings, ..RoutingTable::default() }, ..Self::default() }
     }
 

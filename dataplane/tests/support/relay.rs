@@ -48,6 +48,7 @@ pub(crate) fn config() -> Config {
         trusted_proxies: Vec::new(),
         deregister_delay: Duration::ZERO,
         drain_grace: Duration::from_secs(5),
+        stop_within: None,
         otlp_endpoint: None,
         redis: RedisConfig::default(),
         sealing: SealingConfig::default(),
