@@ -29,5 +29,5 @@ pub use process::Process;
 pub use programs::Programs;
 pub use service::Service;
 pub use sites::{AUDIENCE, Site};
-pub use upstream::{Request, Upstream};
+pub use upstream::{DAWDLER, Request, Upstream};
 pub use wait::{PATIENCE, until};

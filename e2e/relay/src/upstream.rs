@@ -1,20 +1,30 @@
-//! A provider: answers conversations in both wire shapes, and remembers which credential each request showed.
+//! A provider: answers conversations in both wire shapes, and remembers which credential each request showed. A stream that
+//! the user [`DAWDLER`] asks for begins and never ends.
 
 use std::{
     collections::BTreeSet,
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::BodyExt;
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
+
+/// Who asks for a stream that never ends (`user` in the body of the request).
+pub const DAWDLER: &str = "dawdler";
 
 /// An upstream that runs until it is dropped.
 #[derive(Debug)]
@@ -28,6 +38,43 @@ pub struct Upstream {
 /// What arrived, and credentials that are wrong.
 type Seen = Arc<Mutex<Vec<Request>>>;
 type Refused = Arc<Mutex<BTreeSet<String>>>;
+
+/// The body of an answer: a piece, and then its end or nothing for ever.
+struct Said {
+    piece: Option<Bytes>,
+    is_endless: bool,
+}
+
+impl Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match self.piece.take() {
+            Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            None if self.is_endless => Poll::Pending,
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.piece.is_none() && !self.is_endless
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = self.piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        if self.is_endless { SizeHint::new() } else { SizeHint::with_exact(left) }
+    }
+}
+
+impl From<String> for Said {
+    fn from(text: String) -> Self {
+        Self { piece: Some(text.into()), is_endless: false }
+    }
+}
 
 /// What arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,11 +127,7 @@ async fn accept(socket: TcpListener, seen: Seen, refused: Refused) {
     }
 }
 
-async fn answer(
-    request: hyper::Request<Incoming>,
-    seen: Seen,
-    refused: Refused,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: hyper::Request<Incoming>, seen: Seen, refused: Refused) -> Result<Response<Said>, Infallible> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
     let credential = credential(&head.headers);
@@ -95,7 +138,7 @@ async fn answer(
     let is_openai = path.ends_with("/chat/completions");
     if is_refused {
         let said = json!({"error": {"type": "authentication_error", "message": "this credential is wrong"}});
-        let mut response = Response::new(Full::new(said.to_string().into()));
+        let mut response = Response::new(said.to_string().into());
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         return Ok(response);
@@ -106,7 +149,12 @@ async fn answer(
         (false, false) => ("application/json", message(json!([{"type": "text", "text": TEXT}])).to_string()),
         (false, true) => ("text/event-stream", events()),
     };
-    let mut response = Response::new(Full::new(text.into()));
+    let mut said = Said::from(text);
+    if asked["stream"] == true && asked["user"] == DAWDLER {
+        let begun = completion("chat.completion.chunk", "delta", Value::Null);
+        said = Said { piece: Some(format!("data: {begun}\n\n").into()), is_endless: true };
+    }
+    let mut response = Response::new(said);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
     Ok(response)
 }

@@ -3,6 +3,7 @@
 mod census;
 mod chronicle;
 mod deletion;
+mod drain_and_staleness;
 mod drift;
 mod fleets;
 mod gitops;
