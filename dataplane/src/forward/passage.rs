@@ -13,12 +13,12 @@ use protocol::{
     WireShape, codec,
     error::{ErrorKind, WireError},
 };
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    denied::Denied, headers, listener::Body, meter::record::Record, metrics, pipeline::Call, relay::Relay,
-    spans::Finished, trace::Trace, upstream,
+    denied::Denied, headers, in_flight::Permit, listener::Body, meter::record::Record, metrics, pipeline::Call,
+    relay::Relay, spans::Finished, trace::Trace, upstream,
 };
 
 /// A request that was passed on. Dropped before its end, it means that the caller went away.
@@ -29,7 +29,7 @@ pub(super) struct Passage {
     began: Instant,
     /// For spans; the shared data plane writes the usage record.
     record: Option<Record>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Permit>,
 }
 
 impl Passage {
