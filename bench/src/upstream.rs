@@ -1,0 +1,172 @@
+//! The provider of a measurement: answers at once with bytes that were made before, and allocates nothing for a request.
+//!
+//! The path chooses what it does: `/idle/...` streams its first events and then falls silent, `/half/...` refuses the
+//! credentials that begin with `bad`, everything else is answered in the shape of the endpoint, streamed where the body
+//! says so, each event in a write of its own.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use anyhow::{Context, bail};
+use memchr::memmem;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::yield_now,
+};
+
+use crate::{
+    answers::{self, Answers, Shape},
+    wire::{self, Framing},
+};
+
+/// What a connection reads at once. A head, and the part of a body that says whether to stream, fit into it.
+const BUFFER: usize = 64 * 1024;
+
+/// Events of a stream that falls silent.
+const BEFORE_SILENCE: usize = 3;
+
+/// A provider that listens.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Where.
+    pub address: SocketAddr,
+    script: Arc<Script>,
+}
+
+#[derive(Debug)]
+struct Script {
+    openai: Answers,
+    anthropic: Answers,
+    refusal: Vec<u8>,
+    models: Vec<u8>,
+    conversations: AtomicU64,
+}
+
+/// What a request gets.
+enum Act {
+    Whole,
+    Stream,
+    Silence,
+    Refusal,
+    Models,
+}
+
+impl Upstream {
+    /// Listens on a free port and serves on the runtime of the caller.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the upstream")?;
+        let address = listener.local_addr()?;
+        let (openai, anthropic) = (Answers::of(Shape::OpenAi), Answers::of(Shape::Anthropic));
+        let (refusal, models) = (answers::refusal(), answers::models());
+        let script = Arc::new(Script { openai, anthropic, refusal, models, conversations: AtomicU64::new(0) });
+        let serving = script.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, serving.clone()));
+            }
+        });
+        Ok(Self { address, script })
+    }
+
+    /// How many conversations it was asked for; questions for models are not counted.
+    pub fn conversations(&self) -> u64 {
+        self.script.conversations.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(stream: TcpStream, script: Arc<Script>) {
+    if let Err(error) = converse(stream, &script).await
+        // Whoever measures closes connections in the middle of streams.
+        && error.downcast_ref::<std::io::Error>().is_none()
+    {
+        eprintln!("bench: the upstream ended a connection: {error:#}");
+    }
+}
+
+async fn converse(mut stream: TcpStream, script: &Script) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let Some((act, shape)) = read(&mut stream, &mut buffer, script).await? else { return Ok(()) };
+        let answers = match shape {
+            Shape::OpenAi => &script.openai,
+            Shape::Anthropic => &script.anthropic,
+        };
+        match act {
+            Act::Whole => stream.write_all(&answers.whole).await?,
+            Act::Refusal => stream.write_all(&script.refusal).await?,
+            Act::Models => stream.write_all(&script.models).await?,
+            Act::Stream => {
+                stream.write_all(&answers.stream_head).await?;
+                for event in &answers.events {
+                    stream.write_all(event).await?;
+                    // The next event is another write, after everybody else had a turn.
+                    yield_now().await;
+                }
+            }
+            Act::Silence => {
+                stream.write_all(&answers.stream_head).await?;
+                for event in &answers.events[..BEFORE_SILENCE] {
+                    stream.write_all(event).await?;
+                }
+                // Until the other side has enough.
+                let _ = stream.read(&mut buffer).await?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Reads a request; nothing where the connection ended before one.
+async fn read(stream: &mut TcpStream, buffer: &mut [u8], script: &Script) -> anyhow::Result<Option<(Act, Shape)>> {
+    let mut filled = 0;
+    loop {
+        let read = stream.read(&mut buffer[filled..]).await?;
+        if read == 0 {
+            return Ok(None);
+        }
+        filled += read;
+        let Some(head) = wire::request_head(&buffer[..filled])? else { continue };
+        let Framing::Length(length) = head.body else { bail!("requests of a measurement say their length") };
+        let whole = head.length + length;
+        if filled < whole.min(BUFFER) {
+            continue;
+        }
+        let decided = script.decide(&head, &buffer[head.length..filled]);
+        let mut left = whole.saturating_sub(filled);
+        while left > 0 {
+            let room = left.min(BUFFER);
+            let read = stream.read(&mut buffer[..room]).await?;
+            anyhow::ensure!(read > 0, "a request ended in the middle of its body");
+            left -= read;
+        }
+        return Ok(Some(decided));
+    }
+}
+
+impl Script {
+    fn decide(&self, head: &wire::RequestHead<'_>, body: &[u8]) -> (Act, Shape) {
+        let shape = if head.path.ends_with("/messages") { Shape::Anthropic } else { Shape::OpenAi };
+        let is_refused = head.path.starts_with("/half/") && head.authorization.starts_with(b"Bearer bad");
+        if head.method == "GET" {
+            return (if is_refused { Act::Refusal } else { Act::Models }, shape);
+        }
+        self.conversations.fetch_add(1, Ordering::Relaxed);
+        let act = if is_refused {
+            Act::Refusal
+        } else if head.path.starts_with("/idle/") {
+            Act::Silence
+        } else if memmem::find(body, b"\"stream\":true").is_some() {
+            Act::Stream
+        } else {
+            Act::Whole
+        };
+        (act, shape)
+    }
+}
