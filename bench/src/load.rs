@@ -167,13 +167,15 @@ pub async fn at_rate(
     let outcome = Arc::new(Mutex::new(Outcome::default()));
     let idle = Arc::new(Mutex::new(Vec::new()));
     let mut asked = JoinSet::new();
-    let before = process.map(Process::used).transpose()?;
     let interval = Duration::from_secs(1) / per_second;
     let many = (measured.as_secs_f64() * f64::from(per_second)) as u32;
     let warm = per_second / 2;
-    let began = Instant::now();
+    let (mut before, began) = (None, Instant::now());
     for n in 0..many + warm {
         let due = began + interval * n;
+        if n == warm {
+            before = process.map(Process::used).transpose()?;
+        }
         while Instant::now() < due {
             yield_now().await;
         }
@@ -201,7 +203,7 @@ pub async fn at_rate(
             None => yield_now().await,
         }
     }
-    let (took, after) = (began.elapsed(), process.map(Process::used).transpose()?);
+    let (took, after) = (began.elapsed() - interval * warm, process.map(Process::used).transpose()?);
     let mut outcome = std::mem::take(&mut *outcome.lock().expect(UNPOISONED));
     outcome.took = took;
     outcome.used = before.zip(after).map(|(one, two)| two.since(&one));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
@@ -148,11 +148,22 @@ impl Scenario {
             | Self::StreamFromOpenai
             | Self::Large
             | Self::FourKeys
-            | Self::HalfBad => self.throughput(gateways, &target, process, extent).await,
+            | Self::HalfBad => self.throughput(gateways, contender, &target, process, extent).await,
             Self::Latency => Ok(self.told(&load::at_rate(&target, process, FEW, extent.measured).await?)),
             Self::FirstEvent => Ok(self.told(&load::at_rate(&target, process, FEW_STREAMS, extent.measured).await?)),
-            Self::IdleStreams => idle_streams(&target, process).await,
-            Self::Flat => flat(&target, process, extent.flat).await,
+            // What came before is not to be seen in the memory of this.
+            Self::IdleStreams | Self::Flat if contender.is_relay() => {
+                let (fresh, _) = gateways.another_relay()?;
+                let target = Target { address: fresh.address, ..target };
+                if self == Self::Flat {
+                    return flat(&target, &fresh.process, extent.flat).await;
+                }
+                idle_streams(&target, &fresh.process).await
+            }
+            Self::IdleStreams | Self::Flat => {
+                let process = process.context("the memory of a gateway is measured")?;
+                idle_streams(&target, process).await
+            }
             Self::ColdStart => cold_start(gateways, &target).await,
         }
     }
@@ -160,6 +171,7 @@ impl Scenario {
     async fn throughput(
         self,
         gateways: &Gateways,
+        contender: Contender,
         target: &Target,
         process: Option<&Process>,
         extent: Extent,
@@ -169,10 +181,9 @@ impl Scenario {
         let after = (gateways.upstream.conversations(), gateways.redis_script_micros());
         let mut values = self.told(&outcome);
         // Those of the warming-up too, of which nothing else is told.
-        values.put("upstream_requests", (after.0 - before.0) as f64);
         values.put("answers", outcome.asked as f64);
         values.put("tries_per_answer", (after.0 - before.0) as f64 / outcome.asked as f64);
-        if after.1 > before.1 {
+        if contender == Contender::RelayRedis {
             values.put("redis_us", (after.1 - before.1) / outcome.asked as f64);
         }
         if let Some(process) = process {
@@ -185,11 +196,11 @@ impl Scenario {
         let mut values = Values::default();
         let counted = if self.is_counted_by_event() { outcome.answers * EVENTS } else { outcome.answers } as f64;
         values.put("per_second", counted / outcome.took.as_secs_f64());
-        for (name, times) in [("answered", &outcome.answered), ("begun", &outcome.begun)] {
-            values.put(&format!("{name}_p50_us"), quantile(times, 0.5));
-            values.put(&format!("{name}_p99_us"), quantile(times, 0.99));
-        }
+        values.put("answered_p50_us", quantile(&outcome.answered, 0.5));
+        values.put("answered_p99_us", quantile(&outcome.answered, 0.99));
         if self.is_counted_by_event() {
+            values.put("begun_p50_us", quantile(&outcome.begun, 0.5));
+            values.put("begun_p99_us", quantile(&outcome.begun, 0.99));
             values.put("silence_ms", outcome.silence.as_secs_f64() * 1e3);
             values.put("events_seen", outcome.events as f64 / outcome.answers as f64);
         }
@@ -204,9 +215,8 @@ impl Scenario {
     }
 }
 
-async fn idle_streams(target: &Target, process: Option<&Process>) -> anyhow::Result<Values> {
+async fn idle_streams(target: &Target, process: &Process) -> anyhow::Result<Values> {
     let mut values = Values::default();
-    let Some(process) = process else { return Ok(values) };
     let before = process.resident_megabytes()?;
     let streams = streams::open(target, IDLE).await?;
     let during = process.resident_megabytes()?;
@@ -220,9 +230,8 @@ async fn idle_streams(target: &Target, process: Option<&Process>) -> anyhow::Res
     Ok(values)
 }
 
-async fn flat(target: &Target, process: Option<&Process>, many: usize) -> anyhow::Result<Values> {
+async fn flat(target: &Target, process: &Process, many: usize) -> anyhow::Result<Values> {
     let mut values = Values::default();
-    let Some(process) = process else { return Ok(values) };
     load::many(target, many / 10).await?;
     let before = process.resident_megabytes()?;
     load::many(target, many).await?;

@@ -11,6 +11,7 @@ use crate::{
 
 /// What a contender came to, beside rate and processor time: name of the value, words, digits.
 const FURTHER: &[(&str, &str, usize)] = &[
+    ("busy", "of its core", 2),
     ("answered_p50_us", "p50 µs", 0),
     ("answered_p99_us", "p99 µs", 0),
     ("begun_p50_us", "first byte p50 µs", 0),
@@ -71,7 +72,9 @@ fn row(text: &mut String, samples: &Samples, scenario: Scenario, contender: Cont
         let ratio = samples.ratio(scenario, contender, other, "per_second");
         ratio.filter(|_| contender != other).map(|middle| spread(middle, 2)).unwrap_or_default()
     };
-    let further = FURTHER.iter().filter_map(|&(name, words, digits)| {
+    // Where keys are not drawn there is nothing to try again.
+    let is_told = |name: &str| name != "tries_per_answer" || matches!(scenario, Scenario::FourKeys | Scenario::HalfBad);
+    let further = FURTHER.iter().filter(|(name, ..)| is_told(name)).filter_map(|&(name, words, digits)| {
         Some(format!("{words}: {}", spread(samples.middle(scenario, contender, name)?, digits)))
     });
     let rate = samples.middle(scenario, contender, "per_second");
