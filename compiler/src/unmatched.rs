@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::Kind;
-use table::{Glob, Model, ObjectRef, Policy, Route, RoutingTable, Row};
+use table::{Binding, Glob, Host, ObjectRef, Policy, Route, RoutingTable, Row};
 
 use crate::{
     findings::Reports,
@@ -16,10 +16,11 @@ const MOST: usize = 16;
 const LONGEST: usize = 320;
 
 pub(crate) fn note(world: &World<'_>, table: &RoutingTable, reports: &mut Reports<'_>) {
+    let all = Everything::of(table);
     let mut seen: BTreeMap<&str, Visible<'_>> = BTreeMap::new();
     for (id, row) in &table.policies {
         let Row::Usable(policy) = row else { continue };
-        let visible = seen.entry(&id.namespace).or_insert_with(|| Visible::from(world, table, &id.namespace));
+        let visible = seen.entry(&id.namespace).or_insert_with(|| all.visible_to(world, &id.namespace));
         reports.of(Kind::Policy, id).unmatched(unmatched(policy, visible));
     }
 }
@@ -53,37 +54,70 @@ fn words(field: &str, glob: &str, known: &BTreeSet<&str>) -> String {
     chosen.chars().take(LONGEST).collect()
 }
 
+/// What there is to be seen, in an order that each namespace's part of it keeps.
+struct Everything<'a> {
+    hosts: Vec<(&'a ObjectRef, &'a Row<Host>)>,
+    models: Vec<Seen<'a>>,
+    /// Ids of Models, sorted, each with the place of its Model.
+    ids: Vec<(&'a str, usize)>,
+}
+
+/// A usable Model.
+struct Seen<'a> {
+    id: &'a ObjectRef,
+    /// Places of the Hosts that serve it.
+    hosts: Vec<usize>,
+}
+
+impl<'a> Everything<'a> {
+    fn of(table: &'a RoutingTable) -> Self {
+        let hosts: Vec<_> = table.hosts.iter().collect();
+        let (mut models, mut ids) = (Vec::new(), Vec::new());
+        for (id, model) in table.models.iter().filter_map(|(id, row)| Some((id, row.usable()?))) {
+            let names = model.aliases.iter().chain([&model.model_name]);
+            ids.extend(names.map(|name| (name.as_str(), models.len())));
+            let bindings: &[Binding] = match &model.route {
+                Route::Bindings(bindings) => bindings,
+                Route::Virtual { .. } => &[],
+            };
+            let named = bindings.iter().filter(|binding| binding.unusable.is_none());
+            let at = |binding: &Binding| hosts.binary_search_by_key(&&binding.host, |(id, _)| id).ok();
+            models.push(Seen { id, hosts: named.filter_map(at).collect() });
+        }
+        ids.sort_unstable();
+        Self { hosts, models, ids }
+    }
+
+    fn visible_to(&self, world: &World<'_>, namespace: &str) -> Visible<'a> {
+        let catalog = &world.resources.catalog_namespace;
+        let is_near = |id: &ObjectRef| id.namespace == namespace || id.namespace == *catalog;
+        let is_visible = |model: &Seen<'_>| is_near(model.id) && world.is_open(Kind::Model, model.id, namespace);
+        let models: Vec<bool> = self.models.iter().map(is_visible).collect();
+        let ids = self.ids.iter().filter(|(_, at)| models[*at]).map(|(id, _)| *id).collect();
+
+        let mut hosts: Vec<bool> = self.hosts.iter().map(|(id, _)| world.is_open(Kind::Host, id, namespace)).collect();
+        let open = self.hosts.iter().zip(&hosts).filter(|(_, is_open)| **is_open);
+        let families = open.filter_map(|((_, row), _)| row.usable()).flat_map(|host| &host.model_patterns);
+        let families = families.map(String::as_str).collect();
+        for (model, _) in self.models.iter().zip(&models).filter(|(_, is_visible)| **is_visible) {
+            model.hosts.iter().for_each(|at| hosts[*at] = true);
+        }
+        let hosts: Vec<_> =
+            self.hosts.iter().zip(hosts).filter(|(_, is_seen)| *is_seen).map(|((id, _), _)| *id).collect();
+        let host_names = hosts.iter().map(|id| id.name.as_str()).collect();
+        Visible { ids, families, hosts, host_names }
+    }
+}
+
 /// What a namespace can see: its own Models and those of the catalog, and the Hosts that are open to it or serve these.
 struct Visible<'a> {
     ids: BTreeSet<&'a str>,
     families: Vec<&'a str>,
-    hosts: BTreeSet<&'a ObjectRef>,
+    hosts: Vec<&'a ObjectRef>,
     host_names: BTreeSet<&'a str>,
 }
 
-impl<'a> Visible<'a> {
-    fn from(world: &World<'_>, table: &'a RoutingTable, namespace: &str) -> Self {
-        let catalog = &world.resources.catalog_namespace;
-        let models = table.models.iter().filter_map(|(id, row)| Some((id, row.usable()?)));
-        let models: Vec<(&ObjectRef, &Model)> = models
-            .filter(|(id, _)| id.namespace == namespace || id.namespace == *catalog)
-            .filter(|(id, _)| world.is_open(Kind::Model, id, namespace))
-            .collect();
-        let names = models.iter().flat_map(|(_, model)| model.aliases.iter().chain([&model.model_name]));
-        let ids = names.map(String::as_str).collect();
-        let open = table.hosts.keys().filter(|id| world.is_open(Kind::Host, id, namespace));
-        let mut hosts: BTreeSet<&ObjectRef> = open.collect();
-        let families = hosts.iter().filter_map(|id| table.hosts.get(*id)?.usable());
-        let families = families.flat_map(|host| &host.model_patterns).map(String::as_str).collect();
-        for (_, model) in models {
-            if let Route::Bindings(bindings) = &model.route {
-                hosts.extend(bindings.iter().filter(|binding| binding.unusable.is_none()).map(|binding| &binding.host));
-            }
-        }
-        let host_names = hosts.iter().map(|id| id.name.as_str()).collect();
-        Self { ids, families, hosts, host_names }
-    }
-
+impl Visible<'_> {
     fn has_model(&self, pattern: &str) -> bool {
         let has_id = match Glob::new(pattern) {
             Glob::Everything => return true,
