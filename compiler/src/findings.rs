@@ -6,6 +6,7 @@ use std::{
 };
 
 use crds::Kind;
+use foldhash::fast::RandomState;
 use kube::Resource;
 use table::{ObjectRef, Row};
 
@@ -145,19 +146,40 @@ fn condition(r#type: ConditionType, problem: Option<Problem>, good: Reason, note
 
 /// The findings of all objects, by kind.
 #[derive(Debug)]
-pub(crate) struct Reports<'a>([HashMap<&'a ObjectRef, Findings>; Kind::ALL.len()]);
+pub(crate) struct Reports<'a>([OfKind<'a>; Kind::ALL.len()]);
+
+/// The findings of a kind's objects, and where each object's are.
+#[derive(Debug, Default)]
+struct OfKind<'a> {
+    found: Vec<(&'a ObjectRef, Findings)>,
+    places: HashMap<&'a ObjectRef, usize, RandomState>,
+}
+
+impl<'a> OfKind<'a> {
+    fn of(found: Vec<(&'a ObjectRef, Findings)>) -> Self {
+        let places = found.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
+        Self { found, places }
+    }
+
+    fn entry(&mut self, id: &'a ObjectRef) -> &mut Findings {
+        let place = *self.places.entry(id).or_insert_with(|| {
+            self.found.push((id, Findings::default()));
+            self.found.len() - 1
+        });
+        &mut self.found[place].1
+    }
+}
 
 impl<'a> Reports<'a> {
     pub(crate) fn for_each(resources: &'a Resources) -> Self {
-        let mut all = Self(Kind::ALL.map(|_| HashMap::new()));
+        let mut all = Self(Kind::ALL.map(|_| OfKind::default()));
         all.begin(Kind::Host, &resources.hosts);
         all.begin(Kind::Model, &resources.models);
         all.begin(Kind::HostKey, &resources.host_keys);
         all.begin(Kind::RelayKey, &resources.relay_keys);
         all.begin(Kind::Policy, &resources.policies);
         for malformed in &resources.malformed {
-            let found = all.0[malformed.kind as usize].entry(&malformed.id).or_default();
-            found.refuse(malformed.reason.clone());
+            all.0[malformed.kind as usize].entry(&malformed.id).refuse(malformed.reason.clone());
         }
         all
     }
@@ -167,20 +189,21 @@ impl<'a> Reports<'a> {
             let generation = object.meta().generation;
             (id, Findings { generation, ..Findings::default() })
         });
-        self.0[kind as usize] = begun.collect();
+        self.0[kind as usize] = OfKind::of(begun.collect());
     }
 
     /// The findings of one of the objects.
     pub(crate) fn of(&mut self, kind: Kind, id: &ObjectRef) -> &mut Findings {
-        self.0[kind as usize].get_mut(id).expect("rows are only made of objects, and every object has findings")
+        let OfKind { found, places } = &mut self.0[kind as usize];
+        let place = places.get(id).expect("rows are only made of objects, and every object has findings");
+        &mut found[*place].1
     }
 
     pub(crate) fn finish(self) -> Vec<Report> {
-        let mut reports = Vec::with_capacity(self.0.iter().map(HashMap::len).sum());
-        for (kind, findings) in Kind::ALL.into_iter().zip(self.0) {
-            let mut sorted: Vec<(&ObjectRef, Findings)> = findings.into_iter().collect();
-            sorted.sort_unstable_by_key(|(id, _)| *id);
-            reports.extend(sorted.into_iter().map(|(id, findings)| findings.report(kind, id.clone())));
+        let mut reports = Vec::with_capacity(self.0.iter().map(|of| of.found.len()).sum());
+        for (kind, OfKind { mut found, .. }) in Kind::ALL.into_iter().zip(self.0) {
+            found.sort_unstable_by_key(|(id, _)| *id);
+            reports.extend(found.into_iter().map(|(id, findings)| findings.report(kind, id.clone())));
         }
         reports
     }

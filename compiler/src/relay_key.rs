@@ -161,8 +161,8 @@ fn previous(
 
 /// The hash as it stands in a manifest. It is not repeated when it is wrong: somebody may have written the token itself.
 fn written_hash(written: &str) -> Result<String, Problem> {
-    let hash = written.strip_prefix("sha256:").and_then(TokenHash::parse);
-    hash.map(|hash| hash.to_string()).ok_or_else(|| {
+    let hash = written.strip_prefix("sha256:").filter(|hash| TokenHash::parse(hash).is_some());
+    hash.map(str::to_owned).ok_or_else(|| {
         let wanted = "spec.tokenHash must be `sha256:` and 64 lower-case hex digits, as `relay keys hash` prints it";
         (Reason::Invalid, wanted.to_owned())
     })

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crds::{AllowedNamespaces, Kind};
+use foldhash::fast::RandomState;
 use table::{NamespaceGrant, ObjectRef, Row, Rows};
 
 use crate::{
@@ -18,14 +19,14 @@ use crate::{
 /// The resources, with what consent to be named resolves to.
 pub(crate) struct World<'a> {
     pub(crate) resources: &'a Resources,
-    grants: HashMap<(Kind, &'a ObjectRef), NamespaceGrant>,
-    malformed: HashSet<(Kind, &'a ObjectRef)>,
+    grants: HashMap<(Kind, &'a ObjectRef), NamespaceGrant, RandomState>,
+    malformed: HashSet<(Kind, &'a ObjectRef), RandomState>,
 }
 
 impl<'a> World<'a> {
     pub(crate) fn of(resources: &'a Resources) -> Self {
         let labels = grants::labels(resources);
-        let mut grants = HashMap::new();
+        let mut grants = HashMap::default();
         let mut add = |kind, id: &'a ObjectRef, allowed: &Option<AllowedNamespaces>| {
             grants.insert((kind, id), grant(&labels, allowed.as_ref()));
         };
