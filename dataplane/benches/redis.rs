@@ -21,6 +21,7 @@ use dataplane::{
     },
     meter::{
         Books,
+        logs::Logs,
         sinks::{self, Sinks},
     },
     metrics::Metrics,
@@ -136,8 +137,8 @@ async fn limiter(server: &servers::Redis) -> Redis {
     let target = Target { timeout: Duration::from_secs(5), ..Target::standalone(address) };
     let settings = Settings { prefix: "relay".into(), time: Time::Redis, records: None };
     let metrics = Arc::new(Metrics::new());
-    let (sinks, spans) = (Sinks::new(sinks::Target::None, metrics.clone()), Spans::none(metrics.clone()));
-    let books = Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) };
+    let (sinks, spans) = (Sinks::new(sinks::Target::None, metrics.clone()), Spans::none());
+    let books = Books { metrics, sinks, logs: Logs::none(), spans, estimator: Arc::new(Estimator::new()) };
     Redis::start(target, &settings, &books, Arc::new(Signals::new())).await.expect("the target is whole")
 }
 

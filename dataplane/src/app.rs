@@ -10,7 +10,7 @@ use tracing::info;
 
 use crate::{
     admin::Admin,
-    config::Config,
+    config::{Config, otlp::Destination},
     heal::peers::Peers,
     limit::{
         Limiter,
@@ -21,9 +21,11 @@ use crate::{
     listener::Listener,
     meter::{
         Books,
+        logs::Logs,
         sinks::{Sinks, Target},
     },
     metrics::Metrics,
+    otlp::collector::Collector,
     pipeline,
     pool::signals::Signals,
     relay::Relay,
@@ -113,7 +115,8 @@ pub async fn build_counting(
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(usage, metrics.clone());
     let spans = spans(&config, &resolver, &metrics)?;
-    let books = Arc::new(Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) });
+    let logs = logs(&config, &resolver, &metrics)?;
+    let books = Arc::new(Books { metrics, sinks, logs, spans, estimator: Arc::new(Estimator::new()) });
     let admin = config.admin;
     let Counting { limiter, signals, peers } = counting(&books).await?;
     let relay = Arc::new(Relay::new(config, limiter, books, resolver).among(signals, peers));
@@ -184,15 +187,26 @@ impl App {
         // The writer's end is waited for on a thread that may block.
         let writer = books.clone();
         let written = tokio::task::spawn_blocking(move || writer.sinks.close(FLUSH));
-        let _ = tokio::join!(written, books.spans.close(FLUSH), relay.limiter.close(FLUSH));
+        let sent = async { tokio::join!(books.logs.close(FLUSH), books.spans.close(FLUSH)) };
+        let _ = tokio::join!(written, sent, relay.limiter.close(FLUSH));
         admin_stop.cancel();
         let _ = tokio::task::spawn_blocking(move || admin_server.join()).await;
         info!("stopped");
     }
 }
 
-fn spans(config: &Config, resolver: &Arc<dyn Resolve>, metrics: &Arc<Metrics>) -> anyhow::Result<Spans> {
-    let Some(endpoint) = &config.otlp_endpoint else { return Ok(Spans::none(metrics.clone())) };
-    let spans = Spans::to(endpoint, resolver.clone(), metrics.clone()).map_err(anyhow::Error::msg);
-    spans.with_context(|| format!("sending spans to {endpoint}"))
+fn spans(config: &Config, resolver: &Arc<dyn Resolve>, metrics: &Metrics) -> anyhow::Result<Spans> {
+    let Some(to) = config.otlp.spans()? else { return Ok(Spans::none()) };
+    let wrong = format!("sending spans to {}", to.url);
+    Ok(Spans::to(collector(to, resolver).context(wrong)?, metrics))
+}
+
+fn logs(config: &Config, resolver: &Arc<dyn Resolve>, metrics: &Metrics) -> anyhow::Result<Logs> {
+    let Some(to) = config.otlp.logs()? else { return Ok(Logs::none()) };
+    let wrong = format!("sending usage records to {}", to.url);
+    Ok(Logs::to(collector(to, resolver).context(wrong)?, metrics))
+}
+
+fn collector(to: Destination<'_>, resolver: &Arc<dyn Resolve>) -> anyhow::Result<Collector> {
+    Collector::new(to.url, to.path, to.headers, resolver.clone()).map_err(anyhow::Error::msg)
 }

@@ -1,6 +1,7 @@
 //! The settings of one data plane process: each has a flag, an environment variable, a default and a unit in one place.
 
 pub mod follow;
+pub mod otlp;
 pub mod redis;
 pub mod sealing;
 pub mod sidecar;
@@ -9,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use self::{redis::RedisConfig, sealing::SealingConfig};
+use self::{otlp::OtlpConfig, redis::RedisConfig, sealing::SealingConfig};
 
 /// How the data plane listens, bounds what it takes, and stops.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,9 +72,9 @@ pub struct Config {
     #[arg(long, env = "RELAY_STOP_WITHIN", value_parser = duration, value_name = "DURATION")]
     pub stop_within: Option<Duration>,
 
-    /// Where spans are sent (OTLP over HTTP, as http://127.0.0.1:4318); absent: nowhere
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otlp_endpoint: Option<String>,
+    /// Which OpenTelemetry collector is told what.
+    #[command(flatten)]
+    pub otlp: OtlpConfig,
 
     /// Where limits are counted together with other data planes.
     #[command(flatten)]

@@ -27,6 +27,7 @@ pub mod listener;
 pub mod meter;
 pub mod metrics;
 pub mod models;
+mod otlp;
 mod pace;
 mod pipeline;
 pub mod plan;

@@ -20,8 +20,8 @@ use prometheus_client::{
 use table::{ObjectRef, RedisOutage, RoutingTable, WireShape};
 
 use self::labels::{
-    AttemptLabels, BreakerLabels, CallLabels, CostLabels, DurationLabels, ErrorLabels, LossLabels, ModeLabels, Name,
-    ObjectLabels, OutcomeLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels, TokenLabels,
+    AttemptLabels, BreakerLabels, CallLabels, CostLabels, DurationLabels, ErrorLabels, KeyLabels, KeyTokenLabels,
+    LossLabels, ModeLabels, Name, ObjectLabels, OutcomeLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels, TokenLabels,
 };
 use crate::{
     limit::rule::{Rule, RuleRef},
@@ -29,7 +29,7 @@ use crate::{
 };
 use protocol::usage::Usage;
 
-/// Names of models and of hosts that get series of their own at most, each.
+/// Names of models, hosts, relay keys and teams that get series of their own at most, each.
 const MOST_NAMES: usize = 5_000;
 
 /// Counts in a family of series.
@@ -44,6 +44,10 @@ pub struct Metrics {
     tokens: Counters<TokenLabels>,
     cost: Counters<CostLabels>,
     unpriced: Counters<CostLabels>,
+    relay_keys: Names,
+    teams: Names,
+    key_tokens: Counters<KeyTokenLabels>,
+    key_cost: Counters<KeyLabels>,
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     first_content: Family<DurationLabels, Histogram, fn() -> Histogram>,
     overhead: Histogram,
@@ -83,6 +87,12 @@ pub struct Metrics {
     pub usage_records_dropped: Counter,
     /// Failed attempts to open or write the sink.
     pub usage_sink_errors: Counter,
+    /// Usage records that the collector took.
+    pub usage_logs_sent: Counter,
+    /// Usage records that the collector was not told: the queue was full, or it did not take them to the end.
+    pub usage_logs_dropped: Counter,
+    /// Failed attempts to tell it.
+    pub usage_logs_errors: Counter,
     /// Spans that the collector took.
     pub spans_sent: Counter,
     /// Spans that were lost: the queue was full, or the collector did not take them.
@@ -179,6 +189,16 @@ impl Metrics {
             Some(cost) => self.cost.get_or_create(&labels).inc_by(cost.0),
             None => self.unpriced.get_or_create(&labels).inc(),
         };
+    }
+
+    /// What a relay key used, and what that cost; absent: nobody knows.
+    pub fn spent(&self, key: &ObjectRef, team: &str, usage: &Usage, cost: Option<table::NanoUsd>) {
+        let (relay_key, team) = (self.relay_keys.of(Some(&key.to_string())), self.teams.of(Some(team)));
+        for (kind, count) in [("input", usage.input_total()), ("output", usage.output)] {
+            let labels = KeyTokenLabels { relay_key: relay_key.clone(), team: team.clone(), kind };
+            self.key_tokens.get_or_create_owned(&labels).inc_by(count);
+        }
+        self.key_cost.get_or_create_owned(&KeyLabels { relay_key, team }).inc_by(cost.unwrap_or_default().0);
     }
 
     /// An attempt is over.
@@ -433,6 +453,10 @@ impl Metrics {
             tokens: Family::default(),
             cost: Family::default(),
             unpriced: Family::default(),
+            relay_keys: Names::default(),
+            teams: Names::default(),
+            key_tokens: Family::default(),
+            key_cost: Family::default(),
             durations: Family::new_with_constructor(seconds),
             first_content: Family::new_with_constructor(seconds),
             overhead: own_seconds(),
@@ -463,6 +487,9 @@ impl Metrics {
             usage_records_written: Counter::default(),
             usage_records_dropped: Counter::default(),
             usage_sink_errors: Counter::default(),
+            usage_logs_sent: Counter::default(),
+            usage_logs_dropped: Counter::default(),
+            usage_logs_errors: Counter::default(),
             spans_sent: Counter::default(),
             spans_dropped: Counter::default(),
         }
@@ -480,6 +507,10 @@ impl Metrics {
         self.show("requests", "Requests that are over, by what the caller saw", self.requests.clone());
         self.show("tokens", "Tokens of answers; reasoning and audio are parts of the others", self.tokens.clone());
         self.show("cost_nano_usd", "What answers cost, in billionths of a US dollar", self.cost.clone());
+        let help = "Tokens of answers by relay key; cached input, reasoning and audio are within them";
+        self.show("key_tokens", help, self.key_tokens.clone());
+        let help = "What answers cost by relay key, in billionths of a US dollar";
+        self.show("key_cost_nano_usd", help, self.key_cost.clone());
         self.show("unpriced_requests", "Answers whose cost nobody knows", self.unpriced.clone());
         self.show_seconds("request_duration", "From the request to the end of its answer", self.durations.clone());
         self.show_seconds("first_content", "From the request to its first content", self.first_content.clone());
@@ -521,6 +552,13 @@ impl Metrics {
         self.show("usage_records_written", "Usage records that were written", self.usage_records_written.clone());
         self.show("usage_records_dropped", "Usage records that were lost", self.usage_records_dropped.clone());
         self.show("usage_sink_errors", "Failures to open or write the usage sink", self.usage_sink_errors.clone());
+        self.show("usage_logs_sent", "Usage records that the collector took", self.usage_logs_sent.clone());
+        self.show("usage_logs_dropped", "Usage records that the collector never got", self.usage_logs_dropped.clone());
+        self.show(
+            "usage_logs_errors",
+            "Failures to send usage records to the collector",
+            self.usage_logs_errors.clone(),
+        );
         self.show("spans_sent", "Spans that the collector took", self.spans_sent.clone());
         self.show("spans_dropped", "Spans that were lost", self.spans_dropped.clone());
         self.show("table_info", "The digest of the table in effect", self.table_info.clone());

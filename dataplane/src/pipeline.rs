@@ -53,7 +53,7 @@ pub(crate) struct Call {
 pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let shape = route::shape_of(request.uri().path(), request.headers());
     let id = headers::request_id(rand::random());
-    let trace = Trace::of(request.headers(), relay.config.otlp_endpoint.is_some());
+    let trace = Trace::of(request.headers(), relay.config.otlp.makes_spans());
     let call = Call { peer, shape, id, trace, began: Instant::now(), installed: relay.installed(), permit: None };
     let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
@@ -273,14 +273,14 @@ fn record(call: &Call, purpose: Purpose) -> Record {
     let mut record = Record::new(&call.id, operation, Timestamp::now());
     record.client_shape = Some(call.shape);
     record.trace_id = Some(call.trace.id());
+    record.span_id = call.trace.told_span();
     record
 }
 
 fn note_caller(meter: &mut Meter, caller: &Caller) {
     let record = meter.record();
-    record.relay_key = Some(caller.key.id.clone());
+    record.asked_by(caller.key.id.clone(), caller.key.row.attributes.clone());
     record.policies = caller.key.policies.iter().map(|policy| policy.id.clone()).collect();
-    record.attributes = caller.key.row.attributes.clone();
 }
 
 fn note_ask(meter: &mut Meter, ask: &Ask) {

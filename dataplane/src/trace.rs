@@ -57,6 +57,12 @@ impl Trace {
         self.span.to_be_bytes()
     }
 
+    /// The span that others find the request under, 16 hex digits: its own where it is reported, else the caller's.
+    pub(crate) fn told_span(&self) -> Option<String> {
+        let span = if self.is_reported() { Some(self.span) } else { self.parent };
+        span.map(|span| format!("{span:016x}"))
+    }
+
     /// The span of a part of the request; attempts are parts 1, 2 and so on.
     pub(crate) fn part(&self, number: u32) -> [u8; 8] {
         self.part_id(number).to_be_bytes()

@@ -575,7 +575,7 @@ async fn the_trace_goes_on_under_the_span_that_the_sidecar_reports() {
     .await;
     let shared = Upstream::start(|_| Script::answer_with(404, &[("x-relay-request-id", "req_theirs")], [])).await;
     let mut settings = config();
-    settings.otlp_endpoint = Some(format!("http://{}", collector.address));
+    settings.otlp.endpoint = Some(format!("http://{}", collector.address));
     let sidecar = TestRelay::start_sidecar(None, plain(shared.address), settings).await;
     let began = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     assert_eq!(sidecar.ask(&Ask::openai("m").header("traceparent", began)).await.status, 404);

@@ -29,7 +29,7 @@ async fn collector(status: u16) -> Upstream {
 
 async fn relay(collector: &Upstream, tables: Tables) -> TestRelay {
     let mut config = config();
-    config.otlp_endpoint = Some(collector.url().trim_end_matches("/v1").to_owned());
+    config.otlp.endpoint = Some(collector.url().trim_end_matches("/v1").to_owned());
     TestRelay::start_with(tables, config, Arc::new(Loopback)).await
 }
 
@@ -203,7 +203,7 @@ async fn a_collector_that_refuses_costs_spans_and_no_request() {
 #[tokio::test]
 async fn an_endpoint_that_is_no_url_stops_the_start_and_is_named() {
     let mut config = config();
-    config.otlp_endpoint = Some("collector:4318".to_owned());
+    config.otlp.endpoint = Some("collector:4318".to_owned());
     let built = dataplane::app::build_with(config, dataplane::meter::sinks::Target::None, Arc::new(Loopback)).await;
     let error = format!("{:#}", built.err().expect("it is no URL"));
     assert!(error.contains("collector:4318"), "{error}");

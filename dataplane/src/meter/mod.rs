@@ -4,6 +4,7 @@
 //! queues. Knows nothing of HTTP or of shapes; whoever answers tells it what was seen.
 
 pub mod cost;
+pub mod logs;
 pub mod record;
 pub mod sinks;
 
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use self::{
     cost::cost,
+    logs::Logs,
     record::{Attempt, AttemptOutcome, BudgetAlert, Loss, Record, RefusedBy, Reserved},
     sinks::Sinks,
 };
@@ -45,6 +47,8 @@ pub struct Books {
     pub metrics: Arc<Metrics>,
     /// Takes the records.
     pub sinks: Sinks,
+    /// Takes them as log records.
+    pub logs: Logs,
     /// Takes the spans.
     pub spans: Spans,
     /// Learns from what was used.
@@ -272,9 +276,11 @@ impl Open {
         self.write(end, usage, cost);
         let Self { books, record, trace, asked, answered, .. } = *self;
         books.metrics.requests_in_flight.dec();
+        let record = Arc::new(record);
         if let Some(trace) = trace {
             books.spans.send(Finished { trace, record: record.clone(), reserve: asked.zip(answered) });
         }
+        books.logs.send(record.clone());
         books.sinks.send(record);
     }
 
@@ -341,6 +347,9 @@ impl Open {
         if let Some(usage) = usage {
             metrics.tokens(model, usage);
             metrics.cost(model, cost);
+            if let (Some(key), Some(team)) = (&record.relay_key, &record.team) {
+                metrics.spent(key, team, usage, cost);
+            }
         }
     }
 

@@ -21,12 +21,16 @@ pub struct Record {
     pub request_id: String,
     /// The trace that it belongs to, 32 hex digits.
     pub trace_id: Option<String>,
+    /// Its span within that trace, 16 hex digits: its own where spans are made, else the caller's.
+    pub span_id: Option<String>,
     /// When it came.
     pub started_at: Timestamp,
     /// What was asked for: `chat`, `embeddings`, and so on.
     pub operation: &'static str,
     /// The relay key; absent: not authenticated.
     pub relay_key: Option<ObjectRef>,
+    /// Who pays: its cost label `team`, else its namespace.
+    pub team: Option<String>,
     /// Its policies.
     pub policies: Vec<ObjectRef>,
     /// Its cost labels.
@@ -98,9 +102,11 @@ impl Record {
             schema: SCHEMA,
             request_id: request_id.into(),
             trace_id: None,
+            span_id: None,
             started_at,
             operation,
             relay_key: None,
+            team: None,
             policies: Vec::new(),
             attributes: BTreeMap::new(),
             client_shape: None,
@@ -133,6 +139,12 @@ impl Record {
             status: 0,
             error_code: None,
         }
+    }
+
+    /// Notes who asked.
+    pub fn asked_by(&mut self, relay_key: ObjectRef, attributes: BTreeMap<String, String>) {
+        self.team = Some(attributes.get("team").unwrap_or(&relay_key.namespace).clone());
+        (self.relay_key, self.attributes) = (Some(relay_key), attributes);
     }
 
     /// Notes the model as the caller wrote it, cut so that a caller cannot fill the sink with it.

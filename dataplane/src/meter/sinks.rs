@@ -49,7 +49,7 @@ pub enum Target {
 
 /// The way to the sink.
 pub struct Sinks {
-    queue: Mutex<Option<SyncSender<Record>>>,
+    queue: Mutex<Option<SyncSender<Arc<Record>>>>,
     writer: Mutex<Option<Running>>,
     closing: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
@@ -117,7 +117,7 @@ impl Sinks {
     }
 
     /// Queues a record. Never blocks; a record that finds no room is counted as lost.
-    pub fn send(&self, record: Record) {
+    pub fn send(&self, record: Arc<Record>) {
         let queue = self.queue.lock();
         let Some(queue) = queue.as_ref() else { return };
         match queue.try_send(record) {
@@ -178,7 +178,7 @@ impl<O: FnMut() -> io::Result<Box<dyn Write>>> Writer<O> {
         Self { open, name, metrics, closing, retry, out: None, pending: Vec::new(), failing: false }
     }
 
-    fn run(mut self, records: &Receiver<Record>) {
+    fn run(mut self, records: &Receiver<Arc<Record>>) {
         while let Ok(record) = records.recv() {
             self.add(&record);
             while self.pending.len() < BATCH {
@@ -270,8 +270,8 @@ mod tests {
 
     use super::*;
 
-    fn record(id: &str) -> Record {
-        Record::new(id, "chat", Timestamp::UNIX_EPOCH)
+    fn record(id: &str) -> Arc<Record> {
+        Arc::new(Record::new(id, "chat", Timestamp::UNIX_EPOCH))
     }
 
     fn ids(text: &str) -> Vec<String> {

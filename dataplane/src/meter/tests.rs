@@ -28,8 +28,8 @@ fn desk() -> Desk {
     let path = directory.path().join("usage.jsonl");
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(Target::File(path.clone()), metrics.clone());
-    let spans = Spans::none(metrics.clone());
-    let books = Arc::new(Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) });
+    let spans = Spans::none();
+    let books = Arc::new(Books { metrics, sinks, logs: Logs::none(), spans, estimator: Arc::new(Estimator::new()) });
     Desk { books, limiter: Memory::new(), path, _directory: directory }
 }
 

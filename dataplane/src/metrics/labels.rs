@@ -53,6 +53,19 @@ pub(super) struct CostLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct KeyLabels {
+    pub(super) relay_key: Name,
+    pub(super) team: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct KeyTokenLabels {
+    pub(super) relay_key: Name,
+    pub(super) team: Name,
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct AttemptLabels {
     pub(super) host: Name,
     pub(super) outcome: &'static str,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use dataplane::{
     app::{self, App, Counting, Installer},
-    config::{Config, redis::RedisConfig, sealing::SealingConfig, sidecar::SharedPlace},
+    config::{Config, otlp::OtlpConfig, redis::RedisConfig, sealing::SealingConfig, sidecar::SharedPlace},
     forward,
     limit::{Limiter, memory::Memory},
     meter::sinks::Target,
@@ -49,7 +49,7 @@ pub(crate) fn config() -> Config {
         deregister_delay: Duration::ZERO,
         drain_grace: Duration::from_secs(5),
         stop_within: None,
-        otlp_endpoint: None,
+        otlp: OtlpConfig::default(),
         redis: RedisConfig::default(),
         sealing: SealingConfig::default(),
     }

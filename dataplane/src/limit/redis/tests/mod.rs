@@ -17,6 +17,7 @@ use crate::{
     limit::estimate::Estimator,
     meter::{
         Books,
+        logs::Logs,
         sinks::{Sinks, Target},
     },
     metrics::Metrics,
@@ -25,6 +26,6 @@ use crate::{
 
 fn books() -> Books {
     let metrics = Arc::new(Metrics::new());
-    let (sinks, spans) = (Sinks::new(Target::None, metrics.clone()), Spans::none(metrics.clone()));
-    Books { metrics, sinks, spans, estimator: Arc::new(Estimator::new()) }
+    let (sinks, spans) = (Sinks::new(Target::None, metrics.clone()), Spans::none());
+    Books { metrics, sinks, logs: Logs::none(), spans, estimator: Arc::new(Estimator::new()) }
 }
