@@ -160,3 +160,132 @@ fn tokens(record: &Record, attributes: &mut Attributes) {
         attributes.count(format!("relay.usage.server_tools.{tool}"), *requests);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use jiff::Timestamp;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::upstream::resolver::System;
+
+    /// As [`PACE`], for tests that do not want to wait.
+    const QUICK: Pace = Pace {
+        queue: 100,
+        batch: 10,
+        linger: Duration::from_millis(1),
+        tries: None,
+        first_wait: Duration::from_millis(1),
+        longest_wait: Duration::from_millis(1),
+    };
+
+    fn record(id: u64) -> Arc<Record> {
+        Arc::new(Record::new(id.to_string(), "chat", Timestamp::UNIX_EPOCH))
+    }
+
+    fn logs(url: &str, metrics: &Metrics) -> Logs {
+        let collector = Collector::new(url, "/v1/logs", HeaderMap::new(), Arc::new(System::new())).expect("a URL");
+        Logs(Exports::to(collector, QUICK, counts(metrics)))
+    }
+
+    /// Waits until `is_so`.
+    async fn until(is_so: impl Fn() -> bool) {
+        let so = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), so).await.expect("it comes to be so");
+    }
+
+    /// Takes every batch, one for each connection; gives the ids of its records in the order of their coming.
+    async fn take(listener: TcpListener, ids: Arc<parking_lot::Mutex<Vec<u64>>>) {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = Vec::new();
+            let body = loop {
+                let mut buffer = [0; 4_096];
+                let read = stream.read(&mut buffer).await.expect("it sends");
+                bytes.extend(&buffer[..read]);
+                let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+                let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+                if bytes.len() - end - 4 == length.parse::<usize>().expect("a number") {
+                    break bytes.split_off(end + 4);
+                }
+            };
+            let batch = ExportLogsServiceRequest::decode(&body[..]).expect("OTLP");
+            let records = batch.resource_logs.into_iter().flat_map(|it| it.scope_logs).flat_map(|it| it.log_records);
+            let id = |record: LogRecord| {
+                let one = record.attributes.into_iter().find(|it| it.key == "relay.request_id").expect("it has an id");
+                match one.value.and_then(|value| value.value) {
+                    Some(Value::StringValue(id)) => id.parse::<u64>().expect("a number"),
+                    other => panic!("{other:?} is no text"),
+                }
+            };
+            ids.lock().extend(records.map(id));
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).await.expect("it listens");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_while_the_collector_was_away_is_sent_in_order_once_it_is_back_as_far_as_the_queue_held_it() {
+        let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
+        let metrics = Metrics::new();
+        let logs = logs(&format!("http://{address}"), &metrics);
+        for id in 0..10 {
+            logs.send(record(id));
+        }
+        // The first batch is on its way, for good; what comes now waits in the queue.
+        until(|| metrics.usage_logs_errors.get() > 2).await;
+        for id in 10..1_000 {
+            logs.send(record(id));
+        }
+        let lost = metrics.usage_logs_dropped.get();
+        assert_eq!(lost, 1_000 - 10 - 100);
+
+        let ids = Arc::default();
+        let back = TcpListener::bind(address).await.expect("the port is free again");
+        let taking = tokio::spawn(take(back, Arc::clone(&ids)));
+        until(|| metrics.usage_logs_sent.get() == 110).await;
+        logs.close(Duration::from_secs(60)).await;
+        taking.abort();
+        assert_eq!(*ids.lock(), (0..110).collect::<Vec<_>>());
+        assert_eq!((metrics.usage_logs_dropped.get(), metrics.usage_logs_sent.get()), (lost, 110));
+    }
+
+    #[tokio::test]
+    async fn what_waits_at_the_end_is_tried_once_more_and_then_counted_as_lost() {
+        let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
+        let metrics = Metrics::new();
+        let logs = logs(&format!("http://{address}"), &metrics);
+        for id in 0..50 {
+            logs.send(record(id));
+        }
+        logs.close(Duration::from_secs(60)).await;
+        assert_eq!((metrics.usage_logs_dropped.get(), metrics.usage_logs_sent.get()), (50, 0));
+        logs.send(record(50));
+        assert_eq!(metrics.usage_logs_dropped.get(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_collectors_would_find_too_large_is_sent_in_pieces() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let (metrics, ids) = (Metrics::new(), Arc::default());
+        let logs = logs(&format!("http://{}", listener.local_addr().expect("it is bound")), &metrics);
+        for id in 0..10 {
+            let mut large = Record::new(id.to_string(), "chat", Timestamp::UNIX_EPOCH);
+            large.warnings = vec!["x".repeat(1 << 20)];
+            logs.send(Arc::new(large));
+        }
+        let taking = tokio::spawn(take(listener, Arc::clone(&ids)));
+        logs.close(Duration::from_secs(60)).await;
+        taking.abort();
+        assert_eq!(*ids.lock(), (0..10).collect::<Vec<_>>());
+        assert_eq!(metrics.usage_logs_errors.get(), 0);
+    }
+}

@@ -251,6 +251,7 @@ fn the_document_describes_every_field() {
     ] {
         expected.extend(parts.iter().map(|part| (*part).to_owned()));
     }
+    let (document, _) = document.split_once("## Cost").expect("the fields come before the cost");
     let described = document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let mut described: Vec<_> = described.map(str::to_owned).collect();
     expected.sort();

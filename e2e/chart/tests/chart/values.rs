@@ -40,6 +40,8 @@ fn a_value_that_there_is_not_is_refused_by_its_name() {
         ("dataPlane.drainSeconds=ten", "drainSeconds"),
         ("dataPlane.autoscaling.inFlight.enabled=maybe", "inFlight"),
         ("dataPlane.lastGoodTable.maxStaleness=soon", "maxStaleness"),
+        ("dataPlane.usage.otlp.endpoint=collector:4318", "endpoint"),
+        ("dataPlane.usage.otlp.enabled=true", "dataPlane.usage.otlp.endpoint"),
         ("operator.replicas=-1", "replicas"),
         ("redis.url=redis.example:6379", "redis"),
         ("redis.timeout=40", "timeout"),

@@ -141,7 +141,15 @@ fn expressions() -> Vec<(String, String)> {
         let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
         collect(&serde_json::from_str(&read(&path)).expect("a dashboard is JSON"), &name, &mut all);
     }
+    let page = read(&chart.join("../../docs/spend.md"));
+    all.extend(queries(&page).map(|query| ("spend.md".to_owned(), query.to_owned())));
     all
+}
+
+/// What a page asks of Prometheus: the lines of its blocks of PromQL.
+fn queries(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```promql\n").skip(1).filter_map(|block| block.split("```").next());
+    blocks.flat_map(str::lines).filter(|line| line.contains("relay_"))
 }
 
 /// Every `expr`, and every `query` of a variable, below.
