@@ -1,4 +1,4 @@
-//! Alerts: what promtool says of them, and that each has its runbook.
+//! Alerts and what is asked of Prometheus: what promtool says of them, and that each alert has its runbook.
 
 use std::{collections::BTreeSet, fs};
 
@@ -16,6 +16,18 @@ fn promtool_takes_the_rules() {
 fn alerts_fire_when_they_should_and_only_then() {
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/alerts.yaml");
     promtool().run(&["test", "rules", tests], "");
+}
+
+#[test]
+fn the_queries_of_the_page_on_spend_answer_what_it_says() {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spend.yaml");
+    promtool().run(&["test", "rules", tests], "");
+    let tried = fs::read_to_string(tests).expect("there are tests");
+    let tried: BTreeSet<&str> = tried.lines().filter_map(|line| line.trim().strip_prefix("- expr: ")).collect();
+    let page = fs::read_to_string(charts().join("../docs/spend.md")).expect("there is a page");
+    let blocks = page.split("```promql\n").skip(1).filter_map(|block| block.split("```").next());
+    let said: BTreeSet<&str> = blocks.flat_map(str::lines).collect();
+    assert_eq!(said, tried);
 }
 
 #[test]
