@@ -21,7 +21,8 @@ use table::{ObjectRef, RedisOutage, RoutingTable, WireShape};
 
 use self::labels::{
     AttemptLabels, BreakerLabels, CallLabels, CostLabels, DurationLabels, ErrorLabels, KeyLabels, KeyTokenLabels,
-    LossLabels, ModeLabels, Name, ObjectLabels, OutcomeLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels, TokenLabels,
+    LossLabels, ModeLabels, Name, ObjectLabels, OutcomeLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels,
+    TokenLabels,
 };
 use crate::{
     limit::rule::{Rule, RuleRef},

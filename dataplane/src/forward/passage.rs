@@ -96,7 +96,7 @@ impl Passage {
             record.duration_ms = took.as_secs_f64() * 1_000.0;
             record.cancelled = outcome == metrics::Passage::Cancelled;
             let trace = self.trace.clone();
-            books.spans.send(Finished { trace, record, reserve: None });
+            books.spans.send(Finished { trace, record: record.into(), reserve: None });
         }
     }
 }

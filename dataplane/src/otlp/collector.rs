@@ -8,7 +8,11 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use table::ObjectRef;
 
-use crate::upstream::{client::Client, clients::{self, Clients}, resolver::Resolve};
+use crate::upstream::{
+    client::Client,
+    clients::{self, Clients},
+    resolver::Resolve,
+};
 
 /// How long the collector may take for a batch.
 const PATIENCE: Duration = Duration::from_secs(10);
