@@ -79,7 +79,7 @@ first_answer() {
   # The command that the notes end with, as it stands there.
   asked=$(grep -o 'exec deploy/.*' "$scratch/notes")
   says 'You said: "Hello, Relay"' eval "kubectl $asked"
-  helm test relay --timeout 60s >/dev/null || { kubectl logs relay-test-check; kubectl logs relay-test; fail "helm test"; }
+  helm test relay --timeout 60s >"$scratch/tested" 2>&1 || { cat "$scratch/tested"; kubectl logs relay-test-check; kubectl logs relay-test; fail "helm test"; }
   says "Nothing is wrong" kubectl logs relay-test-check
   is "" cluster kubectl get clusterroles,clusterrolebindings "relay-test-check-$NAMESPACE" --ignore-not-found -o name
   says '"Does Relay answer?"' kubectl logs relay-test
@@ -101,7 +101,7 @@ count_together() {
   settings+=(--set dataPlane.autoscaling.enabled=true --set dataPlane.autoscaling.maxReplicas=4)
   settings+=(--set dataPlane.resources.requests.cpu=50m --set dataPlane.drainSeconds=5 --set dataPlane.deregisterSeconds=2)
   # The load shall take all processors, and with them those of Redis: a slow answer of it is no outage here.
-  settings+=(--set redis.timeout=1s)
+  settings+=(--set redis.timeout=5s)
   helm upgrade relay charts/relay "${settings[@]}" >/dev/null
   kubectl apply -f e2e/cluster/chart/limits.yaml >/dev/null
   eventually 60 scaled_to 2

@@ -58,6 +58,14 @@ are_open() { [ "$(metric relay_streams_open)" -ge "$1" ]; }
 
 load() { cluster python3 e2e/cluster/drain/load.py "$@" "http://$address" demo-chat; }
 
+# takes WHEN: says what pods take, beside what the chart asks for. They must not take more memory.
+takes() {
+  echo "$1:"
+  eventually 90 is_known_what_they_take
+  is_known_what_they_take
+}
+is_known_what_they_take() { cluster python3 e2e/cluster/drain/takes.py $NAMESPACE operator=100 dataplane=500; }
+
 start_load() {
   cluster python3 e2e/cluster/drain/usage.py --until "$scratch/read" $NAMESPACE >"$scratch/usage" &
   usage=$!
