@@ -13,6 +13,7 @@ mod diff;
 #[cfg(test)]
 mod documented;
 mod explain;
+mod inject;
 mod keys;
 mod manifests;
 mod outcome;
@@ -59,6 +60,7 @@ enum Command {
     Compile(compile::Compile),
     Explain(Box<explain::Explain>),
     Diff(diff::Diff),
+    Inject(inject::Inject),
     Status(status::Status),
     #[command(visible_alias = "key")]
     Keys(keys::Keys),
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Compile(compile) => compile.run(),
         Command::Explain(explain) => explain.run(),
         Command::Diff(diff) => diff.run(),
+        Command::Inject(inject) => inject.run(),
         Command::Status(status) => status.run(),
         Command::Keys(keys) => keys.run(),
         Command::Config(config) => config.run(),

@@ -26,13 +26,14 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["dataplane", "hickory-resolver", "plane", "redis"],
     ),
     (
-        // It alone links the kube client and the data plane. The operator, the API server and the servers are for tests
-        // only: what the crate links must not hold them.
+        // It alone links the kube client and the data plane. The operator, the API server, the charts and the servers are for
+        // tests only: what the crate links must not hold them.
         "relay-cli",
         &[
             "relay-compiler",
             "relay-crds",
             "relay-dataplane",
+            "relay-e2e-chart",
             "relay-e2e-plane",
             "relay-feed",
             "relay-operator",
@@ -40,7 +41,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "relay-table",
             "relay-test-servers",
         ],
-        &["kube-runtime", "operator", "plane", "servers"],
+        &["chart", "kube-runtime", "operator", "plane", "servers"],
     ),
     ("relay-feed", &["relay-table"], &["kube", "kube-core", "k8s-openapi", "axum"]),
     ("relay-test-servers", &[], &["tokio", "redis"]),

@@ -17,6 +17,19 @@ pub const INJECT_LABEL: &str = "llmrelay.io/inject";
 /// The value of [`INJECT_LABEL`] in a namespace that opted in.
 pub const INJECT_ENABLED: &str = "enabled";
 
+/// The value of [`INJECT_LABEL`] on a pod that asks for Relay beside it.
+pub const INJECT_POD: &str = "true";
+
+/// The annotation of such a pod that names the RelayKey that its containers use.
+pub const RELAY_KEY_ANNOTATION: &str = "llmrelay.io/relay-key";
+
+/// The annotation of such a pod that names the Secret with its token, as `SECRET` or `SECRET/KEY`, where that is not the one
+/// that `relay keys create` gives a RelayKey.
+pub const RELAY_KEY_SECRET_ANNOTATION: &str = "llmrelay.io/relay-key-secret";
+
+/// The annotation of such a pod that says where on loopback Relay listens.
+pub const PORT_ANNOTATION: &str = "llmrelay.io/port";
+
 #[macro_use]
 mod choices;
 mod common;

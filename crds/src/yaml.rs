@@ -86,7 +86,7 @@ fn text(string: &str) -> String {
 fn is_plain(string: &str) -> bool {
     let begins = string.starts_with(|c: char| c.is_ascii_alphabetic() || c == '.');
     let safe = string.bytes().all(|b| b.is_ascii_alphanumeric() || b" ,.;=()/_-$<>'\"".contains(&b));
-    let word =
-        !["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&string.to_ascii_lowercase().as_str());
+    let word = !["true", "false", "null", "yes", "no", "on", "off", "y", "n", ".inf", ".nan"]
+        .contains(&string.to_ascii_lowercase().as_str());
     begins && safe && word && !string.ends_with(' ') && string.bytes().any(|b| b.is_ascii_alphabetic())
 }

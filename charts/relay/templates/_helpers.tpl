@@ -108,6 +108,14 @@ priorityClassName: {{ . }}
 {{- end -}}
 {{- end -}}
 
+{{- /* Pods that have a data plane beside them. */ -}}
+{{- define "relay.sidecars" -}}
+- namespaceSelector:
+    matchLabels: {llmrelay.io/inject: enabled}
+  podSelector:
+    matchLabels: {llmrelay.io/inject: "true"}
+{{- end -}}
+
 {{- /* What `relay ask` needs to be an application: where Relay is, and the file with its key. */ -}}
 {{- define "relay.client" -}}
 - {name: RELAY_URL, value: {{ printf "%s://%s:%d" (ternary "https" "http" (ne .Values.dataPlane.tls.secretName "")) (include "relay.fullname" .) (int .Values.service.port) | quote }}}

@@ -51,9 +51,15 @@ pub(crate) fn documents(text: &str) -> Vec<Result<Document, SyntaxError>> {
     pieces(text).into_iter().flat_map(|(offset, piece)| parsed(offset, piece)).collect()
 }
 
+/// The documents of such a piece, empty ones included, as kubectl reads them: numbers that begin with a zero are octal.
+pub(crate) fn values(offset: u64, piece: &str) -> Result<Vec<Value>, SyntaxError> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(piece, options).map_err(|error| syntax(offset, &error))
+}
+
 /// A file cut before each line that begins a document, and the lines before each piece. No text can hold such a line: it
 /// ends even a block of literal text.
-fn pieces(text: &str) -> Vec<(u64, &str)> {
+pub(crate) fn pieces(text: &str) -> Vec<(u64, &str)> {
     let has_directives = text.lines().any(|line| line.starts_with("%YAML") || line.starts_with("%TAG"));
     if has_directives {
         return vec![(0, text)];
@@ -78,12 +84,14 @@ fn parsed(offset: u64, piece: &str) -> Vec<Result<Document, SyntaxError>> {
             let documents = nodes.into_iter().map(|node| node.document(offset));
             documents.filter(|document| !document.value.is_null()).map(Ok).collect()
         }
-        Err(error) => {
-            let line = error.location().map_or(1, |location| location.line()) + offset;
-            // Snippets would show the lines around the fault.
-            vec![Err(SyntaxError { line, message: in_words(&error.without_snippet().to_string()) })]
-        }
+        Err(error) => vec![Err(syntax(offset, &error))],
     }
+}
+
+fn syntax(offset: u64, error: &serde_saphyr::Error) -> SyntaxError {
+    let line = error.location().map_or(1, |location| location.line()) + offset;
+    // Snippets would show the lines around the fault.
+    SyntaxError { line, message: in_words(&error.without_snippet().to_string()) }
 }
 
 /// The parser's words without its place and without advice to programmers.
@@ -267,6 +275,14 @@ mod tests {
         let text = "a: |\n  ---\n  x\n--- # next\nb: 1\n...\n---\n# nothing\n---\n";
         let values: Vec<_> = read(text).into_iter().map(|document| document.value).collect();
         assert_eq!(values, [json!({"a": "---\nx\n"}), json!({"b": 1})]);
+    }
+
+    #[test]
+    fn values_are_those_that_kubectl_reads() {
+        let text = "{mode: 0440, plain: 440, text: \"0440\", on: yes, port: 0x10, cpu: 0.5}";
+        let wanted = json!({"mode": 288, "plain": 440, "text": "0440", "on": true, "port": 16, "cpu": 0.5});
+        assert_eq!(values(0, text).unwrap(), [wanted]);
+        assert_eq!(values(3, "a: [\n").unwrap_err().line, 5);
     }
 
     #[test]

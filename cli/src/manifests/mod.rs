@@ -24,7 +24,7 @@ pub(crate) use self::{
     document::{Manifests, read},
     elsewhere::suppose,
     files::{Files, files},
-    located::{Document, SyntaxError, documents},
+    located::{Document, SyntaxError, documents, pieces, values},
     place::Place,
 };
 

@@ -3,6 +3,7 @@
 mod config;
 mod errors;
 mod explain;
+mod inject;
 mod keys;
 mod plugin;
 mod pod;

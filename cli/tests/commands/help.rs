@@ -9,6 +9,7 @@ const COMMANDS: &[&[&str]] = &[
     &["compile"],
     &["explain"],
     &["diff"],
+    &["inject"],
     &["status"],
     &["keys", "create"],
     &["keys", "list"],

@@ -7,6 +7,7 @@ mod compile;
 mod diff;
 mod explain;
 mod help;
+mod inject;
 mod keys;
 mod run;
 mod seal;

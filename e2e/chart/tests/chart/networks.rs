@@ -136,6 +136,24 @@ fn applications_and_scrapers_that_are_named_are_the_only_ones() {
 }
 
 #[test]
+fn sidecars_of_namespaces_that_consent_reach_the_operator_and_the_port_that_is_theirs() {
+    let home = tempdir().expect("a folder is made");
+    let objects = Combination::named("sidecars").objects(&Helm::alone(home.path()));
+    let [operator, data_plane] = ["relay-operator", "relay-dataplane"].map(|name| Pod::of(&objects, name));
+    let pod = |consent: &str, asks: &str| Pod {
+        namespace: json!({"kubernetes.io/metadata.name": "team-a", "llmrelay.io/inject": consent}),
+        labels: json!({"llmrelay.io/inject": asks}),
+        ports: Vec::new(),
+    };
+    let may = |from: &Pod, to, port| passes(&objects, from, to, port);
+    assert!(may(&pod("enabled", "true"), &operator, 9443) && may(&pod("enabled", "true"), &data_plane, 8443));
+    for other in [pod("enabled", "false"), pod("disabled", "true"), Pod::stranger("team-a"), Pod::stranger(NAMESPACE)] {
+        assert!(!may(&other, &operator, 9443) && !may(&other, &data_plane, 8443));
+        assert!(may(&other, &data_plane, 8080), "applications ask data planes");
+    }
+}
+
+#[test]
 fn upstreams_are_the_networks_that_are_named_without_those_that_are_excepted() {
     let home = tempdir().expect("a folder is made");
     let helm = Helm::alone(home.path());

@@ -46,6 +46,8 @@ fn a_value_that_there_is_not_is_refused_by_its_name() {
         ("redis.url=redis.example:6379", "redis"),
         ("redis.timeout=40", "timeout"),
         ("log.format=xml", "format"),
+        ("sidecars.port=80", "port"),
+        ("sidecars.resources.limit.memory=64Mi", "limit"),
         ("networkPolicy.upstreams.cidrs={everywhere}", "cidrs"),
     ];
     for (value, named) in wrong {
