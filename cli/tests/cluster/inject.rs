@@ -154,6 +154,20 @@ fn pods_of_the_policy_and_of_the_command_line_are_the_same() {
 }
 
 #[test]
+fn the_applications_of_the_example_get_a_sidecar() {
+    let Some(site) = Site::start() else { return };
+    let text = include_str!("../../../examples/sidecar/application.yaml");
+    let applications: Vec<Value> = serde_saphyr::from_multiple(text).expect("it is YAML");
+    let template = |at: usize, path: &str| applications[at].pointer(path).expect("it has pods").clone();
+    for mut pod in [template(0, "/spec/template"), template(1, "/spec/jobTemplate/spec/template")] {
+        (pod["apiVersion"], pod["kind"], pod["metadata"]["name"]) = (json!("v1"), json!("Pod"), json!("one"));
+        let spec = &site.created("team-a", &pod)["spec"];
+        assert_eq!(spec["initContainers"][0]["name"], "relay");
+        assert_eq!(spec["containers"][0]["env"][2]["valueFrom"]["secretKeyRef"]["name"], "shop-token");
+    }
+}
+
+#[test]
 fn containers_that_others_add_later_use_relay_too() {
     let Some(site) = Site::start() else { return };
     // Policies go in the order of their names.

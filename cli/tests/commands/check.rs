@@ -51,9 +51,9 @@ fn every_example_passes_without_any_variable_set() {
     let mut checked = 0;
     for entry in fs::read_dir(examples()).expect("there are examples") {
         let dir = entry.expect("readable").path();
-        // The Secrets of the one are made in the cluster. The other is a repository with overlays: what they render to is
-        // checked where kubectl is.
-        if ["kubernetes", "gitops"].iter().any(|name| dir.ends_with(name)) {
+        // The Secrets of two are made in the cluster. The third is a repository with overlays: what they render to is checked
+        // where kubectl is.
+        if ["kubernetes", "sidecar", "gitops"].iter().any(|name| dir.ends_with(name)) {
             continue;
         }
         let said = run(&["check", dir.to_str().expect("UTF-8")]);
@@ -75,6 +75,9 @@ fn secrets_that_are_in_the_cluster_alone_are_supposed_where_that_is_asked_for() 
     let supposed = |name| format!("Secret default/{name} is taken as being in the cluster");
     assert_eq!(lines[..2], [supposed("my-app-token"), supposed("providers")]);
     assert!(lines.len() == 3 && lines[2].ends_with("nothing refused, 0 warnings, 0 notes"), "{lines:?}");
+    // Its applications are not Relay's to check.
+    let said = run(&["check", examples().join("sidecar").to_str().expect("UTF-8"), "--secrets-elsewhere"]);
+    assert!(said.code == 0 && said.stdout.ends_with("nothing refused, 0 warnings, 2 notes\n"), "{}", said.stdout);
 }
 
 #[test]
