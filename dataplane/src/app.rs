@@ -47,7 +47,7 @@ pub struct App {
     pub admin: SocketAddr,
     pub(crate) relay: Arc<Relay>,
     listeners: Vec<Listener>,
-    serving: Option<Arc<Serving>>,
+    certificates: Certificates,
     admin_server: Admin,
     admin_stop: CancellationToken,
 }
@@ -109,9 +109,9 @@ pub async fn build_counting(
     resolver: Arc<dyn Resolve>,
     counting: impl AsyncFnOnce(&Arc<Books>) -> anyhow::Result<Counting>,
 ) -> anyhow::Result<App> {
-    let serving = Serving::of(&config)?;
+    let certificates = Certificates { first: Serving::of(&config)?, second: Serving::of_second_port(&config) };
     config.sealing.check()?;
-    let listeners = listeners(&config, serving.as_ref()).await?;
+    let listeners = listeners(&config, &certificates).await?;
     let metrics = Arc::new(Metrics::new());
     let sinks = Sinks::new(usage, metrics.clone());
     let spans = spans(&config, &resolver, &metrics)?;
@@ -127,15 +127,26 @@ pub async fn build_counting(
     let listen = places.next().context("nobody listens")??;
     let tls_listen = places.next().transpose()?;
     let admin = admin_server.address;
-    Ok(App { listen, tls_listen, admin, relay, listeners, serving, admin_server, admin_stop })
+    Ok(App { listen, tls_listen, admin, relay, listeners, certificates, admin_server, admin_stop })
 }
 
-/// The listener of `--listen`, then that of `--tls-listen` where there is one, which is then the only one with TLS.
-async fn listeners(config: &Config, serving: Option<&Arc<Serving>>) -> anyhow::Result<Vec<Listener>> {
-    let tls = serving.map(Serving::server_config).transpose()?;
-    let places = match config.tls_listen {
-        None => vec![(config.listen, tls)],
-        Some(tls_listen) => vec![(config.listen, None), (tls_listen, tls)],
+/// What applications are shown.
+struct Certificates {
+    /// The pair of `--tls-cert`.
+    first: Option<Arc<Serving>>,
+    /// The pair that `--tls-listen` has for itself.
+    second: Option<Arc<Serving>>,
+}
+
+/// The listener of `--listen`, then that of `--tls-listen` where there is one, which takes `--tls-cert` from the first unless it
+/// has a pair of its own.
+async fn listeners(config: &Config, certificates: &Certificates) -> anyhow::Result<Vec<Listener>> {
+    let first = certificates.first.as_ref().map(Serving::server_config).transpose()?;
+    let second = certificates.second.as_ref().map(Serving::server_config).transpose()?;
+    let places = match (config.tls_listen, second) {
+        (None, _) => vec![(config.listen, first)],
+        (Some(tls_listen), None) => vec![(config.listen, None), (tls_listen, first)],
+        (Some(tls_listen), second) => vec![(config.listen, first), (tls_listen, second)],
     };
     let mut listeners = Vec::new();
     for (place, tls) in places {
@@ -154,17 +165,17 @@ impl App {
     /// Where it listens, in words.
     pub fn places(&self) -> String {
         let (listen, admin) = (self.listen, self.admin);
-        match (&self.serving, self.tls_listen) {
-            (None, _) => format!("listening on http://{listen}, admin on http://{admin}"),
-            (Some(_), None) => format!("listening on https://{listen}, admin on http://{admin}"),
-            (Some(_), Some(tls)) => format!("listening on http://{listen}, https://{tls}, admin on http://{admin}"),
-        }
+        let Certificates { first, second } = &self.certificates;
+        let is_first_with_tls = first.is_some() && (self.tls_listen.is_none() || second.is_some());
+        let scheme = if is_first_with_tls { "https" } else { "http" };
+        let also = self.tls_listen.map_or_else(String::new, |tls| format!(", https://{tls}"));
+        format!("listening on {scheme}://{listen}{also}, admin on http://{admin}")
     }
 
     /// Serves until `shutdown` resolves, then drains: no new connections after the deregister delay, open answers until
     /// the grace is over, usage records to their sink.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { relay, listeners, serving, admin_server, admin_stop, .. } = self;
+        let Self { relay, listeners, certificates, admin_server, admin_stop, .. } = self;
         let (drain, connections) = (relay.drain.clone(), relay.connections.clone());
         relay.start_tasks();
         let handler = relay.clone();
@@ -175,7 +186,7 @@ impl App {
         for listener in listeners {
             drain.tasks.spawn(listener.serve(service.clone(), drain.clone(), connections.clone()));
         }
-        if let Some(serving) = serving {
+        for serving in [certificates.first, certificates.second].into_iter().flatten() {
             drain.tasks.spawn(serving.follow(relay.books.metrics.clone(), drain.until_expired()));
         }
         shutdown.await;

@@ -14,6 +14,7 @@ use self::{otlp::OtlpConfig, redis::RedisConfig, sealing::SealingConfig};
 
 /// How the data plane listens, bounds what it takes, and stops.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("tls_listen_pair").args(["tls_cert", "tls_listen_cert"]).multiple(true))]
 pub struct Config {
     /// Where applications connect; port 0 picks a free one
     #[arg(long, env = "RELAY_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
@@ -31,9 +32,23 @@ pub struct Config {
     #[arg(long, env = "RELAY_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
-    /// Where applications connect with TLS, while --listen is without; needs --tls-cert; absent: --listen is with TLS
-    #[arg(long, env = "RELAY_TLS_LISTEN", requires = "tls_cert", value_name = "ADDR")]
+    /// A second port, with TLS: by --tls-cert, and then --listen is without, or by a pair of its own
+    #[arg(long, env = "RELAY_TLS_LISTEN", requires = "tls_listen_pair", value_name = "ADDR")]
     pub tls_listen: Option<SocketAddr>,
+
+    /// Certificate chain (PEM) for --tls-listen alone; may come later, and connections are refused until then
+    #[arg(
+        long,
+        env = "RELAY_TLS_LISTEN_CERT",
+        requires = "tls_listen_key",
+        requires = "tls_listen",
+        value_name = "FILE"
+    )]
+    pub tls_listen_cert: Option<PathBuf>,
+
+    /// Private key (PEM) for --tls-listen alone; may come later
+    #[arg(long, env = "RELAY_TLS_LISTEN_KEY", requires = "tls_listen_cert", value_name = "FILE")]
+    pub tls_listen_key: Option<PathBuf>,
 
     /// Largest request body in bytes, after decompression
     #[arg(long, env = "RELAY_BODY_LIMIT", default_value_t = 32 * 1024 * 1024, value_name = "BYTES")]
@@ -108,7 +123,33 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn a_second_port_needs_a_certificate_of_one_way_or_the_other() {
+        let parse = |words: &str| Line::try_parse_from(words.split(' ')).map(|line| line.config.tls_listen.is_some());
+        assert!(parse("dp --tls-listen [::]:8443 --tls-cert c --tls-key k").unwrap());
+        assert!(parse("dp --tls-listen [::]:8443 --tls-listen-cert c --tls-listen-key k").unwrap());
+        assert!(
+            parse("dp --tls-listen [::]:1 --tls-listen-cert c --tls-listen-key k --tls-cert c --tls-key k").unwrap()
+        );
+        for (words, named) in [
+            ("dp --tls-listen [::]:8443", "--tls-listen-cert"),
+            ("dp --tls-listen [::]:8443 --tls-listen-cert c", "--tls-listen-key"),
+            ("dp --tls-listen-cert c --tls-listen-key k", "--tls-listen <ADDR>"),
+        ] {
+            let error = parse(words).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
 
     #[test]
     fn durations_add_up_their_parts() {

@@ -1,5 +1,6 @@
 //! The certificate that applications are shown: read from files, and read again when they change, for connections that
-//! begin from then on. A pair that cannot be used is told of, and the one before it stays.
+//! begin from then on. A pair that cannot be used is told of, and the one before it stays. One that somebody else makes may
+//! come later: until then there is nothing to show, and nobody to speak with.
 
 use std::{
     fmt, fs,
@@ -9,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, ensure};
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rustls::{
     ServerConfig,
@@ -20,7 +21,7 @@ use rustls::{
 };
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{config::Config, metrics::Metrics};
 
@@ -31,7 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Serving {
     chain: PathBuf,
     key: PathBuf,
-    shown: ArcSwap<CertifiedKey>,
+    /// None: the pair has not come yet.
+    shown: ArcSwapOption<CertifiedKey>,
     /// The pair that was found last, whether or not it could be used.
     found: Mutex<Fingerprint>,
 }
@@ -57,10 +59,27 @@ impl Serving {
         Self::new(chain.clone(), key.clone()).map(Arc::new).map(Some)
     }
 
+    /// The pair that the second port has for itself; none: it has none.
+    pub(crate) fn of_second_port(config: &Config) -> Option<Arc<Self>> {
+        let (Some(chain), Some(key)) = (&config.tls_listen_cert, &config.tls_listen_key) else { return None };
+        Some(Arc::new(Self::awaited(chain.clone(), key.clone())))
+    }
+
     fn new(chain: PathBuf, key: PathBuf) -> anyhow::Result<Self> {
         let pair = Pair::read(&chain, &key)?;
         let (shown, found) = (pair.certified(&chain, &key)?, pair.fingerprint());
-        Ok(Self { chain, key, shown: ArcSwap::from_pointee(shown), found: Mutex::new(Some(found)) })
+        Ok(Self { chain, key, shown: ArcSwapOption::from_pointee(shown), found: Mutex::new(Some(found)) })
+    }
+
+    /// As [`Serving::new`], where the pair need not be there yet.
+    fn awaited(chain: PathBuf, key: PathBuf) -> Self {
+        match Self::new(chain.clone(), key.clone()) {
+            Ok(serving) => serving,
+            Err(reason) => {
+                warn!("connections with TLS are refused until there is a certificate: {reason:#}");
+                Self { chain, key, shown: ArcSwapOption::empty(), found: Mutex::new(None) }
+            }
+        }
     }
 
     /// What a listener needs to show it.
@@ -99,14 +118,14 @@ impl Serving {
         }
         match certified {
             Ok(certified) => {
-                self.shown.store(Arc::new(certified));
+                self.shown.store(Some(Arc::new(certified)));
                 info!("the certificate in {} is another: new connections are shown it", self.chain.display());
                 Look::Renewed
             }
             Err(reason) => {
-                error!(
-                    "the serving certificate cannot be read again, and the one before it is still shown: {reason:#}"
-                );
+                let now =
+                    if self.shown.load().is_some() { "the one before it is still shown" } else { "there is none" };
+                error!("the serving certificate cannot be read, and {now}: {reason:#}");
                 Look::Unusable
             }
         }
@@ -128,7 +147,7 @@ impl fmt::Debug for Serving {
 
 impl ResolvesServerCert for Serving {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.shown.load_full())
+        self.shown.load_full()
     }
 }
 
@@ -191,7 +210,22 @@ mod tests {
     }
 
     fn shown(serving: &Serving) -> Vec<u8> {
-        serving.shown.load().cert[0].to_vec()
+        serving.shown.load().as_ref().expect("there is one").cert[0].to_vec()
+    }
+
+    #[test]
+    fn a_pair_that_comes_later_is_shown_then() {
+        let directory = tempfile::tempdir().unwrap();
+        let (chain, key) = (directory.path().join("tls.crt"), directory.path().join("tls.key"));
+        let serving = Serving::awaited(chain, key);
+        assert!(serving.shown.load().is_none() && serving.look() == Look::Same);
+        let pair = made();
+        write(&directory, (&pair.0, "no key"));
+        assert_eq!((serving.look(), serving.look()), (Look::Unusable, Look::Same));
+        assert!(serving.shown.load().is_none());
+        write(&directory, (&pair.0, &pair.1));
+        assert_eq!((serving.look(), serving.look()), (Look::Renewed, Look::Same));
+        assert!(!shown(&serving).is_empty());
     }
 
     #[test]

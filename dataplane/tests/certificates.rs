@@ -96,6 +96,29 @@ async fn a_pair_that_cannot_be_used_is_counted_and_the_one_before_is_still_shown
 }
 
 #[tokio::test]
+async fn a_pair_for_the_second_port_alone_may_come_later() {
+    let (directory, authority) = (tempfile::tempdir().expect("a directory"), Authority::new());
+    let upstream = Upstream::start(|request| wire::good(OpenaiChat, request, "hi")).await;
+    let tables = Tables::new().host("h", OpenaiChat, &upstream.url(), &["k"]).model("m", &["h"]);
+    let mut settings = config();
+    settings.tls_listen = Some(settings.listen);
+    settings.tls_listen_cert = Some(directory.path().join("tls.crt"));
+    settings.tls_listen_key = Some(directory.path().join("tls.key"));
+    let relay = TestRelay::start_with(tables, settings, Arc::new(Loopback)).await;
+    let tls = relay.tls.expect("there is such a port");
+    assert_eq!(relay.ask(&Ask::openai("m")).await.status, 200, "without TLS");
+    assert!(authority.attempt(tls, b"http/1.1").await.is_err(), "there is nothing to show");
+
+    let leaf = authority.leaf();
+    leaf.mount(directory.path(), 1);
+    until("it is not shown", async || authority.attempt(tls, b"http/1.1").await.ok().map(drop)).await;
+    let (mut open, shown) = connect(&relay, &authority, &leaf).await;
+    assert!(shown);
+    assert_eq!(open.send_request(request(false)).await.expect("an answer").status(), 200);
+    assert_eq!(relay.ask(&Ask::openai("m")).await.status, 200, "still without TLS");
+}
+
+#[tokio::test]
 async fn both_ports_serve_the_same_and_stop_alike() {
     let (directory, authority, gate) = (tempfile::tempdir().expect("a directory"), Authority::new(), Gate::new());
     let leaf = authority.leaf();

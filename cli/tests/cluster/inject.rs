@@ -205,7 +205,7 @@ fn a_cluster_that_is_too_old_for_the_policy_is_told_of_the_command_line() {
         "{error}"
     );
     let without = rendered(&["--set", "sidecars.policy.enabled=false"]).expect("all else is there");
-    assert!(without.contains("--sidecars") && !without.contains("MutatingAdmissionPolicy"));
+    assert!(without.contains("--tls-listen=0.0.0.0:8443") && !without.contains("MutatingAdmissionPolicy"));
 }
 
 fn path(path: &Path) -> &str {

@@ -40,6 +40,8 @@ pub(crate) fn config() -> Config {
         tls_cert: None,
         tls_key: None,
         tls_listen: None,
+        tls_listen_cert: None,
+        tls_listen_key: None,
         body_limit: 32 << 20,
         header_read_timeout: Duration::from_secs(30),
         body_read_timeout: Duration::from_secs(120),

@@ -50,6 +50,11 @@ impl Authority {
 
     /// A connection to `address` by one of `protocols`, as whoever trusts this authority alone makes it.
     pub(crate) async fn connect(&self, address: SocketAddr, protocol: &[u8]) -> TlsStream<TcpStream> {
+        self.attempt(address, protocol).await.expect("a handshake")
+    }
+
+    /// As [`Authority::connect`]. Errs where there is no handshake.
+    pub(crate) async fn attempt(&self, address: SocketAddr, protocol: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(der(&self.pem)).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -58,7 +63,7 @@ impl Authority {
         client.alpn_protocols = vec![protocol.to_vec()];
         let tcp = TcpStream::connect(address).await.expect("the port is open");
         let name = NAME.try_into().expect("a name");
-        TlsConnector::from(Arc::new(client)).connect(name, tcp).await.expect("a handshake")
+        TlsConnector::from(Arc::new(client)).connect(name, tcp).await
     }
 }
 
