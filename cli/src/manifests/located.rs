@@ -282,7 +282,7 @@ mod tests {
         let text = "{mode: 0440, plain: 440, text: \"0440\", on: yes, port: 0x10, cpu: 0.5}";
         let wanted = json!({"mode": 288, "plain": 440, "text": "0440", "on": true, "port": 16, "cpu": 0.5});
         assert_eq!(values(0, text).unwrap(), [wanted]);
-        assert_eq!(values(3, "a: [\n").unwrap_err().line, 5);
+        assert_eq!(values(3, "a: [\n").unwrap_err().line, 4);
     }
 
     #[test]
