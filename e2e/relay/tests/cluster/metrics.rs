@@ -1,4 +1,4 @@
-//! Alerts and dashboards of the chart against what operators and data planes that run really tell.
+//! Alerts and dashboards of the chart, and the queries of docs/spend.md, against what operators and data planes that run really tell.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -181,7 +181,8 @@ fn lacks(expression: &str, series: &Series) -> Vec<String> {
         .filter(|label| !ADDED.contains(label))
         .collect();
     let mut lacks = Vec::new();
-    for found in named.captures_iter(expression) {
+    // A label may be called as metrics are.
+    for found in named.captures_iter(expression).filter(|found| !groups.contains(&found[1])) {
         let name = &found[1];
         let Some(of_name) = series.get(name) else {
             lacks.push(format!("no `{name}`"));
