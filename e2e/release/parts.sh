@@ -56,6 +56,12 @@ first_number() {
 
 release() { "$scratch/tree/scripts/release" --images "$images" --out "$scratch/files" "$@"; }
 
+# says_of_names WORDS ARGUMENTS...: of how many names a release says so.
+says_of_names() {
+  release "$registry" "${@:2}" >"$scratch/said" 2>"$scratch/told" || { cat "$scratch/told" && return 1; }
+  grep -c "^$1: " "$scratch/said"
+}
+
 # refuses WORDS ARGUMENTS...: fails unless that release is refused with these words.
 refuses() {
   local output
@@ -94,9 +100,9 @@ what_is_refused() {
 
 released() {
   log_in
-  is 9 eval "release $registry --dry-run | grep -c '^would be pushed: '"
+  is 9 says_of_names "would be pushed" --dry-run
   is 0 writes
-  is 9 eval "release $registry --version $version | grep -c '^pushed: '"
+  is 9 says_of_names pushed --version "$version"
 }
 
 # summed FILE: what SHA256SUMS says of it.
@@ -166,11 +172,12 @@ images_in() { sed -n 's/^ *image: *//p' "$1" | tr -d '"' | sort -u; }
 again() {
   local before
   before=$(writes)
-  is 9 eval "release $registry | grep -c '^is there: '"
+  is 9 says_of_names "is there"
   is "$before" writes
   # Whatever did not come through is pushed later, and nothing else.
   crane delete "$registry/release:$version"
-  is "pushed: $registry/release:$version" eval "release $registry | grep '^pushed: '"
+  is 1 says_of_names pushed
+  grep -q "^pushed: $registry/release:$version$" "$scratch/said" || fail "it should be the files that are pushed: $(cat "$scratch/said")"
 }
 
 other_content() {
@@ -181,7 +188,7 @@ other_content() {
   refuses "$version is released already, with other content (raise the version): $registry/charts/relay:$version" "$registry"
   is "$before" writes
   raise 9.9.9
-  is 9 eval "release $registry --version 9.9.9 | grep -c '^pushed: '"
+  is 9 says_of_names pushed --version 9.9.9
   is "$(crane digest "$registry/relay:$version")" crane digest "$registry/relay:9.9.9"
 }
 
