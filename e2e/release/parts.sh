@@ -92,6 +92,7 @@ what_is_refused() {
   git -C "$scratch/tree" commit --quiet --allow-empty --message "one more"
   refuses "the tag v$version is of commit" "$registry"
   git -C "$scratch/tree" tag --delete "v$version" >/dev/null
+  refuses "--out is \`$scratch/tree\`, where something else is" "$registry" --out "$scratch/tree"
   refuses "unauthorized" "$registry"
   # Only this machine, by its usual names, is asked without TLS.
   refuses 'Head "https://127.0.0.2:' "127.0.0.2:$port/relay"
