@@ -15,7 +15,9 @@ install() {
     echo "$* must be installed: use your system's package manager" >&2
     exit 1
   fi
-  apt-get update -qq
+  # Once will do for all that a script and those that it calls install.
+  [ -n "${RELAY_APT_UPDATED:-}" ] || apt-get update -qq
+  export RELAY_APT_UPDATED=1
   DEBIAN_FRONTEND=noninteractive without_services apt-get install -qq -y --no-install-recommends "$@"
 }
 

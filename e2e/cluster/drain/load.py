@@ -1,8 +1,8 @@
 """Keeps streams open and sends requests until a file is there, and prints as JSON what came of them.
 
-    load.py --streams N --seconds SECONDS (--every SECONDS --until FILE | --once) URL MODEL
+    load.py --streams N --words WORDS (--every SECONDS --until FILE | --once) URL MODEL
 
-A stream that says SECONDS words back, one a second, and some of the upstream's own, follows the other, N at a time. A
+A stream that says so many words back, at the upstream's pace, and some of the upstream's own, follows the other, N at a time. A
 request is sent every so often, in turns on a connection of its own and on one that was kept. Tokens are read from
 RELAY_STREAMS_TOKEN and RELAY_REQUESTS_TOKEN. A stream has ended well with its finish reason, its usage, `[DONE]` and the
 last chunk of its body. A request has failed that got no answer, or another than 200. One on a kept connection that was
@@ -18,7 +18,7 @@ import urllib.parse
 
 options = argparse.ArgumentParser()
 options.add_argument("--streams", type=int, required=True)
-options.add_argument("--seconds", type=int, required=True)
+options.add_argument("--words", type=int, required=True)
 options.add_argument("--every", type=float)
 options.add_argument("--once", action="store_true", help="each stream once, and no requests")
 options.add_argument("--until")
@@ -26,7 +26,7 @@ options.add_argument("url")
 options.add_argument("model")
 chosen = options.parse_args()
 address = urllib.parse.urlsplit(chosen.url)
-PATIENCE = chosen.seconds + 60
+PATIENCE = chosen.words + 60
 
 
 class Tally:
@@ -97,10 +97,10 @@ class Connection:
 
 
 async def stream(number):
-    words = " ".join(["word"] * chosen.seconds)
+    words = " ".join(["word"] * chosen.words)
     body = {"stream": True, "stream_options": {"include_usage": True}, "messages": [{"role": "user", "content": words}]}
     # Not all at the same moment.
-    await asyncio.sleep(number / chosen.streams * (0 if chosen.once else chosen.seconds / 4))
+    await asyncio.sleep(number / chosen.streams * (0 if chosen.once else chosen.words / 4))
     while True:
         streams.sent += 1
         said = b""

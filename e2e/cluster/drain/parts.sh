@@ -10,7 +10,7 @@ settings+=(--set redis.timeout=2s)
 # A slot is given back a moment after its stream has ended, when the next one has begun already.
 spare=50
 # Pods end well before a stream would be cut by them.
-settings+=(--set dataPlane.drainSeconds=$((seconds * 2 + 30)) --set dataPlane.deregisterSeconds=5)
+settings+=(--set dataPlane.drainSeconds=$((words * 2 + 30)) --set dataPlane.deregisterSeconds=5)
 settings+=(--set dataPlane.resources.requests.cpu=50m)
 
 planes() { kubectl get pods -l app.kubernetes.io/name=relay-dataplane "$@"; }
@@ -37,7 +37,7 @@ begin() {
   helm install relay charts/relay "${settings[@]}" >/dev/null
   sed "s/\${CONCURRENCY}/$((streams + spare))/" e2e/cluster/drain/objects.yaml | kubectl apply -f - >/dev/null
   kubectl patch deployment relay-demo --type=json \
-    -p '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--delay=1s"}]' >/dev/null
+    -p '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--delay='$pace'"}]' >/dev/null
   kubectl rollout status deployment/relay-demo --timeout=120s >/dev/null
   kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null
   eventually 120 is_applied
@@ -69,7 +69,7 @@ is_known_what_they_take() { cluster python3 e2e/cluster/drain/takes.py $NAMESPAC
 start_load() {
   cluster python3 e2e/cluster/drain/usage.py --until "$scratch/read" $NAMESPACE >"$scratch/usage" &
   usage=$!
-  load --streams "$streams" --seconds "$seconds" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
+  load --streams "$streams" --words "$words" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
   load=$!
   eventually 60 are_open "$((streams * 9 / 10))"
   echo "$(metric relay_streams_open) streams are open"
@@ -160,7 +160,7 @@ has_spent() {
 # is refused.
 slots_are_free() {
   local limit=$((streams + spare)) load
-  load --once --streams "$limit" --seconds 15 >"$scratch/slots" &
+  load --once --streams "$limit" --words 15 >"$scratch/slots" &
   load=$!
   eventually 30 are_open "$limit"
   says "the limit of $limit requests at once of policy \`streams\` is reached" ask streams
