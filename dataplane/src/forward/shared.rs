@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use table::{ObjectRef, TlsVerification};
+use table::{Http, HttpVersion, ObjectRef, TlsVerification};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -18,6 +18,10 @@ use crate::{
 
 /// How often the file with the authorities is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a connection is kept that nobody uses. A data plane that stops says so with every answer for longer than that by
+/// default (`--deregister-delay`), so whoever has not heard it by then has let go of it.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// The way to the shared data planes.
 pub(crate) struct Shared {
@@ -81,6 +85,8 @@ impl Shared {
 
     fn client_of(&self, ca: Option<String>) -> Result<Arc<Client>, String> {
         let mut row = clients::row_of(&self.place.url);
+        // A connection for each request: an HTTP/2 one that is told to end takes along what was just begun on it.
+        row.http = Http { version: HttpVersion::H1, idle_timeout: IDLE, ..row.http };
         if let Some(pem) = ca {
             row.tls.verification = TlsVerification::Custom(pem);
         }

@@ -1,6 +1,6 @@
 //! Why a request got no answer. No text here holds a credential, a query or a body.
 
-use std::{net::IpAddr, time::Duration};
+use std::{error::Error, net::IpAddr, time::Duration};
 
 /// Why a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +60,8 @@ pub enum SendError {
 
 impl SendError {
     pub(super) fn of(error: &hyper::Error, unsent: bool) -> Self {
-        if error.is_user() {
+        // Of errors on this side only a body's has a cause; the other one is a connection that ended meanwhile.
+        if error.is_user() && error.source().is_some() {
             return SendError::Request(error.to_string());
         }
         if error.is_parse() {

@@ -113,8 +113,18 @@ impl TestRelay {
 
     /// A sidecar with these tables, if any, which passes on to `place` what it does not serve.
     pub(crate) async fn start_sidecar(tables: Option<Tables>, place: SharedPlace, config: Config) -> Self {
+        Self::start_sidecar_asking(tables, place, config, Arc::new(Loopback)).await
+    }
+
+    /// As [`Self::start_sidecar`], with a resolver of one's own.
+    pub(crate) async fn start_sidecar_asking(
+        tables: Option<Tables>,
+        place: SharedPlace,
+        config: Config,
+        resolver: Arc<dyn Resolve>,
+    ) -> Self {
         let (directory, usage) = scratch();
-        let app = app::build_with(config, Target::File(usage.clone()), Arc::new(Loopback)).await.expect("free ports");
+        let app = app::build_with(config, Target::File(usage.clone()), resolver).await.expect("free ports");
         forward::start(&app, place);
         Self::serve(app, tables, directory, usage)
     }
