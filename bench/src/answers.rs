@@ -29,11 +29,11 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Those of a shape.
-    pub fn of(shape: Shape) -> Self {
+    /// Those of a shape, with so many events.
+    pub fn of(shape: Shape, events: usize) -> Self {
         let events = match shape {
-            Shape::OpenAi => openai_events(),
-            Shape::Anthropic => anthropic_events(),
+            Shape::OpenAi => openai_events(events),
+            Shape::Anthropic => anthropic_events(events),
         };
         let mut events: Vec<Vec<u8>> = events.iter().map(|event| chunk(event)).collect();
         events.last_mut().into_iter().for_each(|last| last.extend_from_slice(b"0\r\n\r\n"));
@@ -80,7 +80,7 @@ fn whole(shape: Shape) -> String {
     with(&words[..room]).to_string()
 }
 
-fn openai_events() -> Vec<String> {
+fn openai_events(many: usize) -> Vec<String> {
     let chunk = |choices: Value, usage: Value| {
         let chunk = json!({"id": "chatcmpl-0123456789", "object": "chat.completion.chunk", "created": 1_700_000_000,
             "model": "bench-openai", "choices": choices, "usage": usage});
@@ -90,14 +90,14 @@ fn openai_events() -> Vec<String> {
         chunk(json!([{"index": 0, "delta": delta, "finish_reason": finish}]), Value::Null)
     };
     let mut events = vec![delta(json!({"role": "assistant", "content": ""}), Value::Null)];
-    events.extend((0..EVENTS - 4).map(|n| delta(json!({"content": format!(" word {n}")}), Value::Null)));
+    events.extend((0..many - 4).map(|n| delta(json!({"content": format!(" word {n}")}), Value::Null)));
     events.push(delta(json!({}), json!("stop")));
     events.push(chunk(json!([]), json!({"prompt_tokens": 21, "completion_tokens": 64, "total_tokens": 85})));
     events.push("data: [DONE]\n\n".to_owned());
     events
 }
 
-fn anthropic_events() -> Vec<String> {
+fn anthropic_events(many: usize) -> Vec<String> {
     let named = |event: Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default());
     let mut events = vec![
         named(
@@ -107,7 +107,7 @@ fn anthropic_events() -> Vec<String> {
         ),
         named(json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})),
     ];
-    events.extend((0..EVENTS - 5).map(|n| {
+    events.extend((0..many - 5).map(|n| {
         let text = format!(" word {n}");
         named(json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}))
     }));
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn answers_have_the_sizes_that_are_told() {
         for shape in [Shape::OpenAi, Shape::Anthropic] {
-            let answers = Answers::of(shape);
+            let answers = Answers::of(shape, EVENTS);
             assert_eq!((whole(shape).len(), answers.events.len()), (BYTES, EVENTS), "{shape:?}");
             assert!(answers.whole.ends_with(whole(shape).as_bytes()));
         }

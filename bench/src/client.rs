@@ -48,16 +48,23 @@ impl Connection {
 
     /// Sends a request and reads its answer to the end. Errs where that is anything but a 200.
     pub async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Seen> {
+        self.ask_telling(request, |_| {}).await
+    }
+
+    /// As [`Self::ask`]; tells how many events were seen whenever something came.
+    pub async fn ask_telling(&mut self, request: &[u8], tell: impl Fn(usize)) -> anyhow::Result<Seen> {
         self.stream.write_all(request).await?;
         let (head, filled) = self.head().await?;
         let mut body = Body::new(head.body);
         if filled > head.length {
             body.take(&self.buffer[head.length..filled])?;
+            tell(body.events);
         }
         while !body.is_ended() {
             let read = self.stream.read(&mut self.buffer).await?;
             ensure!(read > 0, "an answer ended in the middle of its body");
             body.take(&self.buffer[..read])?;
+            tell(body.events);
         }
         let last = body.last.unwrap_or_else(Instant::now);
         Ok(Seen { events: body.events, first: body.first.unwrap_or(last), last, silence: body.silence })

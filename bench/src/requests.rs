@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// About so large is the body of [`large`].
-const LARGE: usize = 200 * 1024;
+pub const LARGE: usize = 200 * 1024;
 
 const TOOLS: usize = 40;
 
@@ -56,6 +56,11 @@ pub fn anthropic_of(model: &str, token: &str, streamed: bool) -> Vec<u8> {
 
 /// A question of 200 KB with forty tools, and a conversation that has been going on for a while.
 pub fn large(token: &str) -> Vec<u8> {
+    large_of(token, LARGE)
+}
+
+/// The same of another size.
+pub fn large_of(token: &str, bytes: usize) -> Vec<u8> {
     let mut messages = vec![json!({"role": "system", "content": "You are a coding agent."})];
     let mut body = json!({"model": "bench-openai", "max_tokens": 256, "tools": tools()});
     let tools = body.to_string().len();
@@ -67,7 +72,7 @@ pub fn large(token: &str) -> Vec<u8> {
         messages.push(json!({"role": "user", "content": format!("And what does file {turn} do?")}));
         messages.push(json!({"role": "assistant", "content": null, "tool_calls": [call]}));
         messages.push(json!({"role": "tool", "tool_call_id": id, "content": line.repeat(60)}));
-        if tools + json!(messages).to_string().len() >= LARGE {
+        if tools + json!(messages).to_string().len() >= bytes {
             break;
         }
     }

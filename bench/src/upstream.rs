@@ -2,13 +2,13 @@
 //!
 //! The path chooses what it does: `/idle/...` streams its first events and then falls silent, `/half/...` refuses the
 //! credentials that begin with `bad`, everything else is answered in the shape of the endpoint, streamed where the body
-//! says so, each event in a write of its own.
+//! says so, each event in a write of its own. One that is paced sends the next event when the client has seen the last.
 
 use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -17,11 +17,12 @@ use memchr::memmem;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::yield_now,
 };
 
 use crate::{
-    answers::{self, Answers, Shape},
+    answers::{self, Answers, EVENTS, Shape},
     wire::{self, Framing},
 };
 
@@ -30,6 +31,12 @@ const BUFFER: usize = 64 * 1024;
 
 /// Events of a stream that falls silent.
 const BEFORE_SILENCE: usize = 3;
+
+/// Events that are sent whatever was seen: a gateway may hold them back until content comes.
+const PREAMBLE: usize = 3;
+
+/// Events that end a stream; a gateway may not pass all of them.
+const CLOSING: usize = 3;
 
 /// A provider that listens.
 #[derive(Debug, Clone)]
@@ -46,6 +53,28 @@ struct Script {
     refusal: Vec<u8>,
     models: Vec<u8>,
     conversations: AtomicU64,
+    pace: Option<Arc<Pace>>,
+}
+
+/// What a client has seen of the one stream that there is.
+#[derive(Debug, Default)]
+pub struct Pace {
+    seen: AtomicUsize,
+    news: Notify,
+}
+
+impl Pace {
+    /// So many events of the stream were seen.
+    pub fn saw(&self, events: usize) {
+        self.seen.store(events, Ordering::Relaxed);
+        self.news.notify_one();
+    }
+
+    async fn until(&self, events: usize) {
+        while self.seen.load(Ordering::Relaxed) < events {
+            self.news.notified().await;
+        }
+    }
 }
 
 /// What a request gets.
@@ -60,11 +89,22 @@ enum Act {
 impl Upstream {
     /// Listens on a free port and serves on the runtime of the caller.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::serving(EVENTS, None).await
+    }
+
+    /// As [`Self::start`], with streams of so many events, each of which waits until the client has seen the one before.
+    pub async fn paced(events: usize) -> anyhow::Result<(Self, Arc<Pace>)> {
+        let pace = Arc::new(Pace::default());
+        Ok((Self::serving(events, Some(pace.clone())).await?, pace))
+    }
+
+    async fn serving(events: usize, pace: Option<Arc<Pace>>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the upstream")?;
         let address = listener.local_addr()?;
-        let (openai, anthropic) = (Answers::of(Shape::OpenAi), Answers::of(Shape::Anthropic));
+        let (openai, anthropic) = (Answers::of(Shape::OpenAi, events), Answers::of(Shape::Anthropic, events));
         let (refusal, models) = (answers::refusal(), answers::models());
-        let script = Arc::new(Script { openai, anthropic, refusal, models, conversations: AtomicU64::new(0) });
+        let conversations = AtomicU64::new(0);
+        let script = Arc::new(Script { openai, anthropic, refusal, models, conversations, pace });
         let serving = script.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -104,7 +144,12 @@ async fn converse(mut stream: TcpStream, script: &Script) -> anyhow::Result<()> 
             Act::Models => stream.write_all(&script.models).await?,
             Act::Stream => {
                 stream.write_all(&answers.stream_head).await?;
-                for event in &answers.events {
+                for (n, event) in answers.events.iter().enumerate() {
+                    if let Some(pace) = &script.pace
+                        && (PREAMBLE..answers.events.len() - CLOSING).contains(&n)
+                    {
+                        pace.until(n).await;
+                    }
                     stream.write_all(event).await?;
                     // The next event is another write, after everybody else had a turn.
                     yield_now().await;
