@@ -20,7 +20,7 @@ use crate::{Budget, Credentials, Limits, ObjectRef, Policy, ProviderLimits, Rela
 /// credential but values of HostKeys of the namespace. With them are their policies, the models that they may name, granted
 /// or not, since what is refused must be refused here too, the hosts of these, and the host keys that they draw. Where no key
 /// can be served, nothing is there. Rows name no other namespace that they are open to; of a host that is closed to the
-/// namespace there is its shape alone, because requests may be pinned to it.
+/// namespace there is little more than its shape, because requests may be pinned to it.
 pub fn scoped(table: &RoutingTable, credentials: &Credentials, namespace: &str) -> (RoutingTable, Credentials) {
     let view = View::new(table, credentials, namespace);
     let mut reaches: BTreeMap<&[ObjectRef], Option<Reach<'_>>> = BTreeMap::new();

@@ -389,19 +389,21 @@ fn what_takes_a_credential_that_is_not_the_namespaces_own_is_left_to_who_has_it(
     assert_eq!(credentials.host_keys.keys().collect::<Vec<_>>(), [&id("k"), &id("own")]);
     let narrow = own.host_key("catalog/k", "catalog/h", |key| key.allowed = NamespaceGrant::All);
     assert!(!is_kept(&narrow));
-    assert!(is_kept(&narrow.policy("all", &["team#*"], |_| ())), "what a policy does not grant is not drawn");
+    let own_hosts = |policy: &mut table::Policy| policy.hosts.allow = texts(&["team/*"]);
+    assert!(is_kept(&narrow.clone().policy("all", &["*"], own_hosts)), "what a policy keeps out is not drawn");
+    assert!(is_kept(&narrow.policy("all", &["m"], |_| ())), "nor what it does not grant");
 }
 
 #[test]
-fn a_host_that_is_closed_to_the_namespace_is_there_by_its_shape_alone() {
+fn a_host_that_is_closed_to_the_namespace_is_there_without_its_place_and_its_headers() {
     let tables = team()
-        .policy("all", &["team#*"], |_| ())
+        .policy("all", &["*"], |policy| policy.hosts.allow = texts(&["team/*"]))
         .edit_host("catalog/h", |host| host.allowed = NamespaceGrant::Same)
         .edit_host("catalog/h", |host| host.headers.set = vec![("x-gateway".into(), "token".into())]);
     let (table, _) = scope::scoped(&tables.table, &tables.credentials, "team");
     let host = table.hosts.get(&id("catalog/h")).and_then(Row::usable).expect("a model of the catalog is there");
     assert_eq!((host.base_url.as_str(), host.shape), ("https://closed.invalid/v1", OpenaiChat));
-    assert!(host.suspended && host.headers.set.is_empty());
+    assert!(host.headers.set.is_empty() && !table.host_keys.contains_key(&id("catalog/k")));
     let nobody = scope::scoped(&tables.table, &tables.credentials, "nobody").0;
     assert_eq!(nobody, RoutingTable { settings: tables.table.settings.clone(), ..RoutingTable::default() });
 }

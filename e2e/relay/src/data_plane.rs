@@ -22,8 +22,8 @@ pub struct Pod {
     pub token: PathBuf,
     /// The file with the authorities that vouch for operators, kept fresh.
     pub bundle: PathBuf,
-    /// The file with the key that copies of the last good table are sealed with.
-    pub seal_key: PathBuf,
+    /// The file with the key that copies of the last good table are sealed with; none: no copies are kept.
+    pub seal_key: Option<PathBuf>,
     /// A folder that lives as long as the pod does: what is in it outlives the program.
     pub folder: PathBuf,
 }
@@ -48,12 +48,14 @@ impl DataPlane {
             let place = ["--operator", &operator, "--operator-name", name];
             let identity = ["--pod-name", &pod.name, "--pod-uid", &pod.uid, "--pod-namespace", &pod.namespace];
             let arguments = bound.iter().chain(&place).chain(&identity).chain(more).map(Into::into).collect();
-            let environment = vec![
+            let mut environment = vec![
                 ("RELAY_OPERATOR_CA", pod.bundle.clone().into()),
                 ("RELAY_OPERATOR_TOKEN_FILE", pod.token.clone().into()),
-                ("RELAY_KEPT_KEY", pod.seal_key.clone().into()),
-                ("RELAY_KEPT_DIR", pod.folder.join("kept").into()),
             ];
+            if let Some(key) = &pod.seal_key {
+                environment.push(("RELAY_KEPT_KEY", key.into()));
+                environment.push(("RELAY_KEPT_DIR", pod.folder.join("kept").into()));
+            }
             Settings { arguments, environment }
         };
         let log = pod.folder.with_extension("log");

@@ -50,6 +50,7 @@ pub(crate) struct Mounts {
 /// A token that is to be kept fresh.
 #[derive(Clone)]
 struct Token {
+    namespace: String,
     account: String,
     pod: BoundObjectReference,
     audience: String,
@@ -77,15 +78,21 @@ impl Kubelet {
 
     /// Writes a token of a pod into a file, and keeps it fresh from now on.
     pub(crate) async fn token(&self, account: &str, pod: &PodObject, audience: &str, file: &Path) {
+        self.token_in(&self.namespace, account, pod, audience, file).await;
+    }
+
+    /// As [`token`](Self::token), of a pod of another namespace.
+    pub(crate) async fn token_in(&self, namespace: &str, account: &str, pod: &PodObject, audience: &str, file: &Path) {
         let pod = BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             name: Some(pod.name.clone()),
             uid: Some(pod.uid.clone()),
         };
-        let (account, audience) = (account.to_owned(), audience.to_owned());
-        let token = Token { account, pod, audience, file: file.to_owned(), asked: Instant::now() };
-        token.write(&self.client, &self.namespace).await.expect("a token is issued");
+        let (namespace, account) = (namespace.to_owned(), account.to_owned());
+        let (audience, file) = (audience.to_owned(), file.to_owned());
+        let token = Token { namespace, account, pod, audience, file, asked: Instant::now() };
+        token.write(&self.client).await.expect("a token is issued");
         self.tokens.lock().push(token);
     }
 }
@@ -112,7 +119,7 @@ async fn look(client: Client, namespace: String, mounts: Mounts, tokens: Arc<Mut
         let due = tokens.lock().iter().position(|token| token.asked.elapsed() > REPLACE);
         if let Some(due) = due {
             let token = tokens.lock()[due].clone();
-            if token.write(&client, &namespace).await.is_ok() {
+            if token.write(&client).await.is_ok() {
                 tokens.lock()[due].asked = Instant::now();
             }
         }
@@ -121,8 +128,8 @@ async fn look(client: Client, namespace: String, mounts: Mounts, tokens: Arc<Mut
 }
 
 impl Token {
-    async fn write(&self, client: &Client, namespace: &str) -> Result<(), kube::Error> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    async fn write(&self, client: &Client) -> Result<(), kube::Error> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &self.namespace);
         let spec = TokenRequestSpec {
             audiences: Some(vec![self.audience.clone()]),
             bound_object_ref: Some(self.pod.clone()),

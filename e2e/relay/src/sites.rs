@@ -29,6 +29,9 @@ const PEERS: &str = "relay-peer.llmrelay.io";
 const OPERATORS: &str = "relay-operator";
 const DATA_PLANES: &str = "relay-dataplane";
 
+/// The service account of applications that have a data plane beside them.
+const APPLICATIONS: &str = "web";
+
 /// An installation.
 pub struct Site<'a> {
     /// The API server.
@@ -109,7 +112,22 @@ impl<'a> Site<'a> {
         let token = folder.join("token");
         self.kubelet.token(account, &object, AUDIENCE, &token).await;
         let Mounts { bundle, seal_key } = self.kubelet.mounts().await;
-        Pod { name: object.name, uid: object.uid, namespace: self.namespace.clone(), token, bundle, seal_key, folder }
+        let (namespace, seal_key) = (self.namespace.clone(), Some(seal_key));
+        Pod { name: object.name, uid: object.uid, namespace, token, bundle, seal_key, folder }
+    }
+
+    /// Starts a data plane beside an application in a pod of another namespace, which passes what it does not serve itself to
+    /// a data plane of this one, and does not wait for its table. Whom it trusts is read in this namespace.
+    pub async fn sidecar(&self, namespace: &str, name: &str, shared: &DataPlane) -> DataPlane {
+        let folder = self.directory.path().join(format!("{namespace}-{name}"));
+        fs::create_dir_all(&folder).expect("the site's folder is writable");
+        let object = self.plane.service_account(namespace, APPLICATIONS).await.pod(name).await;
+        let token = folder.join("token");
+        self.kubelet.token_in(namespace, APPLICATIONS, &object, AUDIENCE, &token).await;
+        let (namespace, bundle) = (namespace.to_owned(), self.kubelet.mounts().await.bundle);
+        let pod = Pod { name: object.name, uid: object.uid, namespace, token, bundle, seal_key: None, folder };
+        let forward = format!("http://{}", shared.address);
+        self.data_plane_in(pod, &["--sidecar", "--forward", &forward]).await
     }
 
     /// Starts a data plane in a pod of that name and waits until it is ready.

@@ -191,11 +191,10 @@ impl<'a> Walk<'a, '_> {
         Some(())
     }
 
-    /// A host that may be asked; absent where that takes more than the namespace has.
+    /// A host that may be asked, if the policies let it; absent where that takes more than the namespace has.
     fn add_host(&mut self, id: &'a ObjectRef, host: &'a Host) -> Option<()> {
-        self.view.is_open(id, &host.allowed).then_some(())?;
         if self.rules.iter().all(|rule| rule.hosts.grant_host(id)) {
-            self.view.can_serve(id, host).then_some(())?;
+            (self.view.is_open(id, &host.allowed) && self.view.can_serve(id, host)).then_some(())?;
             self.hosts.insert(id);
         }
         Some(())

@@ -132,7 +132,8 @@ fn host(view: &View<'_>, id: &ObjectRef, row: &Row<Host>) -> Row<Host> {
     }
 }
 
-/// Of a host that is closed to the namespace its shape alone. No key of the namespace that is here comes to it.
+/// Of a host that is closed to the namespace its shape, and whether it is in service. The policies of the keys that are here
+/// keep it out, or do not grant what leads to it, and there is no key for it.
 fn veiled(host: &Host) -> Host {
     Host {
         shape: host.shape,
@@ -149,7 +150,7 @@ fn veiled(host: &Host) -> Host {
         key_selection: KeySelection::default(),
         health_check: HealthCheck::default(),
         limits: ProviderLimits::default(),
-        suspended: true,
+        suspended: host.suspended,
         allowed: NamespaceGrant::Same,
     }
 }

@@ -17,3 +17,4 @@ mod rights;
 mod rotation;
 mod scene;
 mod sealed_keys;
+mod sidecars;
