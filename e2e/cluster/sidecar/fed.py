@@ -1,4 +1,4 @@
-"""Says of whom a data plane holds host keys, relay keys and credentials.
+"""Says of whom a data plane holds hosts, host keys, credentials that it can use, and relay keys.
 
     fed.py TABLE CREDENTIALS
 """
@@ -7,10 +7,14 @@ import json
 import sys
 
 table, credentials = (json.load(open(path)) for path in sys.argv[1:])
+usable = [name for name, standing in credentials["hostKeys"].items() if standing["usable"]]
 
 
 def names(objects):
     return ", ".join(sorted(objects)) or "none"
 
 
-print(f"host keys: {names(table['hostKeys'])}; relay keys: {names(table['relayKeys'])}; credentials: {names(credentials)}")
+print(
+    f"hosts: {names(table['hosts'])}; host keys: {names(table['hostKeys'])}; credentials: {names(usable)}; "
+    f"relay keys: {names(table['relayKeys'])}"
+)

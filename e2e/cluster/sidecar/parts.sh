@@ -137,27 +137,29 @@ fed() {
     --bound-object-kind Pod --bound-object-name "$2" >"$scratch/token"
   team get configmap relay-push-ca -o jsonpath='{.data.ca\.crt}' >"$scratch/ca.crt"
   uid=$(cluster kubectl --namespace "$1" get pod "$2" -o jsonpath='{.metadata.uid}')
-  cluster "$archives/context/programs/relay-dataplane" --listen 127.0.0.1:0 --admin 127.0.0.1:18081 --fleet relay \
+  cluster sh -c 'echo $$ >"$0" && exec "$@"' "$scratch/pid" "$archives/context/programs/relay-dataplane" --listen 127.0.0.1:0 --admin 127.0.0.1:18081 --fleet relay \
     --operator "relay-operator.$NAMESPACE.svc:9443" --operator-ca "$scratch/ca.crt" --operator-token-file "$scratch/token" \
     --pod-name "$2" --pod-uid "$uid" --pod-namespace "$1" >"$scratch/fed" 2>&1 &
-  echo $! >"$scratch/pid"
   eventually 30 cluster curl -sSf http://127.0.0.1:18081/readyz || { cat "$scratch/fed" >&2; return 1; }
   cluster curl -sSf http://127.0.0.1:18081/debug/table >"$scratch/table"
   cluster curl -sSf http://127.0.0.1:18081/debug/credentials >"$scratch/credentials"
-  kill "$(<"$scratch/pid")" && rm "$scratch/pid"
+  kill -9 "$(<"$scratch/pid")" && rm "$scratch/pid"
+  wait
   "$python" e2e/cluster/sidecar/fed.py "$scratch/table" "$scratch/credentials"
 }
 
 feed_holds_nothing_of_others() {
-  local pod everything
+  local pod gets everything
   # A whole data plane that says it is of the fleet, with the token of an application's pod.
   pod=$(team get pod -l app=shared -o jsonpath='{.items[0].metadata.name}')
-  is "host keys: $TEAM/own; relay keys: $TEAM/own; credentials: $TEAM/own" fed $TEAM "$pod" default
-  echo "a token of a pod of the team gets $(<"$scratch/said")"
+  gets="hosts: $TEAM/own; host keys: $TEAM/own; credentials: $TEAM/own; relay keys: $TEAM/own"
+  is "$gets" fed $TEAM "$pod" default
+  ! grep -q $NAMESPACE/platform "$scratch/table" || fail "the platform is in the table: $(<"$scratch/table")"
+  echo "a token of a pod of the team gets $gets"
   # The same with the token of a data plane finds what there is to be found.
   pod=$(platform get pod -l app.kubernetes.io/name=relay-dataplane -o jsonpath='{.items[0].metadata.name}')
   everything=$(fed $NAMESPACE "$pod" relay-dataplane)
-  [[ "$everything" == *"$NAMESPACE/platform"*"credentials: "*"$NAMESPACE/platform"* ]] || fail "a data plane's token gets $everything"
+  [[ "$everything" == *"host keys: "*"$NAMESPACE/platform"*"credentials: "*"$NAMESPACE/platform"*"relay keys"* ]] || fail "a data plane's token gets $everything"
 }
 
 tokens_are_replaced() {
