@@ -1,4 +1,4 @@
-"""Says of whom a data plane holds hosts, host keys, credentials that it can use, and relay keys.
+"""Says of whom a data plane holds host keys, credentials that it can use, and relay keys.
 
     fed.py TABLE CREDENTIALS
 """
@@ -14,7 +14,4 @@ def names(objects):
     return ", ".join(sorted(objects)) or "none"
 
 
-print(
-    f"hosts: {names(table['hosts'])}; host keys: {names(table['hostKeys'])}; credentials: {names(usable)}; "
-    f"relay keys: {names(table['relayKeys'])}"
-)
+print(f"host keys: {names(table['hostKeys'])}; credentials: {names(usable)}; relay keys: {names(table['relayKeys'])}")
