@@ -40,6 +40,11 @@ struct Site {
 
 impl Site {
     fn start() -> Option<Self> {
+        Self::with(&[])
+    }
+
+    /// With further values of the chart.
+    fn with(values: &[&str]) -> Option<Self> {
         let plane = Plane::start()?;
         for (namespace, consent, security) in [
             ("team-a", "enabled", "restricted"),
@@ -55,7 +60,7 @@ impl Site {
             plane.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}).to_string());
         }
         let home = tempdir().expect("a folder is made");
-        plane.apply(&policy(&Helm::alone(home.path())));
+        plane.apply(&policy(&Helm::alone(home.path()), values));
         let site = Self { plane };
         let (probe, deadline) = (pods().swap_remove(0), Instant::now() + PATIENCE);
         while site.created("team-a", &probe)["spec"]["initContainers"].is_null() {
@@ -97,9 +102,10 @@ fn level(spec: &mut Value) {
 }
 
 /// The chart's policy as it is for `team-a` and `team-b`.
-fn policy(helm: &Helm) -> String {
+fn policy(helm: &Helm, values: &[&str]) -> String {
     let teams = ["--set", "watchNamespaces={team-a,team-b}", "--show-only", "templates/sidecar.yaml"];
-    Combination::named("sidecars").rendered(helm, &teams)
+    let values = values.iter().flat_map(|value| ["--set", value]);
+    Combination::named("sidecars").rendered(helm, &teams.into_iter().chain(values).collect::<Vec<_>>())
 }
 
 fn pods() -> Vec<Value> {
@@ -108,11 +114,11 @@ fn pods() -> Vec<Value> {
     pods
 }
 
-/// What `relay inject` makes of a pod, told what the combination of values says that is no default.
+/// What `relay inject` makes of a pod, told what the combination of values says that is no default, and `more`.
 #[track_caller]
-fn injected(pod: &Value) -> Value {
+fn injected(pod: &Value, more: &[&str]) -> Value {
     let settings = ["--relay-namespace", NAMESPACE, "--arg=--body-limit=8388608"];
-    let said = run(&[&["inject", "-f", "-"], &settings[..]].concat(), None, &pod.to_string());
+    let said = run(&[&["inject", "-f", "-"], &settings[..], more].concat(), None, &pod.to_string());
     assert_eq!(said.code, 0, "{}", said.stderr);
     serde_saphyr::from_str(&said.stdout).expect("it prints YAML")
 }
@@ -124,7 +130,7 @@ fn pods_of_the_policy_and_of_the_command_line_are_the_same() {
         let by_policy = site.created("team-a", &pod);
         let sidecar = &by_policy["spec"]["initContainers"][0];
         assert_eq!((&sidecar["name"], &sidecar["restartPolicy"]), (&json!("relay"), &json!("Always")), "{pod:#}");
-        let pod = injected(&pod);
+        let pod = injected(&pod, &[]);
         let by_command = site.created("unasked", &pod);
         assert_eq!(by_policy, by_command, "{pod:#}");
         // What is injected already stays as it is.
@@ -151,6 +157,31 @@ fn pods_of_the_policy_and_of_the_command_line_are_the_same() {
     taken["spec"]["containers"][0]["name"] = json!("relay");
     let refused = site.attempt("team-a", &taken).expect_err("the name is the sidecar's");
     assert!(refused.contains("Duplicate value: \"relay\""), "{refused}");
+}
+
+#[test]
+fn every_setting_of_the_one_is_a_setting_of_the_other() {
+    let Some(site) = Site::with(&[
+        "image.registry=registry.example",
+        "image.tag=v7",
+        "image.pullPolicy=Always",
+        "sidecars.port=9100",
+        "sidecars.servicePort=9443",
+        "sidecars.resources.requests.cpu=100m",
+        "sidecars.resources.limits.memory=1Gi",
+        "dataPlane.usage.stdout=false",
+        "log.level=relay=debug\\,info",
+        "log.format=text",
+    ]) else {
+        return;
+    };
+    let forward = format!("https://relay.{NAMESPACE}.svc:9443");
+    let flags = "--image registry.example/relay-dataplane:v7 --image-pull-policy Always --port 9100 --usage false --requests \
+                 cpu=100m,memory=32Mi --limits memory=1Gi --log relay=debug,info --log-format text --forward";
+    let flags: Vec<&str> = flags.split_whitespace().chain([forward.as_str()]).collect();
+    for pod in pods() {
+        assert_eq!(site.created("team-a", &pod), site.created("unasked", &injected(&pod, &flags)), "{pod:#}");
+    }
 }
 
 #[test]
