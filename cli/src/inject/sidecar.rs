@@ -35,7 +35,7 @@ pub(super) struct Sidecar {
     #[arg(long, value_name = "HOST:PORT")]
     operator: Option<String>,
 
-    /// Where requests go that the sidecar cannot serve itself [default: https://relay.NAMESPACE.svc:8443]
+    /// Where requests go that the sidecar cannot serve itself [default: `https://relay.NAMESPACE.svc:8443`]
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
 
