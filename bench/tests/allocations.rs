@@ -12,7 +12,8 @@ use std::{
 use bench::{
     client::Connection,
     gateway::{EVERYTHING, OPEN},
-    requests,
+    load::Target,
+    requests, streams,
     upstream::{Pace, Upstream},
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -28,6 +29,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 const WARM: usize = 300;
 const COUNTED: usize = 500;
 const STREAMS: usize = 10;
+const OPEN_STREAMS: usize = 100;
 const FEW_EVENTS: usize = 60;
 const MANY_EVENTS: usize = 660;
 /// Timers and the tables that grow once in a while.
@@ -89,6 +91,24 @@ async fn stream(connection: &mut Connection, request: &[u8], pace: &Arc<Pace>) {
     connection.ask_telling(request, |events| pace.saw(events)).await.unwrap();
 }
 
+/// What is held for each of many streams that are open and silent.
+async fn held_by_stream(through_relay: bool) -> f64 {
+    let upstream = Upstream::start().await.unwrap();
+    let address = if through_relay { relay::start(upstream.address).await } else { upstream.address };
+    let request = match through_relay {
+        true => requests::openai_of("", "bench-idle", EVERYTHING, true),
+        false => requests::openai_at("/idle", EVERYTHING, true),
+    };
+    let target = Target { address, request: request.into() };
+    let few = streams::open(&target, OPEN_STREAMS / 2).await.unwrap();
+    let region = Region::new(ALLOCATOR);
+    let many = streams::open(&target, OPEN_STREAMS).await.unwrap();
+    let change = region.change();
+    let held = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
+    drop((few, many));
+    held / OPEN_STREAMS as f64
+}
+
 fn check(name: &str, of: &str, allocated: Allocated) {
     baseline::check(&format!("allocations {of}: {name}"), allocated.times, TOLERANCE);
     baseline::check(&format!("bytes allocated {of}: {name}"), allocated.bytes, TOLERANCE);
@@ -143,4 +163,10 @@ fn a_kilobyte_of_a_body_allocates_no_more_than_is_recorded() {
     let more =
         Allocated { times: (large.times - small.times) / kilobytes, bytes: (large.bytes - small.bytes) / kilobytes };
     check("same shape", "per KB of a body", more);
+}
+
+#[test]
+fn an_open_stream_holds_no_more_than_is_recorded() {
+    let held = alone(held_by_stream(true)) - alone(held_by_stream(false));
+    baseline::check("bytes held by an open stream: same shape", held, TOLERANCE);
 }
