@@ -1,12 +1,13 @@
-# The one cluster that this machine can have: where it is, and how things run inside. Sourced after parts.sh, not run.
+# The cluster that tests start: where it is, and how things run inside. Sourced after parts.sh, not run. There is one, and
+# another for each RELAY_E2E_SUFFIX.
 #
 # It lives in namespaces of its own for processes, mounts and network. All of them hang on one process, `pause`: when that
 # one is killed, the kernel ends all others, and takes mounts, interfaces, rules and addresses with them. On disk everything
 # is below $STATE; outside of that there are the control groups named $CGROUP.
 
-STATE=/var/lib/relay-e2e
-LOCK=/run/lock/relay-e2e
-CGROUP=relay-e2e
+CGROUP="relay-e2e${RELAY_E2E_SUFFIX:+-$RELAY_E2E_SUFFIX}"
+STATE="/var/lib/$CGROUP"
+LOCK="/run/lock/$CGROUP"
 NODE=node-1
 BRIDGE=pods0
 GATEWAY=10.88.0.1 PODS=10.88.0.0/24 SERVICES=10.96.0.0/24 DNS=10.96.0.10
