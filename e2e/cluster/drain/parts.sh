@@ -160,7 +160,7 @@ has_spent() {
 # is refused.
 slots_are_free() {
   local limit=$((streams + spare)) load
-  load --once --streams "$limit" --words 4 >"$scratch/slots" &
+  load --once --streams "$limit" --words 15 >"$scratch/slots" &
   load=$!
   eventually 30 are_open "$limit"
   says "the limit of $limit requests at once of policy \`streams\` is reached" ask streams
