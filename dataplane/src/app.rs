@@ -181,7 +181,8 @@ impl App {
         let handler = relay.clone();
         let service = tower::service_fn(move |(peer, request): (SocketAddr, Request<Incoming>)| {
             let relay = handler.clone();
-            async move { Ok::<_, Infallible>(pipeline::handle(relay, peer, request).await) }
+            // On the heap, because what hands it on moves it: a request's way is long, and so is what it has to keep.
+            Box::pin(async move { Ok::<_, Infallible>(pipeline::handle(relay, peer, request).await) })
         });
         for listener in listeners {
             drain.tasks.spawn(listener.serve(service.clone(), drain.clone(), connections.clone()));

@@ -161,7 +161,7 @@ impl Exchange<'_> {
         let traceparent = self.trace.onward(number);
         let read = tokio::time::timeout_at(
             patience.min(self.deadline),
-            self.first_content(step, outgoing, &traceparent, &flight),
+            Box::pin(self.first_content(step, outgoing, &traceparent, &flight)),
         )
         .await;
         match read {

@@ -138,7 +138,7 @@ impl Loop<'_> {
         self.attempts += 1;
         self.begin(index, step);
         let began = Instant::now();
-        let attempted = exchange.attempt(self.attempts, step, outgoing).await;
+        let attempted = Box::pin(exchange.attempt(self.attempts, step, outgoing)).await;
         self.waited += began.elapsed();
         match attempted {
             Ok(committed) => {

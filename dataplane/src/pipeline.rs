@@ -74,7 +74,7 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         Err(limit) => return refuse(&call, &Denied::Busy { limit }),
     };
     if let Some(shared) = forward::shared_for(relay, &call, &head.headers) {
-        let passed = forward::pass(relay, shared, &mut call, &head, body).await;
+        let passed = Box::pin(forward::pass(relay, shared, &mut call, &head, body)).await;
         return passed.unwrap_or_else(|denied| refuse(&call, &denied));
     }
     let inbound = match inbound::read(&head.method, &head.uri, &head.headers) {
@@ -88,7 +88,7 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         Endpoint::Embeddings => Purpose::Embeddings,
         Endpoint::Root => return reply::text("relay\n"),
         Endpoint::Models | Endpoint::Model(_) | Endpoint::Usage => {
-            return match asides::answer(relay, &call, &inbound, &head).await {
+            return match Box::pin(asides::answer(relay, &call, &inbound, &head)).await {
                 Ok(response) => response,
                 Err(denied) => refuse(&call, &denied),
             };
@@ -100,7 +100,7 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
     }
     let served = tokio::select! {
         biased;
-        served = converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter) => served,
+        served = Box::pin(converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter)) => served,
         () = relay.drain.expired() => Err(Denied::ShuttingDown),
     };
     match served {
