@@ -4,8 +4,11 @@ mod support;
 
 use std::{fs, path::Path};
 
-/// The Secrets that this example's first lines, and the operator, make.
-const MADE_IN_THE_CLUSTER: &str = "
+/// The Secrets that the first lines of an example, and the operator, make.
+const MADE_IN_THE_CLUSTER: &[(&str, &str)] = &[
+    (
+        "kubernetes/relay.yaml",
+        "
 ---
 apiVersion: v1
 kind: Secret
@@ -16,7 +19,24 @@ apiVersion: v1
 kind: Secret
 metadata: {name: my-app-token}
 stringData: {token: a-token-that-is-long-enough-to-be-one}
-";
+",
+    ),
+    (
+        "sidecar/relay.yaml",
+        "
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: openai, namespace: team-a}
+stringData: {key: sk-one}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: shop-token, namespace: team-a}
+stringData: {token: a-token-that-is-long-enough-to-be-one}
+",
+    ),
+];
 
 #[test]
 fn nothing_in_the_examples_is_refused() {
@@ -25,9 +45,8 @@ fn nothing_in_the_examples_is_refused() {
     for entry in fs::read_dir(examples).unwrap() {
         let manifest = entry.unwrap().path().join("relay.yaml");
         let Ok(mut text) = fs::read_to_string(&manifest) else { continue };
-        if manifest.ends_with("kubernetes/relay.yaml") {
-            text += MADE_IN_THE_CLUSTER;
-        }
+        let made = MADE_IN_THE_CLUSTER.iter().filter(|(example, _)| manifest.ends_with(example));
+        made.for_each(|(_, secrets)| text += secrets);
         let compilation = compiler::compile(&support::resources(&text));
         for report in compilation.reports {
             let wrong = report.is_refused() || !report.unmatched_globs.is_empty();
