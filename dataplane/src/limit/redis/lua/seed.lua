@@ -23,14 +23,16 @@ local function meet(found, start, ends)
   return (ends == 0 or found[1] < ends) and (found[2] == 0 or start < found[2])
 end
 
--- Adds to the period if it is the present one. A period that is over, or that a later one has followed, counts no more.
+-- Adds to the period if it is the present one. A period that is over, or that a later one has followed, counts no more;
+-- one that is over by another time zone gives way.
 local function add(key, name, start, ends, amount)
   if ends ~= 0 and ends <= now then
     return
   end
   local counters = state(key)
   local found = counters[name]
-  if not found or (start > found[1] and not meet(found, start, ends)) then
+  local is_over = found and found[2] ~= 0 and found[2] <= now
+  if not found or is_over or (start > found[1] and not meet(found, start, ends)) then
     found = {start, ends, 0, 0, start}
     counters[name] = found
   end

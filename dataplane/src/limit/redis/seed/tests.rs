@@ -66,6 +66,16 @@ fn days() -> [Bounds; 3] {
     [today - 1, today, today + 1].map(|day| Bounds { start_ms: day * DAY, end_ms: (day + 1) * DAY })
 }
 
+/// The same day in a time zone an hour away, in which it has begun and is not over either.
+fn elsewhere(today: Bounds) -> Bounds {
+    let hour = DAY / 24;
+    let Bounds { start_ms, end_ms } = today;
+    match Millis::try_from(Timestamp::now().as_millisecond()).expect("after 1970") < start_ms + DAY / 2 {
+        true => Bounds { start_ms: start_ms - hour, end_ms: end_ms - hour },
+        false => Bounds { start_ms: start_ms + hour, end_ms: end_ms + hour },
+    }
+}
+
 fn born(server: &Redis, birth: &str) {
     server.cli(&["FLUSHALL"]);
     server.cli(&["SET", "relay:{team}:born", birth]);
@@ -148,9 +158,7 @@ async fn what_others_have_spent_meanwhile_is_kept() {
     let [_, today, _] = days();
     process.settle(today, 5, "1");
     born(&server, "2");
-    // In a time zone that is an hour ahead.
-    let ahead = Bounds { start_ms: today.start_ms - DAY / 24, end_ms: today.end_ms - DAY / 24 };
-    for bounds in [today, ahead] {
+    for bounds in [today, elsewhere(today)] {
         server.cli(&["DEL", "relay:{team}:seeded"]);
         let other = Process::in_memory(&server).await;
         other.settle(today, 5, "1");
@@ -160,6 +168,18 @@ async fn what_others_have_spent_meanwhile_is_kept() {
     }
     // What may still be given back stays as it was.
     assert_eq!(counters(&server)["budget_day"][3].as_f64(), Some(7.0));
+}
+
+#[tokio::test]
+async fn what_is_still_owed_is_not_given_to_a_day_that_is_over_elsewhere() {
+    let server = Redis::start();
+    let process = Process::in_memory(&server).await;
+    let [_, today, _] = days();
+    process.settle(today, 5, "1");
+    born(&server, "2");
+    preset(&server, Bounds { start_ms: today.start_ms + 1 - DAY, end_ms: today.start_ms + 1 }, 100);
+    process.seed("2").await;
+    assert_eq!(spent(&server, "budget_day"), 5);
 }
 
 #[tokio::test]
