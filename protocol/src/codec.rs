@@ -8,6 +8,7 @@ use crate::{
     event::Event,
     openai_chat,
     request::Request,
+    skim::Brief,
     sse::Frame,
     translate::{AnswerContext, Encoded},
 };
@@ -33,6 +34,15 @@ pub fn decode_answer(shape: WireShape, body: &[u8]) -> Result<Answer, WireError>
     match shape {
         WireShape::OpenaiChat => openai_chat::decode_answer(body),
         WireShape::AnthropicMessages => anthropic_messages::decode_answer(body),
+    }
+}
+
+/// What a whole answer says beside its content, where its form is plain; none: [`decode_answer`] tells. `frame` is an
+/// answer without its content, as the watch of whole answers leaves it.
+pub(crate) fn brief(shape: WireShape, frame: &str) -> Option<Brief<'_>> {
+    match shape {
+        WireShape::OpenaiChat => openai_chat::brief(frame),
+        WireShape::AnthropicMessages => anthropic_messages::brief(frame),
     }
 }
 
@@ -107,6 +117,15 @@ impl StreamDecoder {
         match self {
             Self::OpenaiChat(decoder) => decoder.frame(frame, out),
             Self::AnthropicMessages(decoder) => decoder.frame(frame, out),
+        }
+    }
+
+    /// Takes the next frame where all that it does is to go on with what is open, as most do, and says how many bytes of
+    /// content it adds. None: nothing was taken, [`StreamDecoder::frame`] is to read it.
+    pub(crate) fn skim(&mut self, frame: &Frame<'_>) -> Option<usize> {
+        match self {
+            Self::OpenaiChat(decoder) => decoder.skim(frame),
+            Self::AnthropicMessages(decoder) => decoder.skim(frame),
         }
     }
 

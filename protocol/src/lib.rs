@@ -22,6 +22,7 @@ pub mod usage;
 mod dialect;
 mod loss;
 mod shape;
+mod skim;
 mod traits;
 mod watch;
 

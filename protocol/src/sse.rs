@@ -210,13 +210,18 @@ impl Parser {
 fn assemble<'a>(raw: &'a [u8], fields: &Fields) -> Frame<'a> {
     let event = fields.event.clone().and_then(|range| std::str::from_utf8(&raw[range]).ok());
     let data = match fields.data.as_slice() {
-        [one] => String::from_utf8_lossy(&raw[one.clone()]),
+        [one] => text(&raw[one.clone()]),
         many => {
-            let lines: Vec<_> = many.iter().map(|range| String::from_utf8_lossy(&raw[range.clone()])).collect();
+            let lines: Vec<_> = many.iter().map(|range| text(&raw[range.clone()])).collect();
             Cow::Owned(lines.join("\n"))
         }
     };
     Frame { event: event.filter(|name| !name.is_empty()), data, raw }
+}
+
+/// Checked first: replacing goes character by character even where there is nothing to replace.
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// Appends a frame. Line feeds in the data become several `data:` lines.

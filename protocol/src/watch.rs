@@ -12,6 +12,7 @@ use crate::{
     error::{ErrorKind, WireError},
     event::Event,
     pipe::{Facts, Seen, Tally},
+    skim::Brief,
     sse::{Frame, Parser},
 };
 use rope::Rope;
@@ -116,6 +117,10 @@ fn look(
     if tally.has_ended() {
         return Verdict::Pass;
     }
+    if let Some(bytes) = decoder.skim(frame) {
+        tally.add_content(bytes);
+        return Verdict::Pass;
+    }
     events.clear();
     decoder.frame(frame, events);
     events.iter().for_each(|event| tally.note(event));
@@ -185,12 +190,7 @@ impl WholeWatch {
             });
             return self.tally.seen();
         }
-        match codec::decode_answer(self.shape, self.skeleton.json()) {
-            Ok(answer) => self.tally.note_answer(&answer),
-            Err(error) if !self.tally.is_committed() => self.tally.fail(error),
-            // The caller has it: what its shape's own decoder thinks of the rest can no longer matter.
-            Err(_) => {}
-        }
+        self.note_answer();
         if self.tally.is_committed() {
             self.tally.end();
         } else {
@@ -201,6 +201,20 @@ impl WholeWatch {
 
     pub(crate) fn facts(&self) -> Facts {
         self.tally.facts()
+    }
+
+    /// Reads what is left of the answer: by its form where that is plain, else by its shape's decoder.
+    fn note_answer(&mut self) {
+        let frame = self.skeleton.json();
+        if let Some(brief) = str::from_utf8(frame).ok().and_then(|frame| codec::brief(self.shape, frame)) {
+            return self.tally.note_brief(brief);
+        }
+        match codec::decode_answer(self.shape, frame) {
+            Ok(answer) => self.tally.note_brief(Brief::of(&answer)),
+            Err(error) if !self.tally.is_committed() => self.tally.fail(error),
+            // The caller has it: what its shape's own decoder thinks of the rest can no longer matter.
+            Err(_) => {}
+        }
     }
 
     /// Enough was held: what has the answer's key but not all else that marks it is taken for one.

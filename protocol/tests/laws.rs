@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         ledger.check("tool call ids come back", pair, answers::returns_ids);
         ledger.check("a stream is decoded from start to end", pair, streams::decodes);
         ledger.check("a stream passes untouched", pair, streams::passes);
+        ledger.check("a stream that passes is understood", pair, streams::learns);
         ledger.check("chunking does not matter", pair, streams::any_chunking);
         ledger.check("streaming and folding commute", pair, streams::folds);
         ledger.check("emitted streams keep the block grammar", pair, streams::keeps_grammar);

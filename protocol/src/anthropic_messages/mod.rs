@@ -4,6 +4,7 @@
 
 mod answer_decode;
 mod answer_encode;
+mod brief;
 mod citations;
 mod count;
 mod error;
@@ -21,6 +22,7 @@ mod properties;
 
 pub use answer_decode::decode_answer;
 pub use answer_encode::encode_answer;
+pub(crate) use brief::brief;
 pub use count::{decode_count, encode_count};
 pub use error::{decode_error, encode_error, encode_error_event, error_status, keep_alive};
 pub use names::RAW_ARGUMENTS;

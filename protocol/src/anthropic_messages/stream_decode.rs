@@ -1,6 +1,7 @@
 //! Reads a streamed answer, event by event. Tolerates what servers of this shape were seen to do: usage anywhere, a
 //! second `message_start`, blocks and deltas that nobody knows, `[DONE]`. An end without its marker is an error.
 
+mod skim;
 #[cfg(test)]
 mod tests;
 

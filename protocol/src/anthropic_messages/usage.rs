@@ -45,6 +45,13 @@ impl WireUsage {
     }
 }
 
+/// What the usage object of a whole answer says.
+pub(super) fn of(usage: &Value) -> Option<Usage> {
+    let mut wire = WireUsage::default();
+    wire.merge(Some(usage));
+    wire.usage()
+}
+
 fn counted(fields: &Map<String, Value>) -> Usage {
     let count = |key: &str| fields.get(key).and_then(Value::as_u64);
     let within = |object: &str, key: &str| fields.get(object).and_then(|value| value.get(key)).and_then(Value::as_u64);

@@ -37,8 +37,9 @@ struct Open {
     length: usize,
 }
 
+/// A block that is open one at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Text,
     Refusal,
     Thinking,
@@ -82,6 +83,19 @@ impl Choice {
             self.finish = Some(finish.to_owned());
             self.close_open(out);
         }
+    }
+
+    /// Takes words by their size alone, where they go on with the open block. False: nothing was taken.
+    pub(super) fn goes_on(&mut self, kind: Kind, bytes: usize) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| open.kind == kind) else { return false };
+        open.length += bytes;
+        true
+    }
+
+    /// Whether pieces of arguments at this place go on with a call that was told.
+    pub(super) fn has_call(&self, place: u64) -> bool {
+        let known = self.calls.iter().rfind(|call| call.place == Some(place));
+        known.is_some_and(|call| call.block.is_some())
     }
 
     /// Tells why the choice ended. A stream that ended without saying so ended by itself.

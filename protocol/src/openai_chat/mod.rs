@@ -6,6 +6,7 @@
 
 mod answer_decode;
 mod answer_encode;
+mod brief;
 mod choice_decode;
 mod choice_encode;
 mod error;
@@ -21,6 +22,7 @@ mod usage;
 
 pub use answer_decode::decode_answer;
 pub use answer_encode::encode_answer;
+pub(crate) use brief::brief;
 pub use error::{decode_error, encode_error, encode_error_event, error_status, keep_alive};
 pub use request_decode::decode_request;
 pub use request_encode::encode_request;

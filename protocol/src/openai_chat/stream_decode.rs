@@ -3,6 +3,10 @@
 //! A stop is held until the end of the stream: some hosts send content after a finish reason, and one that breaks off
 //! must not look like one that ended. Memory does not grow with the answer, but for refusals and unnamed tool calls.
 
+mod skim;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -129,6 +133,3 @@ impl StreamDecoder {
         self.ended = true;
     }
 }
-
-#[cfg(test)]
-mod tests;

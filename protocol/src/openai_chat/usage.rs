@@ -9,7 +9,11 @@ const MOST: u64 = 1 << 40;
 
 /// The usage of an answer or a chunk, wherever the dialect puts it; none where nothing is said.
 pub(super) fn decode(answer: &Value) -> Option<Usage> {
-    let usage = [&answer["usage"], &answer["x_groq"]["usage"]].into_iter().find(|usage| usage.is_object())?;
+    of([&answer["usage"], &answer["x_groq"]["usage"]].into_iter().find(|usage| usage.is_object())?)
+}
+
+/// What a usage object says.
+pub(super) fn of(usage: &Value) -> Option<Usage> {
     let says = |key: &str| usage[key].is_number();
     (says("prompt_tokens") || says("completion_tokens") || says("total_tokens")).then(|| normalised(usage))
 }

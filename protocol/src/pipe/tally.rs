@@ -2,9 +2,9 @@
 
 use super::{Facts, Seen};
 use crate::{
-    answer::Answer,
     error::WireError,
     event::{Delta, Event},
+    skim::Brief,
 };
 
 /// What the events so far have said.
@@ -38,18 +38,23 @@ impl Tally {
         }
     }
 
-    /// Takes a whole answer, but neither its content nor its end.
-    pub(crate) fn note_answer(&mut self, answer: &Answer) {
-        self.facts.model = named(&answer.model);
-        self.facts.upstream_id = named(&answer.id);
-        self.facts.usage = answer.usage.clone();
-        let stop = answer.choices.iter().find_map(|choice| choice.stop.as_ref());
-        self.facts.stop = stop.map(|stop| stop.reason.clone());
+    /// Takes what a whole answer says beside its content.
+    pub(crate) fn note_brief(&mut self, brief: Brief<'_>) {
+        self.facts.model = named(brief.model);
+        self.facts.upstream_id = named(brief.id);
+        self.facts.usage = brief.usage;
+        self.facts.stop = brief.stop;
     }
 
     /// Takes bytes of content.
     pub(crate) fn add_output(&mut self, bytes: usize) {
         self.facts.output_bytes += bytes as u64;
+    }
+
+    /// Takes a piece of content by its size; an empty one is none.
+    pub(crate) fn add_content(&mut self, bytes: usize) {
+        self.add_output(bytes);
+        self.content |= bytes > 0;
     }
 
     /// The answer may be given to the caller.

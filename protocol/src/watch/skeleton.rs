@@ -5,7 +5,10 @@
 
 use memchr::memchr2;
 
-use crate::WireShape;
+use crate::{
+    WireShape,
+    skim::{NO_CONTENT, NO_MESSAGE},
+};
 
 /// Most bytes of a skeleton.
 const MAX_SKELETON: usize = 256 << 10;
@@ -217,10 +220,10 @@ impl Skeleton {
             (WireShape::OpenaiChat, 1, b"choices\"") => None,
             (WireShape::OpenaiChat, 3, b"choices\"") => match inner {
                 b"index\"" | b"finish_reason\"" => None,
-                b"message\"" => Some(r#"{"role":"assistant","content":null}"#),
+                b"message\"" => Some(NO_MESSAGE),
                 _ => Some("null"),
             },
-            (WireShape::AnthropicMessages, 1, b"content\"") => Some("[]"),
+            (WireShape::AnthropicMessages, 1, b"content\"") => Some(NO_CONTENT),
             (_, 1, key) => (!is_kept(key)).then_some("null"),
             _ => None,
         }

@@ -5,9 +5,9 @@ use protocol::{
     WireShape,
     answer::{Answer, Block},
     codec,
-    event::Event,
+    event::{Delta, Event},
     fold,
-    pipe::Pipe,
+    pipe::{Facts, Pipe},
 };
 use serde_json::Value;
 
@@ -35,6 +35,42 @@ fn decoded(events: &[Event]) -> Result<(), String> {
         return Err(format!("{error:?}"));
     }
     same(&(count(|event| *event == Event::End), is_told(events)), &(1, true), "ends")
+}
+
+/// Same shape: what is learnt in passing is what the decoder reads.
+pub(crate) fn learns(pair: &Pair) -> Verdict {
+    pair.is_answer(true).then(|| learnt(pair))
+}
+
+fn learnt(pair: &Pair) -> Result<(), String> {
+    let events = events(pair);
+    let mut expected = Facts::default();
+    for event in &events {
+        match event {
+            Event::Start(start) => {
+                let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+                (expected.model, expected.upstream_id) = (named(&start.model), named(&start.id));
+            }
+            Event::Delta { delta: Delta::Text(text) | Delta::Thinking(text) | Delta::Arguments(text), .. } => {
+                expected.output_bytes += text.len() as u64;
+            }
+            Event::Usage(usage) => expected.usage = Some(usage.clone()),
+            Event::Stop { choice, stop } if *choice == 0 || expected.stop.is_none() => {
+                expected.stop = Some(stop.reason.clone());
+            }
+            _ => {}
+        }
+    }
+    let content = events.iter().any(Event::is_content);
+    for size in [1, 100, pair.answer.len().max(1)] {
+        let (mut pipe, mut out) = (Pipe::same(pair.shape, true, false), Vec::new());
+        for piece in pair.answer.chunks(size) {
+            pipe.push(Bytes::copy_from_slice(piece), &mut out);
+        }
+        same(&pipe.end(&mut out).content, &content, "whether there is content")?;
+        same(&pipe.facts(), &expected, "what is learnt")?;
+    }
+    Ok(())
 }
 
 /// Same shape: the bytes stay, whatever the pieces; with usage hidden, its chunk alone is missing.

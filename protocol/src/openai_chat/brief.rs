@@ -1,0 +1,101 @@
+//! Reads what a whole answer says beside its content, where its form is plain: one choice, whose message was left out.
+
+use super::{stop, usage};
+use crate::skim::{Brief, NO_MESSAGE, Reader, once};
+
+/// What the frame of an answer says; none: the decoder tells.
+pub(crate) fn brief(frame: &str) -> Option<Brief<'_>> {
+    let mut reader = Reader::new(frame);
+    let (mut id, mut model, mut tokens, mut finish) = (None, None, None, None);
+    reader.object(|reader, key| match key {
+        b"id" => once(&mut id, reader.plain()?),
+        b"model" => once(&mut model, reader.plain()?),
+        b"choices" => once(&mut finish, only_choice(reader)?),
+        b"usage" => once(&mut tokens, reader.skip()?),
+        b"error" | b"x_groq" => reader.null(),
+        b"object" => reader.plain().filter(|object| *object != "error").map(drop),
+        _ => reader.skip().map(drop),
+    })?;
+    reader.end()?;
+    let finish: Option<&str> = finish?;
+    let usage = tokens.map(|tokens| serde_json::from_str(tokens).ok()).map_or(Some(None), |usage| usage.map(Some))?;
+    Some(Brief {
+        id: id.unwrap_or_default(),
+        model: model.unwrap_or_default(),
+        usage: usage.as_ref().and_then(usage::of),
+        stop: finish.map(|word| stop::decode(word, false, None).reason),
+    })
+}
+
+/// Why the only choice ended.
+fn only_choice<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a str>> {
+    let mut finish = None;
+    reader.array(|reader| once(&mut finish, choice(reader)?))?;
+    finish
+}
+
+fn choice<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a str>> {
+    let (mut finish, mut message) = (None, None);
+    reader.object(|reader, key| match key {
+        b"finish_reason" => once(&mut finish, reader.plain_or_null()?),
+        b"message" => once(&mut message, reader.skip().filter(|message| *message == NO_MESSAGE)?),
+        b"error" | b"object" => reader.null(),
+        _ => reader.skip().map(drop),
+    })?;
+    message?;
+    Some(finish.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        openai_chat::decode_answer,
+        skim::testing::{damages, spoilt},
+    };
+
+    const FRAMES: &[&str] = &[
+        r#"{"id":"c1","object":"chat.completion","created":1700000000,"model":"m1","choices":[{"index":0,"message":{"role":"assistant","content":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":21,"completion_tokens":64,"total_tokens":85,"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7}},"service_tier":"default","system_fingerprint":null}"#,
+        r#"{"choices":[{"finish_reason":"length","message":{"role":"assistant","content":null}}],"error":null,"x_groq":null}"#,
+        r#"{"id":"","choices":[{"message":{"role":"assistant","content":null},"finish_reason":null}],"usage":{}}"#,
+    ];
+
+    #[test]
+    fn plain_answers_are_read() {
+        for frame in FRAMES {
+            assert!(brief(frame).is_some(), "{frame}");
+        }
+        let read = brief(FRAMES[0]).unwrap();
+        assert_eq!((read.id, read.model, read.stop), ("c1", "m1", Some(crate::answer::StopReason::EndTurn)));
+        assert_eq!(read.usage.unwrap().total(), 85);
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_decoder() {
+        let frames = [
+            r#"{"error":{"message":"no"}}"#,
+            r#"{"choices":[]}"#,
+            r#"{"choices":[{"message":{"role":"assistant","content":"x"}}]}"#,
+            r#"{"id":"\u0061","choices":[{"message":{"role":"assistant","content":null}}]}"#,
+            r#"{"id":"a","id":"b","choices":[{"message":{"role":"assistant","content":null}}]}"#,
+        ];
+        for frame in frames {
+            assert_eq!(brief(frame), None, "{frame}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_read_is_what_the_decoder_reads(frame in prop::sample::select(FRAMES), damages in damages()) {
+            let frame = spoilt(frame, &damages);
+            if let Some(read) = brief(&frame) {
+                let answer = decode_answer(frame.as_bytes());
+                prop_assert_eq!(Ok(read), answer.as_ref().map(Brief::of), "{}", frame);
+            }
+        }
+    }
+}

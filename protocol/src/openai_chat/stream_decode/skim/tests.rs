@@ -1,0 +1,101 @@
+//! Whoever skims a stream knows what the decoder knows, after every chunk.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    event::Event,
+    skim::testing::{Damage, damages, spoilt},
+};
+
+const FIRST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"a"},"finish_reason":null}]}"#;
+const WORDS: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","service_tier":"default","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" w\u00f6rd\n\ud83d\ude00"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"x1"}"#;
+const REASONING: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":null,"reasoning_content":" hm"},"finish_reason":null}]}"#;
+const CALL: &str = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_1","type":"function","function":{"name":"f","arguments":""}}]},"finish_reason":null}]}"#;
+const ARGUMENTS: &str = r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"a\":"}}]},"finish_reason":null}]}"#;
+const OTHERS: &str = r#"{"choices":[{"index":1,"delta":{"content":"b"},"finish_reason":null}]}"#;
+const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
+const CHUNKS: &[&str] = &[FIRST, WORDS, REASONING, CALL, ARGUMENTS, OTHERS, STOP, USAGE, "[DONE]", ""];
+
+/// What a decoder that skims and one that does not make of the same frames.
+struct Both {
+    skimming: StreamDecoder,
+    reading: StreamDecoder,
+}
+
+impl Both {
+    fn new() -> Self {
+        Self { skimming: StreamDecoder::new(), reading: StreamDecoder::new() }
+    }
+
+    /// Whether the frame was skimmed; errs where the two do not agree.
+    fn frame(&mut self, frame: &Frame<'_>) -> Result<bool, TestCaseError> {
+        let mut events = Vec::new();
+        self.reading.frame(frame, &mut events);
+        let skimmed = self.skimming.skim(frame);
+        match skimmed {
+            None => self.skimming.frame(frame, &mut Vec::new()),
+            Some(bytes) => prop_assert_eq!(Some(bytes), added(&events), "{}: {:?}", frame.data, events),
+        }
+        prop_assert_eq!(format!("{:?}", self.skimming), format!("{:?}", self.reading), "{}", frame.data);
+        Ok(skimmed.is_some())
+    }
+
+    fn data(&mut self, data: &str) -> bool {
+        self.frame(&Frame::new(None, data)).unwrap()
+    }
+}
+
+/// The bytes of content of events that only go on; none: they do more.
+fn added(events: &[Event]) -> Option<usize> {
+    use crate::event::Delta::{Arguments, Text, Thinking};
+    let size = |event: &Event| match event {
+        Event::Delta { delta: Text(text) | Thinking(text) | Arguments(text), .. } => Some(text.len()),
+        Event::Logprobs { .. } => Some(0),
+        _ => None,
+    };
+    events.iter().map(size).sum()
+}
+
+#[test]
+fn what_goes_on_is_skimmed() {
+    let mut both = Both::new();
+    let skimmed = [FIRST, WORDS, WORDS, CALL, ARGUMENTS, STOP, USAGE].map(|data| both.data(data));
+    assert_eq!(skimmed, [false, true, true, false, true, false, false]);
+}
+
+#[test]
+fn reasoning_is_skimmed_until_words_begin() {
+    let mut both = Both::new();
+    let skimmed = [REASONING, REASONING, WORDS, WORDS, REASONING].map(|data| both.data(data));
+    assert_eq!(skimmed, [false, true, false, true, false]);
+}
+
+#[test]
+fn an_error_event_is_never_skimmed() {
+    let mut both = Both::new();
+    both.data(FIRST);
+    assert!(!both.frame(&Frame::new(Some("error"), WORDS)).unwrap());
+}
+
+fn frames() -> impl Strategy<Value = Vec<(&'static str, Vec<Damage>)>> {
+    let whole = prop::sample::select(CHUNKS).prop_map(|data| (data, Vec::new()));
+    let damaged = (prop::sample::select(CHUNKS), damages());
+    prop::collection::vec(prop_oneof![1 => whole, 2 => damaged], 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn who_skims_knows_what_who_reads_knows(frames in frames(), warm in any::<bool>()) {
+        let mut both = Both::new();
+        if warm {
+            [FIRST, CALL, WORDS].iter().for_each(|data| assert!(both.frame(&Frame::new(None, data)).is_ok()));
+        }
+        for (data, damages) in &frames {
+            both.frame(&Frame::new(None, &spoilt(data, damages)))?;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Walks over JSON whose form is plain, without a tree, so that what only passes is not decoded.
+//!
+//! Everything here answers with none for what is not plain: malformed text, escapes where a word is compared, nesting
+//! deeper than anybody needs. None is never a verdict on the text: it is then read by the decoder of its shape, which
+//! decides. What is walked over is what `serde_json` would have read, so that both agree on what is JSON.
+
+use crate::{
+    answer::{Answer, StopReason},
+    usage::Usage,
+};
+
+/// Deepest nesting of a value that is passed over.
+const MAX_DEPTH: usize = 32;
+
+/// What stands for the message of a choice in a chat answer without its content.
+pub(crate) const NO_MESSAGE: &str = r#"{"role":"assistant","content":null}"#;
+/// What stands for the content of a message.
+pub(crate) const NO_CONTENT: &str = "[]";
+
+/// What is learnt of a whole answer beside its content.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Brief<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) stop: Option<StopReason>,
+}
+
+impl<'a> Brief<'a> {
+    /// What a decoded answer says.
+    pub(crate) fn of(answer: &'a Answer) -> Self {
+        let stop = answer.choices.iter().find_map(|choice| choice.stop.as_ref());
+        let (usage, stop) = (answer.usage.clone(), stop.map(|stop| stop.reason.clone()));
+        Self { id: &answer.id, model: &answer.model, usage, stop }
+    }
+}
+
+/// A place in a JSON text.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// An object, field by field. Keys come as they stand.
+    pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        self.expect(b'{')?;
+        if self.takes(b'}') {
+            return Some(());
+        }
+        loop {
+            let key = self.key()?;
+            self.expect(b':')?;
+            field(self, key)?;
+            if !self.takes(b',') {
+                return self.expect(b'}');
+            }
+        }
+    }
+
+    /// An array, item by item.
+    pub(crate) fn array(&mut self, mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.expect(b'[')?;
+        if self.takes(b']') {
+            return Some(());
+        }
+        loop {
+            item(self)?;
+            if !self.takes(b',') {
+                return self.expect(b']');
+            }
+        }
+    }
+
+    /// Nothing but space follows.
+    pub(crate) fn end(&mut self) -> Option<()> {
+        self.next().is_none().then_some(())
+    }
+
+    pub(crate) fn null(&mut self) -> Option<()> {
+        self.takes_null()?.then_some(())
+    }
+
+    /// Whether the next value is `null`, which is passed over then.
+    pub(crate) fn takes_null(&mut self) -> Option<bool> {
+        match self.next()? {
+            b'n' => self.word(b"null").map(|()| true),
+            _ => Some(false),
+        }
+    }
+
+    /// `null` or an empty array.
+    pub(crate) fn nothing(&mut self) -> Option<()> {
+        if self.takes_null()? { Some(()) } else { self.array(|_| None) }
+    }
+
+    /// A string that needs no unescaping.
+    pub(crate) fn plain(&mut self) -> Option<&'a str> {
+        let (from, bytes) = self.string()?;
+        (self.at - from - 1 == bytes).then(|| &self.text[from..self.at - 1])
+    }
+
+    /// The same, and none for `null`.
+    pub(crate) fn plain_or_null(&mut self) -> Option<Option<&'a str>> {
+        if self.takes_null()? { Some(None) } else { self.plain().map(Some) }
+    }
+
+    /// How long a string is once it is unescaped, in bytes.
+    pub(crate) fn length(&mut self) -> Option<usize> {
+        self.string().map(|(_, bytes)| bytes)
+    }
+
+    /// The same, and 0 for `null`.
+    pub(crate) fn length_or_null(&mut self) -> Option<usize> {
+        if self.takes_null()? { Some(0) } else { self.length() }
+    }
+
+    /// A small whole number.
+    pub(crate) fn count(&mut self) -> Option<u64> {
+        self.next()?;
+        let from = self.at;
+        self.number()?;
+        let digits = &self.text[from..self.at];
+        (digits.len() < 16 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    }
+
+    /// Passes over a value of any kind and gives it as it stands.
+    pub(crate) fn skip(&mut self) -> Option<&'a str> {
+        self.next()?;
+        let from = self.at;
+        self.value(MAX_DEPTH)?;
+        Some(&self.text[from..self.at])
+    }
+
+    fn value(&mut self, depth: usize) -> Option<()> {
+        let deeper = depth.checked_sub(1)?;
+        match self.next()? {
+            b'{' => self.object(|reader, _| reader.value(deeper)),
+            b'[' => self.array(|reader| reader.value(deeper)),
+            b'"' => self.string().map(drop),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    /// A key. Those that begin with `$` have a meaning of their own in `serde_json`.
+    fn key(&mut self) -> Option<&'a [u8]> {
+        let key = self.plain()?;
+        (!key.starts_with('$')).then_some(key.as_bytes())
+    }
+
+    /// Passes over a string: where it begins behind its quote, and its length unescaped.
+    fn string(&mut self) -> Option<(usize, usize)> {
+        self.expect(b'"')?;
+        let bytes = self.text.as_bytes();
+        let (from, mut saved) = (self.at, 0);
+        loop {
+            match *bytes.get(self.at)? {
+                b'"' => break,
+                b'\\' => {
+                    let (taken, gives) = escape(&bytes[self.at + 1..])?;
+                    self.at += 1 + taken;
+                    saved += 1 + taken - gives;
+                }
+                ..0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+        let length = self.at - from - saved;
+        self.at += 1;
+        Some((from, length))
+    }
+
+    fn number(&mut self) -> Option<()> {
+        let _negative = self.is(b'-');
+        if !self.is(b'0') {
+            self.digits()?;
+        }
+        if self.is(b'.') {
+            self.digits()?;
+        }
+        if self.is(b'e') || self.is(b'E') {
+            let _signed = self.is(b'+') || self.is(b'-');
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let many = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += many;
+        (many > 0).then_some(())
+    }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        let is_next = self.text.as_bytes()[self.at..].starts_with(word);
+        self.at += if is_next { word.len() } else { 0 };
+        is_next.then_some(())
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.takes(byte).then_some(())
+    }
+
+    fn takes(&mut self, byte: u8) -> bool {
+        self.next();
+        self.is(byte)
+    }
+
+    fn is(&mut self, byte: u8) -> bool {
+        let is_next = self.text.as_bytes().get(self.at) == Some(&byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// The next byte that is no space.
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            match self.text.as_bytes().get(self.at)? {
+                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+                byte => return Some(*byte),
+            }
+        }
+    }
+}
+
+/// What follows a backslash: how many bytes it takes, and how many it stands for.
+fn escape(rest: &[u8]) -> Option<(usize, usize)> {
+    match rest.first()? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some((1, 1)),
+        b'u' => match code_unit(&rest[1..])? {
+            high @ 0xD800..0xDC00 => {
+                let low = code_unit(rest[5..].strip_prefix(b"\\u")?)?;
+                ((0xDC00..0xE000).contains(&low) && high < 0xDC00).then_some((11, 4))
+            }
+            0xDC00..0xE000 => None,
+            unit => Some((5, char::from_u32(unit)?.len_utf8())),
+        },
+        _ => None,
+    }
+}
+
+fn code_unit(digits: &[u8]) -> Option<u32> {
+    digits.get(..4)?.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)?))
+}
+
+/// Fills what may be said once. A second time, the decoder decides.
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Option<()> {
+    match slot.replace(value) {
+        None => Some(()),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
