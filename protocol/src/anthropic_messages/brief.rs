@@ -18,7 +18,7 @@ pub(crate) fn brief(frame: &str) -> Option<Brief<'_>> {
         _ => reader.skip().map(drop),
     })?;
     reader.end()?;
-    (kind?, content?);
+    kind.and(content)?;
     let usage = tokens.map(|tokens| serde_json::from_str(tokens).ok()).map_or(Some(None), |usage| usage.map(Some))?;
     Some(Brief {
         id: id.unwrap_or_default(),
