@@ -1,9 +1,9 @@
 """Keeps streams open and sends requests until a file is there, and prints as JSON what came of them.
 
-    load.py --streams N --words WORDS (--every SECONDS --until FILE | --once) URL MODEL
+    load.py --streams N --words WORDS (--until FILE [--every SECONDS] | --once) URL MODEL
 
 A stream that says so many words back, at the upstream's pace, and some of the upstream's own, follows the other, N at a time. A
-request is sent every so often, in turns on a connection of its own and on one that was kept. Tokens are read from
+request is sent every so often, if at all, in turns on a connection of its own and on one that was kept. Tokens are read from
 RELAY_STREAMS_TOKEN and RELAY_REQUESTS_TOKEN. A stream has ended well with its finish reason, its usage, `[DONE]` and the
 last chunk of its body. A request has failed that got no answer, or another than 200. One on a kept connection that was
 closed before it is sent again, as every client does, and counted as `again`.
@@ -96,6 +96,18 @@ class Connection:
         self.writer.close()
 
 
+def joined(chunks):
+    """What chunks hold, wherever they part it; nothing where the last one is missing."""
+    body = b""
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size or b"0", 16)
+        if not length:
+            return body if rest == b"\r\n" else b""
+        body, chunks = body + rest[:length], rest[length + 2 :]
+    return b""
+
+
 async def stream(number):
     words = " ".join(["word"] * chosen.words)
     body = {"stream": True, "stream_options": {"include_usage": True}, "messages": [{"role": "user", "content": words}]}
@@ -108,14 +120,15 @@ async def stream(number):
             connection = await Connection.open()
             try:
                 async with asyncio.timeout(PATIENCE):
-                    status, _ = await connection.head(message(os.environ["RELAY_STREAMS_TOKEN"], body, kept=False))
+                    status, headers = await connection.head(message(os.environ["RELAY_STREAMS_TOKEN"], body, kept=False))
                     while more := await connection.reader.read(65536):
                         said += more
             finally:
                 connection.close()
-            finished = b'"finish_reason":"stop"' in said and b"data: [DONE]" in said and said.endswith(b"\r\n0\r\n\r\n")
+            heard = joined(said) if headers.get("transfer-encoding") == "chunked" else said
+            finished = b'"finish_reason":"stop"' in heard and heard.endswith(b"data: [DONE]\n\n")
             if status == 200 and finished:
-                usage = next(line for line in said.splitlines() if b'"usage":{' in line)
+                usage = next(line for line in heard.splitlines() if b'"usage":{' in line)
                 streams.add(json.loads(usage.removeprefix(b"data: "))["usage"])
             else:
                 streams.failed[f"{status}, ends with {said[-300:]}"] += 1
@@ -177,7 +190,7 @@ async def send():
 
 async def main():
     tasks = [stream(number) for number in range(chosen.streams)]
-    await asyncio.gather(*tasks, *([] if chosen.once else [send()]))
+    await asyncio.gather(*tasks, *([send()] if chosen.every else []))
     print(json.dumps({"streams": streams.shown(), "requests": requests.shown()}))
 
 
