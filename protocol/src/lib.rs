@@ -20,6 +20,7 @@ pub mod translate;
 pub mod usage;
 
 mod dialect;
+mod json;
 mod loss;
 mod shape;
 mod skim;

@@ -243,6 +243,14 @@ pub fn write_json(out: &mut Vec<u8>, event: Option<&str>, value: &impl Serialize
     out.extend_from_slice(b"\n\n");
 }
 
+/// Appends a frame whose data `write` writes, in one line.
+pub(crate) fn write_with(out: &mut Vec<u8>, event: Option<&str>, write: impl FnOnce(&mut Vec<u8>)) {
+    write_event(out, event);
+    out.extend_from_slice(b"data: ");
+    write(out);
+    out.extend_from_slice(b"\n\n");
+}
+
 fn write_event(out: &mut Vec<u8>, event: Option<&str>) {
     if let Some(event) = event {
         out.extend_from_slice(b"event: ");

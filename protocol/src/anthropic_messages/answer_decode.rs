@@ -1,29 +1,28 @@
 //! Reads a whole answer. What is no message of this shape is an error, whatever its status was.
 
-use serde_json::{Map, Value};
-
 use super::{citations, error, names, stop, usage::WireUsage};
 use crate::{
     answer::{Answer, Block, Choice, Stop},
     error::{ErrorKind, WireError},
+    json::{Json, Object},
     request::{Issuer, Opaque, ToolCall, ToolKind},
 };
 
 /// Reads an answer. Errs on an error object, and on a body that is no message (`{}`, HTML, another shape).
 pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
-    let Ok(Value::Object(mut message)) = serde_json::from_slice(body) else {
+    let Ok(Json::Object(message)) = Json::parse(body) else {
         return Err(wrong_shape("it is no JSON object"));
     };
     if message.contains_key("error") {
-        return Err(error::of_object(&message, ErrorKind::ServerError.status()));
+        return Err(error::of_object(&message.to_map(), ErrorKind::ServerError.status()));
     }
-    if message.get("type").is_none_or(|kind| kind != "message") {
+    if message.get("type").is_none_or(|kind| *kind != *"message") {
         return Err(wrong_shape("its `type` is not `message`"));
     }
-    let Some(Value::Array(content)) = message.remove("content") else {
+    let Some(Json::Array(content)) = message.get("content") else {
         return Err(wrong_shape("it has no `content`"));
     };
-    let blocks = content.into_iter().map(block).collect::<Result<_, _>>()?;
+    let blocks = content.iter().map(block).collect::<Result<_, _>>()?;
     let mut usage = WireUsage::default();
     usage.merge(message.get("usage"));
     Ok(Answer {
@@ -37,15 +36,15 @@ pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
 }
 
 /// The reason why a message or a `message_delta` says that the answer ended.
-pub(super) fn stop_of(fields: &Map<String, Value>) -> Option<Stop> {
+pub(super) fn stop_of(fields: &Object<'_>) -> Option<Stop> {
     let reason = stop::decode(fields.get("stop_reason")?.as_str()?);
-    let details = fields.get("stop_details").filter(|details| !details.is_null()).cloned();
+    let details = fields.get("stop_details").filter(|details| !details.is_null()).map(Json::to_value);
     Some(Stop { reason, sequence: text(fields, "stop_sequence"), details })
 }
 
 /// A text of a block or message.
-pub(super) fn text(fields: &Map<String, Value>, key: &str) -> Option<String> {
-    fields.get(key).and_then(Value::as_str).map(str::to_owned)
+pub(super) fn text(fields: &Object<'_>, key: &str) -> Option<String> {
+    fields.get(key).and_then(Json::as_str).map(str::to_owned)
 }
 
 /// A blob as a client's history holds it.
@@ -53,12 +52,14 @@ pub(super) fn opaque(data: &str) -> Opaque {
     Opaque::untagged(data, Issuer::Anthropic)
 }
 
-fn block(value: Value) -> Result<Block, WireError> {
-    let Value::Object(fields) = &value else { return Err(wrong_shape("a block of its `content` is no object")) };
-    let Some(name) = text(fields, "type") else { return Err(wrong_shape("a block of its `content` has no `type`")) };
+fn block(value: &Json<'_>) -> Result<Block, WireError> {
+    let Json::Object(fields) = value else { return Err(wrong_shape("a block of its `content` is no object")) };
+    let Some(name) = fields.get("type").and_then(Json::as_str) else {
+        return Err(wrong_shape("a block of its `content` has no `type`"));
+    };
     let required =
         |key: &str| text(fields, key).ok_or_else(|| wrong_shape(&format!("a `{name}` block has no `{key}`")));
-    let block = match name.as_str() {
+    let block = match name {
         "text" => Block::Text { text: required("text")?, citations: cited(fields) },
         "thinking" => {
             let proof = text(fields, "signature").filter(|signature| !signature.is_empty());
@@ -71,21 +72,21 @@ fn block(value: Value) -> Result<Block, WireError> {
             arguments: input(fields),
             kind: ToolKind::Function,
         }),
-        _ => Block::Raw { name, value },
+        _ => Block::Raw { name: name.to_owned(), value: value.to_value() },
     };
     Ok(block)
 }
 
-fn cited(fields: &Map<String, Value>) -> Vec<crate::answer::Citation> {
-    let list = fields.get("citations").and_then(Value::as_array);
-    list.into_iter().flatten().cloned().map(citations::decode).collect()
+fn cited(fields: &Object<'_>) -> Vec<crate::answer::Citation> {
+    let list = fields.get("citations").and_then(Json::as_array);
+    list.into_iter().flatten().map(citations::decode).collect()
 }
 
 /// The arguments of a `tool_use` block; one without an input calls without arguments.
-pub(super) fn input(fields: &Map<String, Value>) -> String {
+pub(super) fn input(fields: &Object<'_>) -> String {
     match fields.get("input") {
-        Some(Value::Object(input)) => names::arguments(input.clone()),
-        None | Some(Value::Null) => "{}".to_owned(),
+        Some(Json::Object(input)) => names::arguments(input),
+        None | Some(Json::Null) => "{}".to_owned(),
         Some(other) => other.to_string(),
     }
 }
@@ -99,7 +100,7 @@ fn wrong_shape(why: &str) -> WireError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::answer::{Citation, StopReason};

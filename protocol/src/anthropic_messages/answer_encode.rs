@@ -1,11 +1,12 @@
 //! Writes a whole answer for a client of this shape, in the caller's own names.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{citations, names, stop, usage};
 use crate::{
     Loss,
     answer::{Answer, Block, Choice, Citation},
+    json::{Json, Object, json},
     request::{Issuer, ToolCall},
     translate::AnswerContext,
     usage::Usage,
@@ -27,22 +28,20 @@ pub fn encode_answer(answer: &Answer, context: &AnswerContext) -> (Vec<u8>, Vec<
     }
     let content: Vec<_> = choice.blocks.iter().filter_map(|block| encode(block, context, &mut losses)).collect();
     let (reason, sequence, details) = stop::encode(choice.stop.as_ref(), &held(choice, context));
-    let mut message = json!({
-        "id": id(&answer.id, context),
-        "type": "message",
-        "role": "assistant",
-        "model": context.model,
-        "content": content,
-        "stop_reason": reason,
-        "stop_sequence": sequence,
-        "usage": usage_of(answer.usage.as_ref(), answer.service_tier.as_deref()),
-    });
-    if let Some(details) = details {
-        message["stop_details"] = details;
-    }
+    let mut message = Object::of([
+        ("id", id(&answer.id, context).into()),
+        ("type", "message".into()),
+        ("role", "assistant".into()),
+        ("model", json!(&context.model)),
+        ("content", content.into()),
+        ("stop_reason", reason.into()),
+        ("stop_sequence", sequence.into()),
+        ("usage", usage_of(answer.usage.as_ref(), answer.service_tier.as_deref()).into()),
+    ]);
+    message.put("stop_details", details.as_ref());
     losses.sort();
     losses.dedup();
-    (message.to_string().into_bytes(), losses)
+    (message.to_bytes(), losses)
 }
 
 /// The upstream's id where it is of this family, else one that was made for the answer.
@@ -51,12 +50,12 @@ pub(super) fn id<'a>(upstream: &'a str, context: &'a AnswerContext) -> &'a str {
 }
 
 /// Usage for the wire; where the upstream said nothing, counts of zero, which SDKs require.
-pub(super) fn usage_of(usage: Option<&Usage>, tier: Option<&str>) -> Value {
+pub(super) fn usage_of(usage: Option<&Usage>, tier: Option<&str>) -> Object<'static> {
     let mut wire = usage::encode(usage.unwrap_or(&Usage::default()));
     match tier {
-        Some("standard" | "default") => wire["service_tier"] = json!("standard"),
-        Some("priority") => wire["service_tier"] = json!("priority"),
-        Some("batch") => wire["service_tier"] = json!("batch"),
+        Some("standard" | "default") => wire.insert("service_tier", "standard"),
+        Some("priority") => wire.insert("service_tier", "priority"),
+        Some("batch") => wire.insert("service_tier", "batch"),
         Some(_) | None => {}
     }
     wire
@@ -83,7 +82,7 @@ fn held(choice: &Choice, context: &AnswerContext) -> stop::Held {
     stop::Held { calls: choice.blocks.iter().any(calls), refusal }
 }
 
-fn encode(block: &Block, context: &AnswerContext, losses: &mut Vec<Loss>) -> Option<Value> {
+fn encode<'a>(block: &'a Block, context: &'a AnswerContext, losses: &mut Vec<Loss>) -> Option<Json<'a>> {
     match block {
         Block::Text { text, citations } => text_block(text, citations),
         Block::Refusal(text) => text_block(text, &[]),
@@ -97,7 +96,7 @@ fn encode(block: &Block, context: &AnswerContext, losses: &mut Vec<Loss>) -> Opt
         }
         Block::ToolCall(call) if context.back.is_json_tool(&call.name) => text_block(&call.arguments, &[]),
         Block::ToolCall(call) => Some(tool_use(call, context, losses)),
-        Block::Raw { name, value } if is_own(name, value) => Some(value.clone()),
+        Block::Raw { name, value } if is_own(name, value) => Some(value.into()),
         Block::Raw { name, .. } => {
             losses.push(foreign(name));
             None
@@ -105,19 +104,19 @@ fn encode(block: &Block, context: &AnswerContext, losses: &mut Vec<Loss>) -> Opt
     }
 }
 
-fn text_block(text: &str, citations: &[Citation]) -> Option<Value> {
+fn text_block<'a>(text: &'a str, citations: &'a [Citation]) -> Option<Json<'a>> {
     let citations: Vec<_> = citations.iter().filter_map(citations::for_client).collect();
     if text.is_empty() && citations.is_empty() {
         return None;
     }
     let mut block = json!({"type": "text", "text": text});
     if !citations.is_empty() {
-        block["citations"] = json!(citations);
+        block.set("citations", citations);
     }
     Some(block)
 }
 
-fn tool_use(call: &ToolCall, context: &AnswerContext, losses: &mut Vec<Loss>) -> Value {
+fn tool_use<'a>(call: &'a ToolCall, context: &'a AnswerContext, losses: &mut Vec<Loss>) -> Json<'a> {
     let input = names::input(&call.arguments).unwrap_or_else(|| {
         let why = format!("the model wrote no JSON object: its text stands under `{}`", names::RAW_ARGUMENTS);
         losses.push(Loss::approximated("content.input", why));
@@ -134,6 +133,8 @@ fn tool_use(call: &ToolCall, context: &AnswerContext, losses: &mut Vec<Loss>) ->
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::{
         answer::{Stop, StopReason},
@@ -247,7 +248,7 @@ mod tests {
                 {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1}},
             ],
             "stop_reason": "tool_use", "stop_sequence": null,
-            "usage": usage::encode(&Usage { input: 3, output: 4, ..Usage::default() }),
+            "usage": Json::from(usage::encode(&Usage { input: 3, output: 4, ..Usage::default() })).to_value(),
         });
         let answer = super::super::decode_answer(wire.to_string().as_bytes()).expect("a message");
         assert_eq!(encode_with(&answer, &context()), (wire, Vec::new()));

@@ -1,34 +1,37 @@
 //! Reads a JSON object field by field and knows where it stands: a value of the wrong type is refused with its path.
 //! Knows no shape; which fields there are is for the codecs to say.
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
-use crate::Refusal;
+use crate::{
+    Refusal,
+    json::{Json, Object},
+};
 
 /// An object that is being read. Every field that is taken leaves it, so that what remains is what nobody asked for.
 /// `null` counts as absent.
 #[derive(Debug)]
-pub(super) struct Fields {
-    map: Map<String, Value>,
+pub(super) struct Fields<'a> {
+    object: Object<'a>,
     path: String,
 }
 
-impl Fields {
+impl<'a> Fields<'a> {
     /// The object that a body holds.
-    pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
         let refusal = |message| Refusal { param: None, message, malformed: true };
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(map)) => Ok(Self { map, path: String::new() }),
+        match Json::parse(body) {
+            Ok(Json::Object(object)) => Ok(Self { object, path: String::new() }),
             Ok(other) => Err(refusal(format!("the body must be a JSON object, not {}", kind_of(&other)))),
             Err(error) => Err(refusal(format!("the body is not valid JSON: {error}"))),
         }
     }
 
     /// The object at a path.
-    pub(super) fn of(value: Value, path: impl Into<String>) -> Result<Self, Refusal> {
+    pub(super) fn of(value: Json<'a>, path: impl Into<String>) -> Result<Self, Refusal> {
         let path = path.into();
         match value {
-            Value::Object(map) => Ok(Self { map, path }),
+            Json::Object(object) => Ok(Self { object, path }),
             other => Err(wrong(&path, "an object", &other)),
         }
     }
@@ -44,12 +47,12 @@ impl Fields {
     }
 
     /// A value of any type.
-    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
-        self.map.remove(key).filter(|value| !value.is_null())
+    pub(super) fn take(&mut self, key: &str) -> Option<Json<'a>> {
+        self.object.take(key).filter(|value| !value.is_null())
     }
 
     /// A value that must be there.
-    pub(super) fn required(&mut self, key: &str) -> Result<Value, Refusal> {
+    pub(super) fn required(&mut self, key: &str) -> Result<Json<'a>, Refusal> {
         self.take(key).ok_or_else(|| self.missing(key))
     }
 
@@ -57,7 +60,7 @@ impl Fields {
     pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, Refusal> {
         match self.take(key) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Json::String(text)) => Ok(Some(text.into_owned())),
             Some(other) => Err(wrong(&self.path(key), "a string", &other)),
         }
     }
@@ -71,7 +74,7 @@ impl Fields {
     pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>, Refusal> {
         match self.take(key) {
             None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(Json::Bool(flag)) => Ok(Some(flag)),
             Some(other) => Err(wrong(&self.path(key), "a boolean", &other)),
         }
     }
@@ -87,32 +90,33 @@ impl Fields {
 
     /// A number in its own spelling.
     pub(super) fn number(&mut self, key: &str) -> Result<Option<Number>, Refusal> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Value::Number(number)) => Ok(Some(number)),
-            Some(other) => Err(wrong(&self.path(key), "a number", &other)),
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match value.as_number() {
+            Some(number) => Ok(Some(number)),
+            None => Err(wrong(&self.path(key), "a number", &value)),
         }
     }
 
     /// A list; empty where it is absent.
-    pub(super) fn list(&mut self, key: &str) -> Result<Vec<Value>, Refusal> {
+    pub(super) fn list(&mut self, key: &str) -> Result<Vec<Json<'a>>, Refusal> {
         match self.take(key) {
             None => Ok(Vec::new()),
-            Some(Value::Array(list)) => Ok(list),
+            Some(Json::Array(list)) => Ok(list),
             Some(other) => Err(wrong(&self.path(key), "an array", &other)),
         }
     }
 
     /// An object.
-    pub(super) fn object(&mut self, key: &str) -> Result<Option<Fields>, Refusal> {
+    pub(super) fn object(&mut self, key: &str) -> Result<Option<Fields<'a>>, Refusal> {
         let path = self.path(key);
         self.take(key).map(|value| Fields::of(value, path)).transpose()
     }
 
     /// What nobody took, `null` left out.
-    pub(super) fn rest(self) -> impl Iterator<Item = (String, Value)> {
+    pub(super) fn rest(self) -> impl Iterator<Item = (String, Value)> + use<'a> {
         let path = self.path;
-        self.map.into_iter().filter(|(_, value)| !value.is_null()).map(move |(key, value)| (join(&path, &key), value))
+        let left = self.object.into_iter().filter(|(_, value)| !value.is_null());
+        left.map(move |(key, value)| (join(&path, &key), value.to_value()))
     }
 
     fn missing(&self, key: &str) -> Refusal {
@@ -151,18 +155,18 @@ pub(super) fn plain(path: &str) -> String {
 }
 
 /// A value of the wrong type.
-pub(super) fn wrong(path: &str, expected: &str, found: &Value) -> Refusal {
+pub(super) fn wrong(path: &str, expected: &str, found: &Json<'_>) -> Refusal {
     Refusal::malformed(path, format!("`{path}` must be {expected}, not {}", kind_of(found)))
 }
 
-fn kind_of(value: &Value) -> &'static str {
+fn kind_of(value: &Json<'_>) -> &'static str {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+        Json::Null => "null",
+        Json::Bool(_) => "a boolean",
+        Json::Count(_) | Json::Number(_) => "a number",
+        Json::String(_) => "a string",
+        Json::Array(_) => "an array",
+        Json::Object(_) => "an object",
     }
 }
 
@@ -174,7 +178,8 @@ mod tests {
 
     #[test]
     fn names_the_path_of_a_value_of_the_wrong_type() {
-        let mut fields = Fields::of(json!({"text": 1}), "messages[2].content[0]").expect("an object");
+        let value = json!({"text": 1});
+        let mut fields = Fields::of(Json::from(&value), "messages[2].content[0]").expect("an object");
         let refusal = fields.text("text").expect_err("a number is no text");
         assert_eq!(refusal.param.as_deref(), Some("messages[2].content[0].text"));
         assert_eq!(refusal.message, "`messages[2].content[0].text` must be a string, not a number");
@@ -183,7 +188,8 @@ mod tests {
 
     #[test]
     fn takes_null_for_absent_and_gives_back_what_nobody_took() {
-        let mut fields = Fields::of(json!({"a": null, "b": 1, "c": null}), "x").expect("an object");
+        let value = json!({"a": null, "b": 1, "c": null});
+        let mut fields = Fields::of(Json::from(&value), "x").expect("an object");
         assert_eq!(fields.text("a"), Ok(None));
         assert_eq!(fields.rest().collect::<Vec<_>>(), [("x.b".to_owned(), json!(1))]);
     }

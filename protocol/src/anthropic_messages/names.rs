@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::json::{Json, Object, json};
 
 /// The key under which arguments stand that a model of another provider wrote and that are no JSON object. An `input`
 /// with this key alone goes back to that provider as the text that it wrote.
@@ -51,23 +52,23 @@ fn is_legal_letter(letter: char) -> bool {
 }
 
 /// The arguments of a call as raw JSON text.
-pub(super) fn arguments(input: Map<String, Value>) -> String {
+pub(super) fn arguments(input: &Object<'_>) -> String {
     match input.get(RAW_ARGUMENTS) {
-        Some(Value::String(raw)) if input.len() == 1 => raw.clone(),
-        _ => Value::Object(input).to_string(),
+        Some(Json::String(raw)) if input.len() == 1 => raw.clone().into_owned(),
+        _ => input.to_string(),
     }
 }
 
 /// The object that raw argument text holds; none where it holds anything else. No text is an empty object.
-pub(super) fn input(arguments: &str) -> Option<Value> {
+pub(super) fn input(arguments: &str) -> Option<Json<'_>> {
     if arguments.trim().is_empty() {
         return Some(json!({}));
     }
-    serde_json::from_str::<Map<String, Value>>(arguments).ok().map(Value::Object)
+    Json::parse_str(arguments).ok().filter(Json::is_object)
 }
 
 /// An object that carries argument text that holds none.
-pub(super) fn raw_input(arguments: &str) -> Value {
+pub(super) fn raw_input(arguments: &str) -> Json<'_> {
     json!({ RAW_ARGUMENTS: arguments })
 }
 
@@ -96,14 +97,14 @@ mod tests {
 
     #[test]
     fn arguments_that_are_no_object_go_there_and_back_as_text() {
-        assert_eq!(input("[1]"), None);
-        let Value::Object(carried) = raw_input(r#"{"cut": "#) else { panic!("an object") };
-        assert_eq!(arguments(carried), r#"{"cut": "#);
+        assert!(input("[1]").is_none());
+        let Json::Object(carried) = raw_input(r#"{"cut": "#) else { panic!("an object") };
+        assert_eq!(arguments(&carried), r#"{"cut": "#);
     }
 
     #[test]
     fn no_arguments_are_an_empty_object() {
-        assert_eq!(input(""), Some(json!({})));
-        assert_eq!(arguments(Map::new()), "{}");
+        assert_eq!(input("").expect("an object").to_string(), "{}");
+        assert_eq!(arguments(&Object::default()), "{}");
     }
 }

@@ -5,7 +5,7 @@ mod skim;
 #[cfg(test)]
 mod tests;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     answer_decode::{opaque, stop_of, text},
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     error::{ErrorKind, WireError},
     event::{BlockStart, Delta, Event, Start},
+    json::{Json, Object},
     request::ToolKind,
     sse::Frame,
 };
@@ -75,8 +76,8 @@ impl StreamDecoder {
             }
             return;
         }
-        match serde_json::from_str(&frame.data) {
-            Ok(Value::Object(fields)) => self.event(&fields, frame.event, out),
+        match Json::parse_str(&frame.data) {
+            Ok(Json::Object(fields)) => self.event(&fields, frame.event, out),
             Ok(_) => {}
             Err(_) => self.fail(broken("an event of the upstream's stream is not JSON"), out),
         }
@@ -89,8 +90,8 @@ impl StreamDecoder {
         }
     }
 
-    fn event(&mut self, fields: &Map<String, Value>, name: Option<&str>, out: &mut Vec<Event>) {
-        let kind = fields.get("type").and_then(Value::as_str).or(name).unwrap_or_default();
+    fn event(&mut self, fields: &Object<'_>, name: Option<&str>, out: &mut Vec<Event>) {
+        let kind = fields.get("type").and_then(Json::as_str).or(name).unwrap_or_default();
         match kind {
             "message_start" => self.message_start(fields, out),
             "content_block_start" => self.block_start(fields, out),
@@ -104,18 +105,18 @@ impl StreamDecoder {
             "message_stop" if !self.started => self.fail(broken("the upstream's stream holds no message"), out),
             "message_stop" => self.finish(out),
             "ping" => out.push(Event::Ping),
-            "error" => self.fail(error::of_event(fields), out),
+            "error" => self.fail(error::of_event(&fields.to_map()), out),
             _ if fields.get("error").is_some_and(|error| !error.is_null()) => {
-                self.fail(error::of_event(fields), out);
+                self.fail(error::of_event(&fields.to_map()), out);
             }
             _ => {}
         }
     }
 
     /// The first start counts. One within the answer closes what was open, because its indexes begin again.
-    fn message_start(&mut self, fields: &Map<String, Value>, out: &mut Vec<Event>) {
-        let none = Map::new();
-        let message = fields.get("message").and_then(Value::as_object).unwrap_or(&none);
+    fn message_start(&mut self, fields: &Object<'_>, out: &mut Vec<Event>) {
+        let none = Object::default();
+        let message = fields.get("message").and_then(Json::as_object).unwrap_or(&none);
         self.close_all(out);
         let said = self.usage.merge(message.get("usage"));
         if !self.started {
@@ -132,19 +133,19 @@ impl StreamDecoder {
         }
     }
 
-    fn block_start(&mut self, fields: &Map<String, Value>, out: &mut Vec<Event>) {
-        let Some(Value::Object(block)) = fields.get("content_block") else { return };
+    fn block_start(&mut self, fields: &Object<'_>, out: &mut Vec<Event>) {
+        let Some(Json::Object(block)) = fields.get("content_block") else { return };
         let wire = wire_index(fields);
         if let Some(place) = self.place(wire) {
             self.close(place, out);
         }
         let string = |key: &str| text(block, key).unwrap_or_default();
-        match string("type").as_str() {
+        match word(block, "type") {
             "text" => {
                 let index = self.begin(wire, Kind::Text, BlockStart::Text, out);
                 tell(index, Delta::Text(string("text")), out);
-                for citation in block.get("citations").and_then(Value::as_array).into_iter().flatten() {
-                    tell(index, Delta::Citation(citations::decode(citation.clone())), out);
+                for citation in block.get("citations").and_then(Json::as_array).into_iter().flatten() {
+                    tell(index, Delta::Citation(citations::decode(citation)), out);
                 }
             }
             "thinking" => {
@@ -163,7 +164,7 @@ impl StreamDecoder {
                 self.begin(wire, Kind::Call { input, told: false }, start, out);
             }
             name => {
-                let value = Value::Object(block.clone());
+                let value = Value::Object(block.to_map());
                 let kind = Kind::Raw { name: name.to_owned(), value, input: String::new() };
                 self.open(wire, kind, out);
             }
@@ -188,17 +189,17 @@ impl StreamDecoder {
         index
     }
 
-    fn block_delta(&mut self, fields: &Map<String, Value>, out: &mut Vec<Event>) {
-        let Some(Value::Object(delta)) = fields.get("delta") else { return };
-        let kind = text(delta, "type").unwrap_or_default();
-        let Some(place) = self.place_or_begin(wire_index(fields), &kind, out) else { return };
+    fn block_delta(&mut self, fields: &Object<'_>, out: &mut Vec<Event>) {
+        let Some(Json::Object(delta)) = fields.get("delta") else { return };
+        let kind = word(delta, "type");
+        let Some(place) = self.place_or_begin(wire_index(fields), kind, out) else { return };
         let string = |key: &str| text(delta, key).unwrap_or_default();
         let block = &mut self.open[place];
-        match (kind.as_str(), &mut block.kind) {
+        match (kind, &mut block.kind) {
             ("text_delta", Kind::Text) => tell(block.index, Delta::Text(string("text")), out),
             ("citations_delta", Kind::Text) => {
                 if let Some(citation) = delta.get("citation").filter(|citation| citation.is_object()) {
-                    tell(block.index, Delta::Citation(citations::decode(citation.clone())), out);
+                    tell(block.index, Delta::Citation(citations::decode(citation)), out);
                 }
             }
             ("thinking_delta", Kind::Thinking) => tell(block.index, Delta::Thinking(string("thinking")), out),
@@ -211,7 +212,8 @@ impl StreamDecoder {
             ("input_json_delta", Kind::Raw { input, .. }) => input.push_str(&string("partial_json")),
             // A delta of a block that is told whole carries the block's own fields.
             (_, Kind::Raw { value: Value::Object(value), .. }) => {
-                value.extend(delta.iter().filter(|(key, _)| *key != "type").map(|(key, v)| (key.clone(), v.clone())));
+                let told = delta.iter().filter(|(key, _)| *key != "type");
+                value.extend(told.map(|(key, told)| (key.to_owned(), told.to_value())));
             }
             _ => {}
         }
@@ -255,11 +257,11 @@ impl StreamDecoder {
         }
     }
 
-    fn message_delta(&mut self, fields: &Map<String, Value>, out: &mut Vec<Event>) {
+    fn message_delta(&mut self, fields: &Object<'_>, out: &mut Vec<Event>) {
         if self.usage.merge(fields.get("usage")) {
             out.extend(self.usage.usage().map(Event::Usage));
         }
-        let stop = fields.get("delta").and_then(Value::as_object).and_then(stop_of);
+        let stop = fields.get("delta").and_then(Json::as_object).and_then(stop_of);
         if let Some(stop) = stop.filter(|_| !self.stopped) {
             self.close_all(out);
             self.stopped = true;
@@ -279,8 +281,12 @@ impl StreamDecoder {
     }
 }
 
-fn wire_index(fields: &Map<String, Value>) -> u64 {
-    fields.get("index").and_then(Value::as_u64).unwrap_or(0)
+fn word<'m>(fields: &'m Object<'_>, key: &str) -> &'m str {
+    fields.get(key).and_then(Json::as_str).unwrap_or_default()
+}
+
+fn wire_index(fields: &Object<'_>) -> u64 {
+    fields.get("index").and_then(Json::as_u64).unwrap_or(0)
 }
 
 fn proof(signature: &str) -> Delta {

@@ -8,8 +8,6 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use serde_json::{Value, json};
-
 use super::{
     answer_encode::{foreign, id, is_own, usage_of},
     citations, error, names, stop,
@@ -18,6 +16,7 @@ use crate::{
     Loss,
     answer::Stop,
     event::{BlockStart, Delta, Event, Start},
+    json::{self, Json, Object, json},
     request::{Issuer, Opaque},
     sse,
     translate::AnswerContext,
@@ -123,13 +122,13 @@ impl StreamEncoder {
             "id": id(&start.id, &self.context),
             "type": "message",
             "role": "assistant",
-            "model": self.context.model,
+            "model": &self.context.model,
             "content": [],
             "stop_reason": null,
             "stop_sequence": null,
             "usage": usage_of(self.usage.as_ref(), start.service_tier.as_deref()),
         });
-        write(out, "message_start", json!({"message": message}));
+        write(out, "message_start", [("message", message)]);
     }
 
     fn block_start(&mut self, index: u32, kind: BlockStart, out: &mut Vec<u8>) {
@@ -191,12 +190,10 @@ impl StreamEncoder {
             block.wire = Some(self.next);
             self.next += 1;
             let start = content_block(&block.kind, &self.context);
-            write(out, "content_block_start", json!({"index": block.wire, "content_block": start}));
+            write(out, "content_block_start", [("index", block.wire.into()), ("content_block", start)]);
         }
         if let Some(wire) = block.wire {
-            for delta in block.deltas.drain(..).filter_map(wire_delta) {
-                write(out, "content_block_delta", json!({"index": wire, "delta": delta}));
-            }
+            block.deltas.drain(..).for_each(|delta| write_delta(out, wire, &delta));
         }
     }
 
@@ -208,12 +205,12 @@ impl StreamEncoder {
         self.advance(out);
         let (reason, sequence, details) = stop::encode(self.stop.as_ref(), &self.held);
         let mut delta = json!({"stop_reason": reason, "stop_sequence": sequence});
-        if let Some(details) = details {
-            delta["stop_details"] = details;
+        if let Some(details) = &details {
+            delta.set("stop_details", details);
         }
         let usage = usage_of(self.usage.as_ref(), None);
-        write(out, "message_delta", json!({"delta": delta, "usage": usage}));
-        write(out, "message_stop", json!({}));
+        write(out, "message_delta", [("delta", delta), ("usage", usage.into())]);
+        write(out, "message_stop", []);
         self.ended = true;
     }
 }
@@ -254,13 +251,13 @@ impl Block {
         let Some(wire) = self.wire else { return };
         if let Some(proof) = self.proof.filter(|_| self.kind == BlockStart::Thinking) {
             let delta = json!({"type": "signature_delta", "signature": proof.tagged(Issuer::Anthropic)});
-            write(out, "content_block_delta", json!({"index": wire, "delta": delta}));
+            write(out, "content_block_delta", [("index", wire.into()), ("delta", delta)]);
         }
-        write(out, "content_block_stop", json!({"index": wire}));
+        write(out, "content_block_stop", [("index", wire.into())]);
     }
 }
 
-fn content_block(kind: &BlockStart, context: &AnswerContext) -> Value {
+fn content_block<'a>(kind: &'a BlockStart, context: &'a AnswerContext) -> Json<'a> {
     match kind {
         BlockStart::Text | BlockStart::Refusal => json!({"type": "text", "text": ""}),
         BlockStart::Thinking => json!({"type": "thinking", "thinking": "", "signature": ""}),
@@ -274,28 +271,35 @@ fn content_block(kind: &BlockStart, context: &AnswerContext) -> Value {
             "name": context.back.tool_name(name),
             "input": {},
         }),
-        BlockStart::Raw { value, .. } => value.clone(),
+        BlockStart::Raw { value, .. } => value.into(),
     }
 }
 
-fn wire_delta(delta: Delta) -> Option<Value> {
-    match delta {
-        Delta::Text(text) => Some(json!({"type": "text_delta", "text": text})),
-        Delta::Thinking(text) => Some(json!({"type": "thinking_delta", "thinking": text})),
-        Delta::Arguments(text) => Some(json!({"type": "input_json_delta", "partial_json": text})),
+/// A frame of a delta. Those of texts are most of a stream, and are written as they stand.
+fn write_delta(out: &mut Vec<u8>, wire: u32, delta: &Delta) {
+    let (opening, text) = match delta {
+        Delta::Text(text) => (r#","delta":{"type":"text_delta","text":"#, text),
+        Delta::Thinking(text) => (r#","delta":{"type":"thinking_delta","thinking":"#, text),
+        Delta::Arguments(text) => (r#","delta":{"type":"input_json_delta","partial_json":"#, text),
         Delta::Citation(citation) => {
-            let citation = citations::for_client(&citation)?;
-            Some(json!({"type": "citations_delta", "citation": citation}))
+            if let Some(citation) = citations::for_client(citation) {
+                let delta = json!({"type": "citations_delta", "citation": citation});
+                write(out, "content_block_delta", [("index", wire.into()), ("delta", delta)]);
+            }
+            return;
         }
-        Delta::Proof { .. } => None,
-    }
+        Delta::Proof { .. } => return,
+    };
+    out.extend_from_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
+    json::write_count(out, wire.into());
+    out.extend_from_slice(opening.as_bytes());
+    json::write_str(out, text);
+    out.extend_from_slice(b"}}\n\n");
 }
 
 /// One frame: SDKs pass over those without an `event:` line.
-fn write(out: &mut Vec<u8>, event: &str, fields: Value) {
-    let mut frame = json!({"type": event});
-    if let (Value::Object(frame), Value::Object(fields)) = (&mut frame, fields) {
-        frame.extend(fields);
-    }
-    sse::write_json(out, Some(event), &frame);
+fn write<const N: usize>(out: &mut Vec<u8>, event: &'static str, fields: [(&'static str, Json<'_>); N]) {
+    let mut frame = Object::of([("type", event.into())]);
+    fields.into_iter().for_each(|(name, value)| frame.push(name, value));
+    sse::write_with(out, Some(event), |out| frame.write(out));
 }

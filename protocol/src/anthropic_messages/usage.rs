@@ -2,78 +2,123 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-
-use crate::usage::Usage;
+use crate::{
+    json::{Json, Object, json},
+    usage::Usage,
+};
 
 /// Usage as the wire gives it, field by field: the last value that is not null counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct WireUsage {
-    fields: Map<String, Value>,
+    said: bool,
+    counted: Counted,
+    /// What compactions took, which the sums do not hold.
+    compacted: Usage,
+    server_tools: BTreeMap<String, u64>,
+    service_tier: Option<String>,
+}
+
+/// The counts of an answer or of one of its iterations.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Counted {
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_written: Option<u64>,
+    cache_written_5m: Option<u64>,
+    cache_written_1h: Option<u64>,
+    output: Option<u64>,
+    thinking: Option<u64>,
 }
 
 impl WireUsage {
     /// Takes what another event says. True where it said anything.
-    pub(super) fn merge(&mut self, usage: Option<&Value>) -> bool {
-        let Some(Value::Object(usage)) = usage else { return false };
+    pub(super) fn merge(&mut self, usage: Option<&Json<'_>>) -> bool {
+        let Some(Json::Object(usage)) = usage else { return false };
         for (key, value) in usage.iter().filter(|(_, value)| !value.is_null()) {
-            self.fields.insert(key.clone(), value.clone());
+            self.said = true;
+            match key {
+                "service_tier" => self.service_tier = value.as_str().map(str::to_owned),
+                "server_tool_use" => self.server_tools = server_tools(value),
+                "iterations" => self.compacted = compacted(value),
+                key => self.counted.take(key, value),
+            }
         }
         !usage.is_empty()
     }
 
     /// The tier that served.
     pub(super) fn service_tier(&self) -> Option<String> {
-        self.fields.get("service_tier").and_then(Value::as_str).map(str::to_owned)
+        self.service_tier.clone()
     }
 
     /// Everything, each token once. None: nothing was said.
     pub(super) fn usage(&self) -> Option<Usage> {
-        if self.fields.is_empty() {
+        if !self.said {
             return None;
         }
-        let mut usage = counted(&self.fields);
-        usage.server_tools = server_tools(self.fields.get("server_tool_use"));
-        // The upstream adds up all iterations but those that compact.
-        let iterations = self.fields.get("iterations").and_then(Value::as_array);
-        for iteration in iterations.into_iter().flatten().filter_map(Value::as_object) {
-            if iteration.get("type").is_some_and(|kind| kind == "compaction") {
-                add(&mut usage, &counted(iteration));
-            }
-        }
+        let mut usage = self.counted.usage();
+        usage.server_tools.clone_from(&self.server_tools);
+        add(&mut usage, &self.compacted);
         Some(usage)
     }
 }
 
 /// What the usage object of a whole answer says.
-pub(super) fn of(usage: &Value) -> Option<Usage> {
+pub(super) fn of(usage: &Json<'_>) -> Option<Usage> {
     let mut wire = WireUsage::default();
     wire.merge(Some(usage));
     wire.usage()
 }
 
-fn counted(fields: &Map<String, Value>) -> Usage {
-    let count = |key: &str| fields.get(key).and_then(Value::as_u64);
-    let within = |object: &str, key: &str| fields.get(object).and_then(|value| value.get(key)).and_then(Value::as_u64);
-    let hour = within("cache_creation", "ephemeral_1h_input_tokens").unwrap_or(0);
-    let five_minutes = within("cache_creation", "ephemeral_5m_input_tokens").unwrap_or(0);
-    // The sum may be newer than its parts: a stream repeats it alone.
-    let written = count("cache_creation_input_tokens").unwrap_or(0).max(hour.saturating_add(five_minutes));
-    let output = count("output_tokens").unwrap_or(0);
-    Usage {
-        input: count("input_tokens").unwrap_or(0),
-        cache_read: count("cache_read_input_tokens").unwrap_or(0),
-        cache_write_5m: written - hour,
-        cache_write_1h: hour,
-        output,
-        reasoning: within("output_tokens_details", "thinking_tokens").unwrap_or(0).min(output),
-        ..Usage::default()
+impl Counted {
+    fn take(&mut self, key: &str, value: &Json<'_>) {
+        match key {
+            "input_tokens" => self.input = value.as_u64(),
+            "cache_read_input_tokens" => self.cache_read = value.as_u64(),
+            "cache_creation_input_tokens" => self.cache_written = value.as_u64(),
+            "cache_creation" => {
+                self.cache_written_5m = value["ephemeral_5m_input_tokens"].as_u64();
+                self.cache_written_1h = value["ephemeral_1h_input_tokens"].as_u64();
+            }
+            "output_tokens" => self.output = value.as_u64(),
+            "output_tokens_details" => self.thinking = value["thinking_tokens"].as_u64(),
+            _ => {}
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let hour = self.cache_written_1h.unwrap_or(0);
+        let five_minutes = self.cache_written_5m.unwrap_or(0);
+        // The sum may be newer than its parts: a stream repeats it alone.
+        let written = self.cache_written.unwrap_or(0).max(hour.saturating_add(five_minutes));
+        let output = self.output.unwrap_or(0);
+        Usage {
+            input: self.input.unwrap_or(0),
+            cache_read: self.cache_read.unwrap_or(0),
+            cache_write_5m: written - hour,
+            cache_write_1h: hour,
+            output,
+            reasoning: self.thinking.unwrap_or(0).min(output),
+            ..Usage::default()
+        }
     }
 }
 
-fn server_tools(value: Option<&Value>) -> BTreeMap<String, u64> {
-    let Some(Value::Object(counts)) = value else { return BTreeMap::new() };
-    let used = counts.iter().filter_map(|(name, count)| Some((name.clone(), count.as_u64()?)));
+/// The upstream adds up all iterations but those that compact.
+fn compacted(iterations: &Json<'_>) -> Usage {
+    let mut sum = Usage::default();
+    let iterations = iterations.as_array().unwrap_or_default().iter().filter_map(Json::as_object);
+    for iteration in iterations.filter(|iteration| iteration.get("type").is_some_and(|kind| *kind == *"compaction")) {
+        let mut counted = Counted::default();
+        iteration.iter().for_each(|(key, value)| counted.take(key, value));
+        add(&mut sum, &counted.usage());
+    }
+    sum
+}
+
+fn server_tools(value: &Json<'_>) -> BTreeMap<String, u64> {
+    let Some(counts) = value.as_object() else { return BTreeMap::new() };
+    let used = counts.iter().filter_map(|(name, count)| Some((name.to_owned(), count.as_u64()?)));
     used.filter(|(_, count)| *count > 0).collect()
 }
 
@@ -91,38 +136,41 @@ fn add(usage: &mut Usage, more: &Usage) {
 }
 
 /// Usage for the wire.
-pub(super) fn encode(usage: &Usage) -> Value {
-    let mut wire = json!({
-        "input_tokens": usage.input,
-        "cache_creation_input_tokens": usage.cache_write(),
-        "cache_read_input_tokens": usage.cache_read,
-        "cache_creation": {
-            "ephemeral_5m_input_tokens": usage.cache_write_5m,
-            "ephemeral_1h_input_tokens": usage.cache_write_1h,
-        },
-        "output_tokens": usage.output,
+pub(super) fn encode(usage: &Usage) -> Object<'static> {
+    let created = json!({
+        "ephemeral_5m_input_tokens": usage.cache_write_5m,
+        "ephemeral_1h_input_tokens": usage.cache_write_1h,
     });
+    let mut wire = Object::of([
+        ("input_tokens", usage.input.into()),
+        ("cache_creation_input_tokens", usage.cache_write().into()),
+        ("cache_read_input_tokens", usage.cache_read.into()),
+        ("cache_creation", created),
+        ("output_tokens", usage.output.into()),
+    ]);
     if usage.reasoning > 0 {
-        wire["output_tokens_details"] = json!({"thinking_tokens": usage.reasoning});
+        wire.insert("output_tokens_details", json!({"thinking_tokens": usage.reasoning}));
     }
     if !usage.server_tools.is_empty() {
         // SDKs require both of these.
-        let mut counts = json!({"web_search_requests": 0, "web_fetch_requests": 0});
+        let mut counts = Object::of([("web_search_requests", 0_u64.into()), ("web_fetch_requests", 0_u64.into())]);
         for (name, count) in &usage.server_tools {
-            counts[name] = json!(count);
+            counts.insert(name.clone(), *count);
         }
-        wire["server_tool_use"] = counts;
+        wire.insert("server_tool_use", counts);
     }
     wire
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn read(value: Value) -> Usage {
         let mut wire = WireUsage::default();
-        assert!(wire.merge(Some(&value)));
+        assert!(wire.merge(Some(&Json::from(&value))));
         wire.usage().expect("something was said")
     }
 
@@ -150,14 +198,14 @@ mod tests {
             server_tools: BTreeMap::from([("web_search_requests".to_owned(), 2)]),
             ..Usage::default()
         };
-        assert_eq!(read(encode(&usage)), usage);
+        assert_eq!(read(Json::from(encode(&usage)).to_value()), usage);
     }
 
     #[test]
     fn the_last_value_that_is_not_null_counts() {
         let mut wire = WireUsage::default();
-        wire.merge(Some(&json!({"input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 4})));
-        wire.merge(Some(&json!({"input_tokens": null, "output_tokens": 20})));
+        wire.merge(Some(&Json::from(&json!({"input_tokens": 10, "output_tokens": 1, "cache_read_input_tokens": 4}))));
+        wire.merge(Some(&Json::from(&json!({"input_tokens": null, "output_tokens": 20}))));
         let usage = wire.usage().expect("said");
         assert_eq!((usage.input, usage.output, usage.cache_read), (10, 20, 4));
     }

@@ -1,7 +1,5 @@
 //! Reads a whole chat answer of any dialect.
 
-use serde_json::{Map, Value};
-
 use super::{
     error,
     reasoning::{Thought, thinking_part, thoughts},
@@ -10,18 +8,19 @@ use super::{
 use crate::{
     answer::{Answer, Block, Choice, Citation},
     error::{ErrorKind, WireError},
+    json::{Json, Object},
     request::{ToolCall, ToolKind},
 };
 
 /// Reads an answer. Errs on anything that is not one: no JSON, an error object, no choices, choices without messages.
 pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
-    let value: Value = serde_json::from_slice(body).map_err(|_| wrong("is not JSON"))?;
+    let value = Json::parse(body).map_err(|_| wrong("is not JSON"))?;
     if is_error(&value) {
-        return Err(error::from_value(200, &value));
+        return Err(error::from_value(200, &value.to_value()));
     }
     let choices = value["choices"].as_array().filter(|choices| !choices.is_empty());
     let choices = choices.ok_or_else(|| wrong("has no choices"))?;
-    let mut choices: Vec<&Value> = choices.iter().collect();
+    let mut choices: Vec<&Json<'_>> = choices.iter().collect();
     choices.sort_by_key(|choice| choice["index"].as_u64());
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
     Ok(Answer {
@@ -35,9 +34,9 @@ pub fn decode_answer(body: &[u8]) -> Result<Answer, WireError> {
 }
 
 /// Whether an answer or a chunk is an error, in any envelope.
-pub(super) fn is_error(value: &Value) -> bool {
-    let said = |value: &Value| value.is_object() || value.as_str().is_some_and(|text| !text.is_empty());
-    said(&value["error"]) || value["object"] == "error"
+pub(super) fn is_error(value: &Json<'_>) -> bool {
+    let said = |value: &Json<'_>| value.is_object() || value.as_str().is_some_and(|text| !text.is_empty());
+    said(&value["error"]) || value["object"] == *"error"
 }
 
 /// What to say of an answer that is none.
@@ -45,9 +44,9 @@ pub(super) fn wrong(what: &str) -> WireError {
     WireError { status: 502, ..WireError::new(ErrorKind::ServerError, format!("the upstream's answer {what}")) }
 }
 
-fn choice(choice: &Value) -> Result<Choice, WireError> {
+fn choice(choice: &Json<'_>) -> Result<Choice, WireError> {
     if is_error(choice) {
-        return Err(error::from_value(200, choice));
+        return Err(error::from_value(200, &choice.to_value()));
     }
     let blocks = match (choice["message"].as_object(), choice["finish_reason"].as_str()) {
         (Some(message), _) => blocks(message),
@@ -61,20 +60,24 @@ fn choice(choice: &Value) -> Result<Choice, WireError> {
         _ => None,
     });
     let stop = choice["finish_reason"].as_str().map(|word| stop::decode(word, calls, refusal));
-    Ok(Choice { stop, logprobs: Some(&choice["logprobs"]).filter(|value| value.is_object()).cloned(), blocks })
+    Ok(Choice {
+        stop,
+        logprobs: Some(&choice["logprobs"]).filter(|value| value.is_object()).map(Json::to_value),
+        blocks,
+    })
 }
 
 /// Reasoning, then words, then calls: the order in which models give them.
-fn blocks(message: &Map<String, Value>) -> Vec<Block> {
+fn blocks(message: &Object<'_>) -> Vec<Block> {
     let mut blocks: Vec<Block> = thoughts(message).into_iter().map(thought).collect();
     blocks.extend(content(message));
     if let Some(refusal) = filled(message, "refusal") {
         blocks.push(Block::Refusal(refusal.to_owned()));
     }
     if let Some(audio) = message.get("audio").filter(|audio| audio.is_object()) {
-        blocks.push(Block::Raw { name: "audio".to_owned(), value: audio.clone() });
+        blocks.push(Block::Raw { name: "audio".to_owned(), value: audio.to_value() });
     }
-    let calls = message.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+    let calls = message.get("tool_calls").and_then(Json::as_array).into_iter().flatten();
     blocks.extend(calls.enumerate().map(|(index, call)| Block::ToolCall(tool_call(index, call))));
     if let Some(call) = message.get("function_call").filter(|call| call.is_object()) {
         let (name, arguments) = (text(&call["name"]), arguments(&call["arguments"]));
@@ -91,14 +94,14 @@ fn thought(thought: Thought) -> Block {
 }
 
 /// A string, or the parts of hosts whose models think aloud in their content.
-fn content(message: &Map<String, Value>) -> Vec<Block> {
+fn content(message: &Object<'_>) -> Vec<Block> {
     let mut blocks: Vec<Block> = match message.get("content") {
-        Some(Value::String(text)) if !text.is_empty() => vec![plain(text)],
-        Some(Value::Array(parts)) => parts.iter().filter_map(part).collect(),
+        Some(Json::String(text)) if !text.is_empty() => vec![plain(text)],
+        Some(Json::Array(parts)) => parts.iter().filter_map(part).collect(),
         _ => Vec::new(),
     };
     if let Some(Block::Text { citations, .. }) = blocks.iter_mut().find(|block| matches!(block, Block::Text { .. })) {
-        let annotations = message.get("annotations").and_then(Value::as_array).into_iter().flatten();
+        let annotations = message.get("annotations").and_then(Json::as_array).into_iter().flatten();
         *citations = annotations.map(citation).collect();
     }
     blocks
@@ -108,31 +111,31 @@ fn plain(text: &str) -> Block {
     Block::Text { text: text.to_owned(), citations: Vec::new() }
 }
 
-fn part(part: &Value) -> Option<Block> {
+fn part(part: &Json<'_>) -> Option<Block> {
     match part["type"].as_str()? {
         "thinking" => Some(Block::Thinking { text: thinking_part(part), proof: None }),
         "refusal" => Some(Block::Refusal(text(&part["refusal"]))),
         "text" => part["text"].as_str().filter(|text| !text.is_empty()).map(plain),
-        name => Some(Block::Raw { name: name.to_owned(), value: part.clone() }),
+        name => Some(Block::Raw { name: name.to_owned(), value: part.to_value() }),
     }
 }
 
 /// An annotation of a text. OpenAI wraps it under its type; some hosts do not. Its words are found by its span.
-pub(super) fn citation(annotation: &Value) -> Citation {
+pub(super) fn citation(annotation: &Json<'_>) -> Citation {
     let inner = if annotation["url_citation"].is_object() { &annotation["url_citation"] } else { annotation };
     let (Some("url_citation"), Some(url)) = (annotation["type"].as_str(), inner["url"].as_str()) else {
-        return Citation::Other(annotation.clone());
+        return Citation::Other(annotation.to_value());
     };
     Citation::Url {
         url: url.to_owned(),
         title: inner["title"].as_str().map(str::to_owned),
         cited_text: None,
         span: inner["start_index"].as_u64().zip(inner["end_index"].as_u64()),
-        raw: annotation.clone(),
+        raw: annotation.to_value(),
     }
 }
 
-fn tool_call(index: usize, call: &Value) -> ToolCall {
+fn tool_call(index: usize, call: &Json<'_>) -> ToolCall {
     let given = call["id"].as_str().filter(|id| !id.is_empty());
     let id = given.map_or_else(|| format!("call_{index}"), str::to_owned);
     if call["custom"].is_object() {
@@ -145,24 +148,24 @@ fn tool_call(index: usize, call: &Value) -> ToolCall {
 }
 
 /// Raw text; some hosts send the object itself.
-pub(super) fn arguments(value: &Value) -> String {
+pub(super) fn arguments(value: &Json<'_>) -> String {
     match value {
-        Value::Object(_) => value.to_string(),
+        Json::Object(_) => value.to_string(),
         other => text(other),
     }
 }
 
-fn text(value: &Value) -> String {
+fn text(value: &Json<'_>) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-fn filled<'a>(message: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-    message.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+fn filled<'m>(message: &'m Object<'_>, key: &str) -> Option<&'m str> {
+    message.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::answer::StopReason;

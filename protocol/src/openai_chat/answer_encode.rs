@@ -1,7 +1,5 @@
 //! Writes a whole answer for a chat client.
 
-use serde_json::{Map, Value, json};
-
 use super::{
     outbound::{self, Form, Told},
     stop, usage,
@@ -9,6 +7,7 @@ use super::{
 use crate::{
     Loss,
     answer::{Answer, Block, Choice, Citation, StopReason},
+    json::{Json, Object, json},
     request::{Issuer, Opaque, ToolCall},
     translate::AnswerContext,
 };
@@ -17,24 +16,20 @@ use crate::{
 pub fn encode_answer(answer: &Answer, context: &AnswerContext) -> (Vec<u8>, Vec<Loss>) {
     let mut losses = Vec::new();
     let encoded = answer.choices.iter().enumerate().map(|(index, one)| choice(index, one, context, &mut losses));
-    let choices: Vec<Value> = encoded.collect();
-    let mut body = json!({
-        "id": outbound::id(&answer.id, context),
-        "object": "chat.completion",
-        "created": answer.created.unwrap_or(context.created),
-        "model": context.model,
-        "choices": choices,
-    });
-    if let Some(said) = &answer.usage {
-        body["usage"] = usage::encode(said);
-    }
-    if let Some(tier) = outbound::service_tier(answer.service_tier.as_deref()) {
-        body["service_tier"] = json!(tier);
-    }
-    (serde_json::to_vec(&body).expect("a value is always JSON"), losses)
+    let choices: Vec<Json<'_>> = encoded.collect();
+    let mut body = Object::of([
+        ("id", outbound::id(&answer.id, context).into()),
+        ("object", "chat.completion".into()),
+        ("created", answer.created.unwrap_or(context.created).into()),
+        ("model", json!(&context.model)),
+        ("choices", choices.into()),
+    ]);
+    body.put("usage", answer.usage.as_ref().map(usage::encode));
+    body.put("service_tier", outbound::service_tier(answer.service_tier.as_deref()));
+    (body.to_bytes(), losses)
 }
 
-fn choice(index: usize, choice: &Choice, context: &AnswerContext, losses: &mut Vec<Loss>) -> Value {
+fn choice<'a>(index: usize, choice: &'a Choice, context: &'a AnswerContext, losses: &mut Vec<Loss>) -> Json<'a> {
     let mut message = Message::default();
     for block in &choice.blocks {
         message.block(block, context, losses);
@@ -45,31 +40,31 @@ fn choice(index: usize, choice: &Choice, context: &AnswerContext, losses: &mut V
     }
     let finish_reason = outbound::finish_reason(choice.stop.as_ref(), told, context, losses);
     json!({
-        "index": index,
+        "index": index as u64,
         "message": message.encode(),
-        "logprobs": choice.logprobs,
+        "logprobs": choice.logprobs.as_ref(),
         "finish_reason": finish_reason,
     })
 }
 
 /// A message that grows block by block.
 #[derive(Default)]
-struct Message {
+struct Message<'a> {
     text: Option<String>,
     /// Characters of the text so far: citations count them.
     length: u64,
     refusal: Option<String>,
     reasoning: String,
-    thinking_blocks: Vec<Value>,
+    thinking_blocks: Vec<Json<'a>>,
     /// Whether a block needs `thinking_blocks`: plain reasoning does not.
     has_proofs: bool,
-    annotations: Vec<Value>,
-    calls: Vec<Value>,
-    function_call: Option<Value>,
+    annotations: Vec<Json<'a>>,
+    calls: Vec<Json<'a>>,
+    function_call: Option<Json<'a>>,
 }
 
-impl Message {
-    fn block(&mut self, block: &Block, context: &AnswerContext, losses: &mut Vec<Loss>) {
+impl<'a> Message<'a> {
+    fn block(&mut self, block: &'a Block, context: &'a AnswerContext, losses: &mut Vec<Loss>) {
         match block {
             Block::Text { text, citations } => self.text(text, citations, losses),
             Block::Refusal(text) => self.refusal.get_or_insert_default().push_str(text),
@@ -83,7 +78,7 @@ impl Message {
         }
     }
 
-    fn text(&mut self, text: &str, citations: &[Citation], losses: &mut Vec<Loss>) {
+    fn text(&mut self, text: &str, citations: &'a [Citation], losses: &mut Vec<Loss>) {
         let from = self.length;
         self.length += text.chars().count() as u64;
         if self.has_calls() {
@@ -98,20 +93,20 @@ impl Message {
         }
     }
 
-    fn thinking(&mut self, text: &str, proof: Option<&Opaque>) {
+    fn thinking(&mut self, text: &'a str, proof: Option<&Opaque>) {
         self.reasoning.push_str(text);
         self.has_proofs |= proof.is_some();
         self.thinking_blocks.push(thinking(text, proof));
     }
 
-    fn call(&mut self, call: &ToolCall, context: &AnswerContext, losses: &mut Vec<Loss>) {
+    fn call(&mut self, call: &'a ToolCall, context: &'a AnswerContext, losses: &mut Vec<Loss>) {
         let (name, id) = (context.back.tool_name(&call.name), context.back.tool_id(&call.id));
         let arguments = outbound::arguments(&call.arguments);
         match outbound::form(context, &call.name, call.kind) {
             Form::Function => self.calls.push(json!({"id": id, "type": "function",
                 "function": {"name": name, "arguments": arguments}})),
             Form::Custom => self.calls.push(json!({"id": id, "type": "custom",
-                "custom": {"name": name, "input": call.arguments}})),
+                "custom": {"name": name, "input": &call.arguments}})),
             Form::WrappedCustom => self.calls.push(json!({"id": id, "type": "custom",
                 "custom": {"name": name, "input": outbound::custom_input(&call.arguments)}})),
             Form::Legacy if self.function_call.is_some() => outbound::lose_block(losses, "tool_use"),
@@ -125,47 +120,37 @@ impl Message {
     }
 
     /// Content is a string or null, and never missing.
-    fn encode(self) -> Value {
+    fn encode(self) -> Json<'a> {
         let silent = self.has_calls() || self.refusal.is_some();
         let content = self.text.or_else(|| (!silent).then(String::new));
-        let mut message = json!({"role": "assistant", "content": content, "refusal": self.refusal});
-        let fields = message.as_object_mut().expect("a message is made as an object");
-        if !self.reasoning.is_empty() {
-            fields.insert("reasoning_content".to_owned(), json!(self.reasoning));
-        }
-        if self.has_proofs {
-            fields.insert("thinking_blocks".to_owned(), self.thinking_blocks.into());
-        }
-        if let Some(call) = self.function_call {
-            fields.insert("function_call".to_owned(), call);
-        }
-        put_list(fields, "annotations", self.annotations);
-        put_list(fields, "tool_calls", self.calls);
-        message
-    }
-}
-
-fn put_list(fields: &mut Map<String, Value>, key: &str, list: Vec<Value>) {
-    if !list.is_empty() {
-        fields.insert(key.to_owned(), list.into());
+        let mut message =
+            Object::of([("role", "assistant".into()), ("content", content.into()), ("refusal", self.refusal.into())]);
+        message.put("reasoning_content", Some(self.reasoning).filter(|text| !text.is_empty()));
+        message.put("thinking_blocks", Some(self.thinking_blocks).filter(|_| self.has_proofs));
+        message.put("function_call", self.function_call);
+        message.put("annotations", Some(self.annotations).filter(|list| !list.is_empty()));
+        message.put("tool_calls", Some(self.calls).filter(|list| !list.is_empty()));
+        message.into()
     }
 }
 
 /// A block of reasoning with what proves it, to be sent back on the next turn.
-pub(super) fn thinking(text: &str, proof: Option<&Opaque>) -> Value {
+pub(super) fn thinking<'a>(text: &'a str, proof: Option<&Opaque>) -> Json<'a> {
     let mut block = json!({"type": "thinking", "thinking": text});
     if let Some(proof) = proof {
-        block["signature"] = json!(proof.tagged(Issuer::Anthropic));
+        block.set("signature", proof.tagged(Issuer::Anthropic));
     }
     block
 }
 
-pub(super) fn redacted_thinking(data: &Opaque) -> Value {
+pub(super) fn redacted_thinking(data: &Opaque) -> Json<'static> {
     json!({"type": "redacted_thinking", "data": data.tagged(Issuer::Anthropic)})
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{super::decode_answer, *};
     use crate::{answer::Stop, request::ToolKind, usage::Usage};
 

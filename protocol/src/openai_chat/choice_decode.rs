@@ -4,8 +4,6 @@
 //! index or the same one for all, and stay open until the stream ends: their pieces may come interleaved, and even after
 //! the finish reason.
 
-use serde_json::{Map, Value};
-
 use super::{
     answer_decode::{arguments, citation},
     reasoning::{Piece, pieces, thinking_part},
@@ -13,6 +11,7 @@ use super::{
 };
 use crate::{
     event::{BlockStart, Delta, Event},
+    json::{Json, Object},
     request::{Opaque, ToolKind},
 };
 
@@ -73,7 +72,7 @@ impl Choice {
     }
 
     /// Takes the next piece. Some hosts send a whole message where others send a delta.
-    pub(super) fn chunk(&mut self, choice: &Value, out: &mut Vec<Event>) {
+    pub(super) fn chunk(&mut self, choice: &Json<'_>, out: &mut Vec<Event>) {
         let delta = choice["delta"].as_object().or_else(|| choice["message"].as_object());
         if let Some(delta) = delta {
             self.delta(delta, out);
@@ -106,16 +105,16 @@ impl Choice {
         out.push(Event::Stop { choice: self.choice, stop });
     }
 
-    fn delta(&mut self, delta: &Map<String, Value>, out: &mut Vec<Event>) {
+    fn delta(&mut self, delta: &Object<'_>, out: &mut Vec<Event>) {
         for piece in pieces(delta) {
             self.reasoning(piece, out);
         }
         match delta.get("content") {
-            Some(Value::String(text)) => self.words(Kind::Text, text, out),
-            Some(Value::Array(parts)) => parts.iter().for_each(|part| self.part(part, out)),
+            Some(Json::String(text)) => self.words(Kind::Text, text, out),
+            Some(Json::Array(parts)) => parts.iter().for_each(|part| self.part(part, out)),
             _ => {}
         }
-        if let Some(refusal) = delta.get("refusal").and_then(Value::as_str) {
+        if let Some(refusal) = delta.get("refusal").and_then(Json::as_str) {
             self.refused(refusal, out);
         }
         for annotation in items(delta, "annotations") {
@@ -129,13 +128,13 @@ impl Choice {
         }
     }
 
-    fn part(&mut self, part: &Value, out: &mut Vec<Event>) {
+    fn part(&mut self, part: &Json<'_>, out: &mut Vec<Event>) {
         match part["type"].as_str() {
             Some("thinking") => self.words(Kind::Thinking, &thinking_part(part), out),
             Some("refusal") => self.refused(part["refusal"].as_str().unwrap_or_default(), out),
             Some("text") => self.words(Kind::Text, part["text"].as_str().unwrap_or_default(), out),
             Some(name) => {
-                let (name, value) = (name.to_owned(), part.clone());
+                let (name, value) = (name.to_owned(), part.to_value());
                 self.whole(BlockStart::Raw { name, value }, out);
             }
             None => {}
@@ -182,7 +181,7 @@ impl Choice {
         self.close_open(out);
     }
 
-    fn annotation(&mut self, annotation: &Value, out: &mut Vec<Event>) {
+    fn annotation(&mut self, annotation: &Json<'_>, out: &mut Vec<Event>) {
         if let Some(Open { index, kind: Kind::Text, .. }) = self.open {
             self.push(index, Delta::Citation(citation(annotation)), out);
         }
@@ -222,7 +221,7 @@ impl Choice {
         out.push(Event::Delta { choice: self.choice, index, delta });
     }
 
-    fn tool_call(&mut self, delta: &Value, out: &mut Vec<Event>) {
+    fn tool_call(&mut self, delta: &Json<'_>, out: &mut Vec<Event>) {
         let (kind, body, text) = match delta["custom"].is_object() {
             true => (ToolKind::Custom, &delta["custom"], "input"),
             false => (ToolKind::Function, &delta["function"], "arguments"),
@@ -232,7 +231,7 @@ impl Choice {
         self.grow(at, name, &arguments(&body[text]), out);
     }
 
-    fn function_call(&mut self, delta: &Value, out: &mut Vec<Event>) {
+    fn function_call(&mut self, delta: &Json<'_>, out: &mut Vec<Event>) {
         let name = delta["name"].as_str().unwrap_or_default();
         let known = self.calls.iter().position(|call| call.place.is_none());
         let at = known.unwrap_or_else(|| self.add(None, "fc_0", ToolKind::Function));
@@ -289,10 +288,10 @@ impl Choice {
         }
     }
 
-    fn logprobs(&self, logprobs: &Value, out: &mut Vec<Event>) {
-        let is_filled = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-        if logprobs.as_object().is_some_and(|lists| lists.values().any(is_filled)) {
-            out.push(Event::Logprobs { choice: self.choice, value: logprobs.clone() });
+    fn logprobs(&self, logprobs: &Json<'_>, out: &mut Vec<Event>) {
+        let is_filled = |list: &Json<'_>| list.as_array().is_some_and(|list| !list.is_empty());
+        if logprobs.as_object().is_some_and(|lists| lists.iter().any(|(_, list)| is_filled(list))) {
+            out.push(Event::Logprobs { choice: self.choice, value: logprobs.to_value() });
         }
     }
 
@@ -315,6 +314,6 @@ impl Choice {
     }
 }
 
-fn items<'a>(delta: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a Value> {
-    delta.get(key).and_then(Value::as_array).into_iter().flatten()
+fn items<'m, 'a>(delta: &'m Object<'a>, key: &str) -> impl Iterator<Item = &'m Json<'a>> {
+    delta.get(key).and_then(Json::as_array).into_iter().flatten()
 }

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     answer_encode::{redacted_thinking, thinking},
+    chunk::Said,
     outbound::{self, Form, Told},
     stop,
-    stream_encode::ChunkChoice,
 };
 use crate::{
     Loss,
     answer::{Citation, Stop, StopReason},
     event::{BlockStart, Delta},
+    json::{Json, json},
     request::{Opaque, ToolKind},
     translate::AnswerContext,
 };
@@ -64,8 +65,8 @@ struct Call {
 
 impl Choice {
     /// A choice, and the delta that begins it.
-    pub(super) fn begun(index: u32, said: &mut Vec<ChunkChoice>) -> Self {
-        said.push(ChunkChoice::role(index));
+    pub(super) fn begun(index: u32, said: &mut Said<'_>) -> Self {
+        said.delta(index, &json!({"role": "assistant", "content": ""}));
         Self {
             index,
             open: BTreeMap::new(),
@@ -79,13 +80,7 @@ impl Choice {
         }
     }
 
-    pub(super) fn begin(
-        &mut self,
-        block: u32,
-        start: BlockStart,
-        context: &AnswerContext,
-        said: &mut Vec<ChunkChoice>,
-    ) {
+    pub(super) fn begin(&mut self, block: u32, start: BlockStart, context: &AnswerContext, said: &mut Said<'_>) {
         let begun = match start {
             BlockStart::Text => {
                 if self.calls > 0 {
@@ -109,23 +104,15 @@ impl Choice {
         self.open.insert(block, begun);
     }
 
-    fn call(
-        &mut self,
-        id: &str,
-        sent: &str,
-        kind: ToolKind,
-        context: &AnswerContext,
-        said: &mut Vec<ChunkChoice>,
-    ) -> Block {
+    fn call(&mut self, id: &str, sent: &str, kind: ToolKind, context: &AnswerContext, said: &mut Said<'_>) -> Block {
         let (name, id) = (context.back.tool_name(sent), context.back.tool_id(id));
         let form = outbound::form(context, sent, kind);
         let index = self.calls;
-        let call = |body: Value| json!({"tool_calls": [body]});
         let delta = match form {
-            Form::Function => call(json!({"index": index, "id": id, "type": "function",
-                "function": {"name": name, "arguments": ""}})),
-            Form::Custom | Form::WrappedCustom => call(json!({"index": index, "id": id, "type": "custom",
-                "custom": {"name": name, "input": ""}})),
+            Form::Function => json!({"tool_calls": [{"index": index, "id": id, "type": "function",
+                "function": {"name": name, "arguments": ""}}]}),
+            Form::Custom | Form::WrappedCustom => json!({"tool_calls": [{"index": index, "id": id, "type": "custom",
+                "custom": {"name": name, "input": ""}}]}),
             Form::Legacy if index > 0 => {
                 outbound::lose_block(&mut self.losses, "tool_use");
                 return Block::Silent;
@@ -134,33 +121,39 @@ impl Choice {
             Form::Text => return Block::Call(Call { index, form, has_arguments: false, held: String::new() }),
         };
         self.calls += 1;
-        self.say(delta, said);
+        said.delta(self.index, &delta);
         Block::Call(Call { index, form, has_arguments: false, held: String::new() })
     }
 
-    pub(super) fn delta(&mut self, block: u32, delta: Delta, said: &mut Vec<ChunkChoice>) {
-        let Some(mut open) = self.open.remove(&block) else { return };
-        match (&mut open, delta) {
+    pub(super) fn delta(&mut self, block: u32, delta: Delta, said: &mut Said<'_>) {
+        let Some(open) = self.open.get_mut(&block) else { return };
+        match (open, delta) {
             (Block::Text { .. }, Delta::Text(text)) => self.text(&text, said),
             (Block::Text { citations, .. }, Delta::Citation(citation)) => citations.push(citation),
             (Block::Refusal, Delta::Text(text)) => {
                 self.has_refused = true;
-                self.say(json!({"refusal": text}), said);
+                said.text(self.index, "refusal", &text);
             }
             (Block::Thinking { text, .. }, Delta::Thinking(more)) => {
                 text.push_str(&more);
-                self.say(json!({"reasoning_content": more}), said);
+                said.text(self.index, "reasoning_content", &more);
             }
             (Block::Thinking { proof, .. }, Delta::Proof { issuer, data }) => {
                 proof.get_or_insert_with(|| Opaque { issuer, data: String::new() }).data.push_str(&data);
             }
-            (Block::Call(call), Delta::Arguments(more)) => self.arguments(call, &more, said),
+            (Block::Call(call), Delta::Arguments(more)) if !more.is_empty() => {
+                call.has_arguments |= !more.trim().is_empty();
+                match call.form {
+                    Form::WrappedCustom => call.held.push_str(&more),
+                    Form::Text => self.text(&more, said),
+                    Form::Function | Form::Custom | Form::Legacy => call.more(self.index, &more, said),
+                }
+            }
             _ => {}
         }
-        self.open.insert(block, open);
     }
 
-    pub(super) fn end_block(&mut self, block: u32, said: &mut Vec<ChunkChoice>) {
+    pub(super) fn end_block(&mut self, block: u32, said: &mut Said<'_>) {
         match self.open.remove(&block) {
             Some(Block::Text { from, citations }) => self.cite(from, &citations),
             Some(Block::Thinking { text, proof: Some(proof) }) => self.thought(thinking(&text, Some(&proof)), said),
@@ -169,12 +162,12 @@ impl Choice {
         }
     }
 
-    pub(super) fn logprobs(&mut self, value: Value, said: &mut Vec<ChunkChoice>) {
-        said.push(ChunkChoice { logprobs: Some(value), ..ChunkChoice::delta(self.index, json!({})) });
+    pub(super) fn logprobs(&mut self, value: &Value, said: &mut Said<'_>) {
+        said.logprobs(self.index, &value.into());
     }
 
     /// Everything that was held back, and the finish reason.
-    pub(super) fn finish(&mut self, context: &AnswerContext, said: &mut Vec<ChunkChoice>) {
+    pub(super) fn finish(&mut self, context: &AnswerContext, said: &mut Said<'_>) {
         let open: Vec<u32> = self.open.keys().copied().collect();
         for block in open {
             self.end_block(block, said);
@@ -183,73 +176,59 @@ impl Choice {
         let told = Told { calls: self.calls > 0, refusal: self.has_refused };
         let refused = stop.as_ref().filter(|stop| stop.reason == StopReason::Refusal && !self.has_refused);
         if let Some(stop) = refused {
-            self.say(json!({"refusal": stop::explanation(stop)}), said);
+            said.text(self.index, "refusal", stop::explanation(stop));
         }
         if !self.annotations.is_empty() {
             let annotations = std::mem::take(&mut self.annotations);
-            self.say(json!({"annotations": annotations}), said);
+            said.delta(self.index, &json!({"annotations": annotations.iter().collect::<Json<'_>>()}));
         }
         let reason = outbound::finish_reason(stop.as_ref(), told, context, &mut self.losses);
-        said.push(ChunkChoice { finish_reason: Some(reason), ..ChunkChoice::delta(self.index, json!({})) });
+        said.finish(self.index, reason);
     }
 
-    fn text(&mut self, text: &str, said: &mut Vec<ChunkChoice>) {
+    fn text(&mut self, text: &str, said: &mut Said<'_>) {
         if !text.is_empty() {
             self.length += text.chars().count() as u64;
-            self.say(json!({"content": text}), said);
+            said.text(self.index, "content", text);
         }
     }
 
     fn cite(&mut self, from: u64, citations: &[Citation]) {
         for citation in citations {
             match outbound::annotation(citation, (from, self.length)) {
-                Some(annotation) => self.annotations.push(annotation),
+                Some(annotation) => self.annotations.push(annotation.to_value()),
                 None => outbound::lose_block(&mut self.losses, "citations"),
             }
         }
     }
 
     /// A block that the caller shall send back. It has an index, by which clients add up deltas of lists.
-    fn thought(&mut self, mut block: Value, said: &mut Vec<ChunkChoice>) {
-        block["index"] = json!(self.thoughts);
+    fn thought(&mut self, mut block: Json<'_>, said: &mut Said<'_>) {
+        block.set("index", self.thoughts);
         self.thoughts += 1;
-        self.say(json!({"thinking_blocks": [block]}), said);
-    }
-
-    fn arguments(&mut self, call: &mut Call, more: &str, said: &mut Vec<ChunkChoice>) {
-        if more.is_empty() {
-            return;
-        }
-        call.has_arguments |= !more.trim().is_empty();
-        match call.form {
-            Form::WrappedCustom => call.held.push_str(more),
-            Form::Text => self.text(more, said),
-            Form::Function | Form::Custom | Form::Legacy => self.say(call.delta(more), said),
-        }
+        said.delta(self.index, &json!({"thinking_blocks": [block]}));
     }
 
     /// A function that was called without arguments is called with an empty object.
-    fn end_call(&mut self, call: &mut Call, said: &mut Vec<ChunkChoice>) {
+    fn end_call(&mut self, call: &mut Call, said: &mut Said<'_>) {
         match call.form {
-            Form::WrappedCustom => self.say(call.delta(&outbound::custom_input(&call.held)), said),
-            Form::Function | Form::Legacy if !call.has_arguments => self.say(call.delta("{}"), said),
+            Form::WrappedCustom => call.more(self.index, &outbound::custom_input(&call.held), said),
+            Form::Function | Form::Legacy if !call.has_arguments => call.more(self.index, "{}", said),
             Form::Text if !call.has_arguments => self.text("{}", said),
             Form::Function | Form::Legacy | Form::Text | Form::Custom => {}
         }
     }
-
-    fn say(&self, delta: Value, said: &mut Vec<ChunkChoice>) {
-        said.push(ChunkChoice::delta(self.index, delta));
-    }
 }
 
 impl Call {
-    fn delta(&self, more: &str) -> Value {
+    fn more(&self, choice: u32, more: &str, said: &mut Said<'_>) {
         let index = self.index;
         match self.form {
-            Form::Custom | Form::WrappedCustom => json!({"tool_calls": [{"index": index, "custom": {"input": more}}]}),
-            Form::Legacy => json!({"function_call": {"arguments": more}}),
-            Form::Function | Form::Text => json!({"tool_calls": [{"index": index, "function": {"arguments": more}}]}),
+            Form::Custom | Form::WrappedCustom => {
+                said.delta(choice, &json!({"tool_calls": [{"index": index, "custom": {"input": more}}]}));
+            }
+            Form::Legacy => said.delta(choice, &json!({"function_call": {"arguments": more}})),
+            Form::Function | Form::Text => said.arguments(choice, index, more),
         }
     }
 }

@@ -2,30 +2,33 @@
 //!
 //! `null` is the same as absent everywhere: SDKs send it for options that were not set.
 
-use serde_json::{Map, Number, Value};
+use serde_json::Number;
 
-use crate::Refusal;
+use crate::{
+    Refusal,
+    json::{Json, Object},
+};
 
-/// A value and where it stands in the body.
-#[derive(Clone, Debug)]
+/// A value and the body that it stands in. Its path is looked for once it has to be said.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct At<'a> {
-    value: &'a Value,
-    path: String,
+    body: &'a Json<'a>,
+    value: &'a Json<'a>,
 }
 
 impl<'a> At<'a> {
-    pub(super) fn root(value: &'a Value) -> Self {
-        Self { value, path: String::new() }
+    pub(super) fn root(body: &'a Json<'a>) -> Self {
+        Self { body, value: body }
     }
 
-    pub(super) fn value(&self) -> &'a Value {
+    pub(super) fn value(&self) -> &'a Json<'a> {
         self.value
     }
 
     /// The field of an object; none where it is absent, null, or where this is no object.
     pub(super) fn get(&self, key: &str) -> Option<At<'a>> {
         let value = self.value.get(key).filter(|value| !value.is_null())?;
-        Some(At { value, path: self.path_of(key) })
+        Some(At { body: self.body, value })
     }
 
     /// The field of an object; errs where it is absent or null.
@@ -38,14 +41,14 @@ impl<'a> At<'a> {
         })
     }
 
-    pub(super) fn object(&self) -> Result<&'a Map<String, Value>, Refusal> {
+    pub(super) fn object(&self) -> Result<&'a Object<'a>, Refusal> {
         self.value.as_object().ok_or_else(|| self.wrong("an object"))
     }
 
-    pub(super) fn list(&self) -> Result<Vec<At<'a>>, Refusal> {
+    pub(super) fn list(&self) -> Result<impl ExactSizeIterator<Item = At<'a>> + use<'a>, Refusal> {
+        let body = self.body;
         let items = self.value.as_array().ok_or_else(|| self.wrong("an array"))?;
-        let place = |(index, value)| At { value, path: format!("{}[{index}]", self.path) };
-        Ok(items.iter().enumerate().map(place).collect())
+        Ok(items.iter().map(move |value| At { body, value }))
     }
 
     pub(super) fn str(&self) -> Result<&'a str, Refusal> {
@@ -65,7 +68,7 @@ impl<'a> At<'a> {
     }
 
     pub(super) fn number(&self) -> Result<Number, Refusal> {
-        self.value.as_number().cloned().ok_or_else(|| self.wrong("a number"))
+        self.value.as_number().ok_or_else(|| self.wrong("a number"))
     }
 
     /// A field read by one of the readers above; none where it is absent.
@@ -79,14 +82,45 @@ impl<'a> At<'a> {
 
     /// What to say of a value of the wrong type.
     pub(super) fn wrong(&self, expected: &str) -> Refusal {
-        match self.path.as_str() {
+        match self.path().as_str() {
             "" => Refusal { param: None, message: format!("the body must be {expected}"), malformed: true },
             path => Refusal::malformed(path, format!("`{path}` must be {expected}")),
         }
     }
 
     fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        let path = self.path();
+        if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    }
+
+    fn path(&self) -> String {
+        let mut path = String::new();
+        find(self.body, self.value, &mut path);
+        path
+    }
+}
+
+/// Makes `path` that of a value within another; false where it is not within.
+fn find(within: &Json<'_>, wanted: &Json<'_>, path: &mut String) -> bool {
+    if std::ptr::eq(within, wanted) {
+        return true;
+    }
+    let length = path.len();
+    let mut is_found = |step: String, inner: &Json<'_>| {
+        path.push_str(&step);
+        let found = find(inner, wanted, path);
+        if !found {
+            path.truncate(length);
+        }
+        found
+    };
+    match within {
+        Json::Object(object) => object.iter().any(|(name, inner)| match length {
+            0 => is_found(name.to_owned(), inner),
+            _ => is_found(format!(".{name}"), inner),
+        }),
+        Json::Array(items) => items.iter().enumerate().any(|(index, inner)| is_found(format!("[{index}]"), inner)),
+        Json::Null | Json::Bool(_) | Json::Count(_) | Json::Number(_) | Json::String(_) => false,
     }
 }
 
@@ -99,7 +133,8 @@ mod tests {
     #[test]
     fn names_the_place_of_what_is_wrong() {
         let body = json!({"messages": [{"content": 1}]});
-        let messages = At::root(&body).need("messages").unwrap().list().unwrap();
+        let body = Json::from(&body);
+        let messages: Vec<_> = At::root(&body).need("messages").unwrap().list().unwrap().collect();
         let refusal = messages[0].need("content").unwrap().str().unwrap_err();
         assert_eq!(refusal, Refusal::malformed("messages[0].content", "`messages[0].content` must be a string"));
         assert_eq!(messages[0].need("role").unwrap_err().param.unwrap(), "messages[0].role");
@@ -108,7 +143,7 @@ mod tests {
     #[test]
     fn null_is_absent_and_a_body_of_another_type_is_refused() {
         let body = json!({"n": null});
-        assert_eq!(At::root(&body).opt("n", At::u64), Ok(None));
-        assert_eq!(At::root(&json!([])).object().unwrap_err().message, "the body must be an object");
+        assert_eq!(At::root(&Json::from(&body)).opt("n", At::u64), Ok(None));
+        assert_eq!(At::root(&Json::from(&json!([]))).object().unwrap_err().message, "the body must be an object");
     }
 }

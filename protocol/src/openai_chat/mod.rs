@@ -9,6 +9,7 @@ mod answer_encode;
 mod brief;
 mod choice_decode;
 mod choice_encode;
+mod chunk;
 mod error;
 mod fields;
 mod outbound;

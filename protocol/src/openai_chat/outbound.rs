@@ -1,12 +1,11 @@
 //! What whole answers and streams share when they are written for a chat client: ids, the form of tool calls, citations
 //! and finish reasons.
 
-use serde_json::{Value, json};
-
 use super::stop;
 use crate::{
     Loss,
     answer::{Citation, Stop, StopReason},
+    json::{Json, json},
     request::ToolKind,
     translate::AnswerContext,
 };
@@ -39,7 +38,7 @@ pub(super) fn form(context: &AnswerContext, sent: &str, kind: ToolKind) -> Form 
 
 /// The input of a custom tool that went out as a function. Arguments that are not what was asked for stay as they are.
 pub(super) fn custom_input(arguments: &str) -> String {
-    let fields: Option<Value> = serde_json::from_str(arguments).ok();
+    let fields = Json::parse_str(arguments).ok();
     let input = fields.as_ref().and_then(|fields| fields["input"].as_str());
     input.unwrap_or(arguments).to_owned()
 }
@@ -65,7 +64,7 @@ pub(super) fn service_tier(tier: Option<&str>) -> Option<&str> {
 
 /// An annotation for a citation of the text that stands at these characters of the content; none where chat has no word
 /// for it.
-pub(super) fn annotation(citation: &Citation, (from, to): (u64, u64)) -> Option<Value> {
+pub(super) fn annotation(citation: &Citation, (from, to): (u64, u64)) -> Option<Json<'_>> {
     let Citation::Url { url, title, span, .. } = citation else { return None };
     let (start, end) = span.map_or((from, to), |(start, end)| (from.saturating_add(start), from.saturating_add(end)));
     let title = title.as_deref().unwrap_or(url);

@@ -2,9 +2,10 @@
 //!
 //! `thinking_blocks` is also what Relay itself gives to chat clients, so that proofs come back on the next turn.
 
-use serde_json::{Map, Value};
-
-use crate::request::{Issuer, Opaque};
+use crate::{
+    json::{Json, Object},
+    request::{Issuer, Opaque},
+};
 
 /// A piece of reasoning, in the order of the answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,7 @@ pub(super) enum Thought {
 }
 
 /// The reasoning of a message or a delta. The same text in several fields is taken once.
-pub(super) fn pieces(message: &Map<String, Value>) -> Vec<Piece> {
+pub(super) fn pieces(message: &Object<'_>) -> Vec<Piece> {
     let blocks: Vec<Piece> = items(message, "thinking_blocks").filter_map(thinking_block).collect();
     let details: Vec<Piece> = items(message, "reasoning_details").flat_map(detail).collect();
     let told = |pieces: &[Piece]| pieces.iter().any(|piece| matches!(piece, Piece::Block(..) | Piece::Text(_)));
@@ -42,7 +43,7 @@ pub(super) fn pieces(message: &Map<String, Value>) -> Vec<Piece> {
 }
 
 /// The reasoning of a whole message.
-pub(super) fn thoughts(message: &Map<String, Value>) -> Vec<Thought> {
+pub(super) fn thoughts(message: &Object<'_>) -> Vec<Thought> {
     let mut out: Vec<Thought> = Vec::new();
     for piece in pieces(message) {
         let open = match out.last_mut() {
@@ -62,23 +63,23 @@ pub(super) fn thoughts(message: &Map<String, Value>) -> Vec<Thought> {
 }
 
 /// The text of a `thinking` part of content: a string, or text parts.
-pub(super) fn thinking_part(part: &Value) -> String {
+pub(super) fn thinking_part(part: &Json<'_>) -> String {
     match &part["thinking"] {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        Json::String(text) => text.clone().into_owned(),
+        Json::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
         _ => String::new(),
     }
 }
 
-fn items<'a>(message: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a Value> {
-    message.get(key).and_then(Value::as_array).into_iter().flatten()
+fn items<'m, 'a>(message: &'m Object<'a>, key: &str) -> impl Iterator<Item = &'m Json<'a>> {
+    message.get(key).and_then(Json::as_array).into_iter().flatten()
 }
 
-fn text<'a>(message: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
-    message.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+fn text<'m>(message: &'m Object<'_>, key: &str) -> Option<&'m str> {
+    message.get(key).and_then(Json::as_str).filter(|text| !text.is_empty())
 }
 
-fn thinking_block(block: &Value) -> Option<Piece> {
+fn thinking_block(block: &Json<'_>) -> Option<Piece> {
     let of_family = |key: &str| {
         block[key].as_str().filter(|data| !data.is_empty()).map(|data| Opaque::untagged(data, Issuer::Anthropic))
     };
@@ -89,7 +90,7 @@ fn thinking_block(block: &Value) -> Option<Piece> {
     }
 }
 
-fn detail(detail: &Value) -> Vec<Piece> {
+fn detail(detail: &Json<'_>) -> Vec<Piece> {
     let issuer = issuer(detail["format"].as_str().unwrap_or(""));
     let filled = |key: &str| detail[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let text = filled("text").or_else(|| filled("summary")).map(Piece::Text);
@@ -109,12 +110,12 @@ fn issuer(format: &str) -> Issuer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn thoughts_of(message: Value) -> Vec<Thought> {
-        thoughts(message.as_object().unwrap())
+        thoughts(&Object::from(message.as_object().unwrap()))
     }
 
     #[test]

@@ -9,8 +9,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::{
     answer_decode::{is_error, wrong},
     choice_decode::Choice,
@@ -19,6 +17,7 @@ use super::{
 use crate::{
     error::{ErrorKind, WireError},
     event::{Event, Start},
+    json::Json,
     sse::Frame,
     usage::Usage,
 };
@@ -48,11 +47,11 @@ impl StreamDecoder {
         if data == "[DONE]" {
             return self.done(out);
         }
-        let Ok(value) = serde_json::from_str::<Value>(data) else {
+        let Ok(value) = Json::parse_str(data) else {
             return self.fail(wrong("has an event that is not JSON"), out);
         };
         if frame.event == Some("error") || is_error(&value) {
-            return self.fail(error::from_value(200, &value), out);
+            return self.fail(error::from_value(200, &value.to_value()), out);
         }
         self.chunk(&value, out);
     }
@@ -69,16 +68,16 @@ impl StreamDecoder {
         self.fail(WireError::new(ErrorKind::Unreachable, "the upstream's stream broke off before its end"), out);
     }
 
-    fn chunk(&mut self, chunk: &Value, out: &mut Vec<Event>) {
+    fn chunk(&mut self, chunk: &Json<'_>, out: &mut Vec<Event>) {
         self.note_start(chunk);
-        let choices = chunk["choices"].as_array().map_or(&[][..], Vec::as_slice);
+        let choices = chunk["choices"].as_array().unwrap_or_default();
         let usage = usage::decode(chunk);
         if !choices.is_empty() || usage.is_some() {
             self.begin(out);
         }
         for (place, choice) in choices.iter().enumerate() {
             if is_error(choice) {
-                return self.fail(error::from_value(200, choice), out);
+                return self.fail(error::from_value(200, &choice.to_value()), out);
             }
             let index = choice["index"].as_u64().unwrap_or(place as u64);
             let index = u32::try_from(index).unwrap_or(u32::MAX);
@@ -91,7 +90,7 @@ impl StreamDecoder {
     }
 
     /// The first chunk of some hosts has filter results alone, and neither id nor model.
-    fn note_start(&mut self, chunk: &Value) {
+    fn note_start(&mut self, chunk: &Json<'_>) {
         if self.begun {
             return;
         }

@@ -1,24 +1,25 @@
 //! Reads and writes chat usage. The only place that knows which of a chat host's counts lie inside which.
 
-use serde_json::{Value, json};
-
-use crate::usage::Usage;
+use crate::{
+    json::{Json, json},
+    usage::Usage,
+};
 
 /// No answer has more tokens; sums of counts up to it cannot overflow.
 const MOST: u64 = 1 << 40;
 
 /// The usage of an answer or a chunk, wherever the dialect puts it; none where nothing is said.
-pub(super) fn decode(answer: &Value) -> Option<Usage> {
+pub(super) fn decode(answer: &Json<'_>) -> Option<Usage> {
     of([&answer["usage"], &answer["x_groq"]["usage"]].into_iter().find(|usage| usage.is_object())?)
 }
 
 /// What a usage object says.
-pub(super) fn of(usage: &Value) -> Option<Usage> {
+pub(super) fn of(usage: &Json<'_>) -> Option<Usage> {
     let says = |key: &str| usage[key].is_number();
     (says("prompt_tokens") || says("completion_tokens") || says("total_tokens")).then(|| normalised(usage))
 }
 
-fn normalised(usage: &Value) -> Usage {
+fn normalised(usage: &Json<'_>) -> Usage {
     let (prompt_details, output_details) = (&usage["prompt_tokens_details"], &usage["completion_tokens_details"]);
     let (mut prompt, mut output) = (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));
     let reasoning = first(&[&output_details["reasoning_tokens"], &usage["reasoning_tokens"]]);
@@ -50,7 +51,7 @@ fn normalised(usage: &Value) -> Usage {
 }
 
 /// Tokens read from a cache. More than the whole prompt cannot be: such a count is another thing, and none is believed.
-fn cache_read(usage: &Value, prompt: u64) -> u64 {
+fn cache_read(usage: &Json<'_>, prompt: u64) -> u64 {
     let places = [
         &usage["prompt_tokens_details"]["cached_tokens"],
         &usage["prompt_cache_hit_tokens"],
@@ -60,19 +61,19 @@ fn cache_read(usage: &Value, prompt: u64) -> u64 {
     Some(first(&places)).filter(|cached| *cached <= prompt).unwrap_or(0)
 }
 
-fn first(places: &[&Value]) -> u64 {
+fn first(places: &[&Json<'_>]) -> u64 {
     places.iter().map(|place| count(place)).find(|count| *count > 0).unwrap_or(0)
 }
 
-fn count(value: &Value) -> u64 {
+fn count(value: &Json<'_>) -> u64 {
     value.as_u64().or_else(|| value.as_f64().map(|tokens| tokens as u64)).unwrap_or(0).min(MOST)
 }
 
 /// Usage in chat's words: the prompt includes what caches gave and took, the completion includes reasoning.
-pub(super) fn encode(usage: &Usage) -> Value {
+pub(super) fn encode(usage: &Usage) -> Json<'static> {
     let mut prompt = json!({"cached_tokens": usage.cache_read, "audio_tokens": usage.audio_input});
     if usage.cache_write() > 0 {
-        prompt["cache_write_tokens"] = json!(usage.cache_write());
+        prompt.set("cache_write_tokens", usage.cache_write());
     }
     json!({
         "prompt_tokens": usage.input_total(),
@@ -85,10 +86,16 @@ pub(super) fn encode(usage: &Usage) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
+    fn decoded(answer: Value) -> Option<Usage> {
+        decode(&Json::from(&answer))
+    }
+
     fn read(usage: Value) -> Usage {
-        decode(&json!({"usage": usage})).unwrap()
+        decoded(json!({"usage": usage})).unwrap()
     }
 
     #[test]
@@ -99,7 +106,7 @@ mod tests {
         let expected =
             Usage { input: 10, cache_read: 60, cache_write_5m: 30, output: 20, reasoning: 5, ..Usage::default() };
         assert_eq!(got, expected);
-        assert_eq!(decode(&json!({"usage": encode(&got)})), Some(expected));
+        assert_eq!(decoded(json!({"usage": encode(&got).to_value()})), Some(expected));
     }
 
     #[test]
@@ -129,8 +136,8 @@ mod tests {
         let deepseek = read(json!({"prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}));
         assert_eq!((deepseek.input, deepseek.cache_read), (6, 4));
         let groq = json!({"x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}});
-        assert_eq!(decode(&groq).unwrap().total(), 5);
-        assert_eq!(decode(&json!({"usage": null})), None);
-        assert_eq!(decode(&json!({"usage": {}})), None);
+        assert_eq!(decoded(groq).unwrap().total(), 5);
+        assert_eq!(decoded(json!({"usage": null})), None);
+        assert_eq!(decoded(json!({"usage": {}})), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Reads content blocks of a request into parts. A block that no other shape knows is kept as it stands, with what
 //! another shape must do with it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Others;
 use crate::{
@@ -11,16 +11,21 @@ use crate::{
         fields::{Fields, at, wrong},
         names,
     },
+    json::Json,
     request::{
         CacheMark, DocumentSource, FieldClass, Issuer, Media, Opaque, Part, PartKind, ToolCall, ToolKind, ToolResult,
     },
 };
 
+/// Types of blocks that have a canonical kind.
+const CANONICAL: [&str; 8] =
+    ["text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use", "tool_result"];
+
 /// A content: a text, or a list of blocks.
-pub(super) fn parts(content: Value, path: &str, others: &mut Others) -> Result<Vec<Part>, Refusal> {
+pub(super) fn parts(content: Json<'_>, path: &str, others: &mut Others) -> Result<Vec<Part>, Refusal> {
     match content {
-        Value::String(text) => Ok(vec![Part::text(text)]),
-        Value::Array(blocks) => {
+        Json::String(text) => Ok(vec![Part::text(text)]),
+        Json::Array(blocks) => {
             let block = |(index, block)| part(block, &at(path, index), others);
             blocks.into_iter().enumerate().map(block).collect()
         }
@@ -29,13 +34,13 @@ pub(super) fn parts(content: Value, path: &str, others: &mut Others) -> Result<V
 }
 
 /// A `cache_control`.
-pub(super) fn cache_mark(fields: &mut Fields) -> Result<Option<CacheMark>, Refusal> {
+pub(super) fn cache_mark(fields: &mut Fields<'_>) -> Result<Option<CacheMark>, Refusal> {
     let Some(mut control) = fields.object("cache_control")? else { return Ok(None) };
     Ok(Some(CacheMark { ttl: control.text("ttl")? }))
 }
 
-fn part(block: Value, path: &str, others: &mut Others) -> Result<Part, Refusal> {
-    let whole = block.clone();
+fn part(block: Json<'_>, path: &str, others: &mut Others) -> Result<Part, Refusal> {
+    let foreign = block["type"].as_str().filter(|name| !CANONICAL.contains(name)).map(|_| block.to_value());
     let mut fields = Fields::of(block, path)?;
     let name = fields.required_text("type")?;
     let cache = cache_mark(&mut fields)?;
@@ -48,7 +53,7 @@ fn part(block: Value, path: &str, others: &mut Others) -> Result<Part, Refusal> 
         "redacted_thinking" => PartKind::RedactedThinking(opaque(fields.required_text("data")?)),
         "tool_use" => tool_use(&mut fields, others)?,
         "tool_result" => tool_result(&mut fields, others)?,
-        _ => return Ok(Part { kind: raw(name, whole), cache }),
+        _ => return Ok(Part { kind: raw(name, foreign.unwrap_or_default()), cache }),
     };
     others.rest(fields, FieldClass::Silent);
     Ok(Part { kind, cache })
@@ -69,30 +74,36 @@ fn raw(name: String, mut value: Value) -> PartKind {
     PartKind::Raw { name, value, class }
 }
 
-fn text(fields: &mut Fields) -> Result<PartKind, Refusal> {
+fn text(fields: &mut Fields<'_>) -> Result<PartKind, Refusal> {
     let text = fields.required_text("text")?;
-    let citations = fields.list("citations")?.into_iter().map(citations::decode).collect();
+    let citations = fields.list("citations")?.into_iter().map(|citation| citations::decode(&citation)).collect();
     Ok(PartKind::Text { text, citations })
 }
 
-fn image(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusal> {
+fn image(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Refusal> {
     let source = source(fields)?;
     let path = source.path("type");
     let Some(source) = media(source)? else { return Err(Refusal::malformed(path, "not a source of an image")) };
     if let Some(transformations) = fields.take("transformations") {
-        others.add(&fields.path("transformations"), transformations, FieldClass::Drop);
+        others.add(&fields.path("transformations"), transformations.to_value(), FieldClass::Drop);
     }
     Ok(PartKind::Image { source, detail: None })
 }
 
-fn source(fields: &mut Fields) -> Result<Fields, Refusal> {
+fn source<'a>(fields: &mut Fields<'a>) -> Result<Fields<'a>, Refusal> {
     let path = fields.path("source");
     Fields::of(fields.required("source")?, path)
 }
 
 /// A source of bytes; none where its type is another.
-fn media(mut source: Fields) -> Result<Option<Media>, Refusal> {
-    let media = match source.required_text("type")?.as_str() {
+fn media(mut source: Fields<'_>) -> Result<Option<Media>, Refusal> {
+    let kind = source.required_text("type")?;
+    media_of(&kind, source)
+}
+
+/// A source of bytes of this type.
+fn media_of(kind: &str, mut source: Fields<'_>) -> Result<Option<Media>, Refusal> {
+    let media = match kind {
         "base64" => {
             Media::Inline { media_type: source.required_text("media_type")?, data: source.required_text("data")? }
         }
@@ -103,17 +114,16 @@ fn media(mut source: Fields) -> Result<Option<Media>, Refusal> {
     Ok(Some(media))
 }
 
-fn document(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusal> {
-    let value = fields.required("source")?;
+fn document(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Refusal> {
     let path = fields.path("source");
-    let mut source = Fields::of(value.clone(), path.as_str())?;
+    let mut source = Fields::of(fields.required("source")?, path.as_str())?;
     let source = match source.required_text("type")?.as_str() {
         "text" => DocumentSource::Text(source.required_text("data")?),
         "content" => {
             let content = source.required("content")?;
             DocumentSource::Parts(parts(content, &source.path("content"), others)?)
         }
-        _ => match media(Fields::of(value, path.as_str())?)? {
+        kind => match media_of(kind, source)? {
             Some(media) => DocumentSource::Media(media),
             None => return Err(Refusal::malformed(format!("{path}.type"), "not a source of a document")),
         },
@@ -124,12 +134,12 @@ fn document(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusa
 }
 
 /// Whether `citations` are enabled.
-fn cites(fields: &mut Fields) -> Result<bool, Refusal> {
+fn cites(fields: &mut Fields<'_>) -> Result<bool, Refusal> {
     let Some(mut citations) = fields.object("citations")? else { return Ok(false) };
     Ok(citations.flag("enabled")?.unwrap_or(false))
 }
 
-fn search_result(fields: &mut Fields) -> Result<PartKind, Refusal> {
+fn search_result(fields: &mut Fields<'_>) -> Result<PartKind, Refusal> {
     let path = fields.path("content");
     let mut texts = Vec::new();
     for (index, block) in fields.list("content")?.into_iter().enumerate() {
@@ -140,7 +150,7 @@ fn search_result(fields: &mut Fields) -> Result<PartKind, Refusal> {
     Ok(PartKind::SearchResult { source, title, texts, citations: cites(fields)? })
 }
 
-fn thinking(fields: &mut Fields) -> Result<PartKind, Refusal> {
+fn thinking(fields: &mut Fields<'_>) -> Result<PartKind, Refusal> {
     let text = fields.required_text("thinking")?;
     let proof = fields.text("signature")?.filter(|signature| !signature.is_empty()).map(opaque);
     Ok(PartKind::Thinking { text, proof })
@@ -150,19 +160,20 @@ fn opaque(data: String) -> Opaque {
     Opaque::untagged(&data, Issuer::Anthropic)
 }
 
-fn tool_use(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusal> {
+fn tool_use(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Refusal> {
     let id = names::caller_id(&fields.required_text("id")?);
     let name = fields.required_text("name")?;
     let path = fields.path("input");
-    let arguments = match fields.take("input").unwrap_or_else(|| json!({})) {
-        Value::Object(input) => names::arguments(input),
-        other => return Err(wrong(&path, "an object", &other)),
+    let arguments = match fields.take("input") {
+        Some(Json::Object(input)) => names::arguments(&input),
+        Some(other) => return Err(wrong(&path, "an object", &other)),
+        None => "{}".to_owned(),
     };
     toolset(fields, others)?;
     Ok(PartKind::ToolCall(ToolCall { id, name, arguments, kind: ToolKind::Function }))
 }
 
-fn tool_result(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Refusal> {
+fn tool_result(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Refusal> {
     let call_id = names::caller_id(&fields.required_text("tool_use_id")?);
     let path = fields.path("content");
     let content = match fields.take("content") {
@@ -173,7 +184,7 @@ fn tool_result(fields: &mut Fields, others: &mut Others) -> Result<PartKind, Ref
     Ok(PartKind::ToolResult(ToolResult { call_id, content, is_error: fields.flag("is_error")? }))
 }
 
-fn toolset(fields: &mut Fields, others: &mut Others) -> Result<(), Refusal> {
+fn toolset(fields: &mut Fields<'_>, others: &mut Others) -> Result<(), Refusal> {
     if let Some(name) = fields.text("toolset_name")? {
         others.add(&fields.path("toolset_name"), Value::String(name), FieldClass::Drop);
     }
@@ -182,10 +193,12 @@ fn toolset(fields: &mut Fields, others: &mut Others) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn decode(content: Value) -> Vec<Part> {
-        parts(content, "content", &mut Others::default()).expect("good content")
+        parts(Json::from(&content), "content", &mut Others::default()).expect("good content")
     }
 
     fn only(block: Value) -> PartKind {
@@ -274,7 +287,7 @@ mod tests {
     #[test]
     fn names_the_block_that_is_wrong() {
         let content = json!([{"type": "text", "text": "a"}, {"type": "image", "source": {"type": "base64"}}]);
-        let refusal = parts(content, "messages[0].content", &mut Others::default()).expect_err("no bytes");
+        let refusal = parts(Json::from(&content), "messages[0].content", &mut Others::default()).expect_err("no bytes");
         assert_eq!(refusal.param.as_deref(), Some("messages[0].content[1].source.media_type"));
     }
 }

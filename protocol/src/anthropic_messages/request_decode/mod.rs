@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     Refusal, WireShape,
     anthropic_messages::fields::{Fields, at, plain, wrong},
+    json::Json,
     request::{
         CacheOptions, EndUser, FieldClass, OtherField, OutputFormat, Reasoning, Request, Sampling, ThinkingMode, Tool,
     },
@@ -41,7 +42,7 @@ impl Others {
     }
 
     /// Everything that is left of an object.
-    fn rest(&mut self, fields: Fields, class: FieldClass) {
+    fn rest(&mut self, fields: Fields<'_>, class: FieldClass) {
         for (path, value) in fields.rest() {
             self.add(&path, value, class);
         }
@@ -98,7 +99,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request, Refusal> {
     Ok(request)
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, Refusal> {
+fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, Refusal> {
     Ok(Sampling {
         temperature: fields.number("temperature")?,
         top_p: fields.number("top_p")?,
@@ -107,41 +108,48 @@ fn sampling(fields: &mut Fields) -> Result<Sampling, Refusal> {
     })
 }
 
-fn strings(fields: &mut Fields, key: &str) -> Result<Vec<String>, Refusal> {
+fn strings(fields: &mut Fields<'_>, key: &str) -> Result<Vec<String>, Refusal> {
     let path = fields.path(key);
-    let text = |(index, value): (usize, Value)| match value {
-        Value::String(text) => Ok(text),
+    let text = |(index, value): (usize, Json<'_>)| match value {
+        Json::String(text) => Ok(text.into_owned()),
         other => Err(wrong(&at(&path, index), "a string", &other)),
     };
     fields.list(key)?.into_iter().enumerate().map(text).collect()
 }
 
 /// `output_config`, and `output_format`, its older place.
-fn output_config(fields: &mut Fields, others: &mut Others) -> Result<(Option<OutputFormat>, Option<String>), Refusal> {
+fn output_config(
+    fields: &mut Fields<'_>,
+    others: &mut Others,
+) -> Result<(Option<OutputFormat>, Option<String>), Refusal> {
     let older = output_format(fields.object("output_format")?, others)?;
     let Some(mut config) = fields.object("output_config")? else { return Ok((older, None)) };
     let effort = config.text("effort")?;
     let format = output_format(config.object("format")?, others)?;
     if let Some(budget) = config.take("task_budget") {
-        others.add(&config.path("task_budget"), budget, FieldClass::Drop);
+        others.add(&config.path("task_budget"), budget.to_value(), FieldClass::Drop);
     }
     others.rest(config, FieldClass::Silent);
     Ok((format.or(older), effort))
 }
 
-fn output_format(format: Option<Fields>, others: &mut Others) -> Result<Option<OutputFormat>, Refusal> {
+fn output_format(format: Option<Fields<'_>>, others: &mut Others) -> Result<Option<OutputFormat>, Refusal> {
     let Some(mut format) = format else { return Ok(None) };
     let kind = format.required_text("type")?;
     if kind != "json_schema" {
         others.add(format.here(), Value::String(kind), FieldClass::Refuse);
         return Ok(None);
     }
-    let schema = format.required("schema")?;
+    let schema = format.required("schema")?.to_value();
     others.rest(format, FieldClass::Silent);
     Ok(Some(OutputFormat::JsonSchema { name: None, description: None, schema, strict: None }))
 }
 
-fn reasoning(fields: &mut Fields, effort: Option<String>, others: &mut Others) -> Result<Option<Reasoning>, Refusal> {
+fn reasoning(
+    fields: &mut Fields<'_>,
+    effort: Option<String>,
+    others: &mut Others,
+) -> Result<Option<Reasoning>, Refusal> {
     let Some(mut thinking) = fields.object("thinking")? else {
         return Ok(effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() }));
     };
@@ -161,13 +169,13 @@ fn reasoning(fields: &mut Fields, effort: Option<String>, others: &mut Others) -
     Ok(Some(Reasoning { mode, effort, display }))
 }
 
-fn budget(thinking: &mut Fields) -> Result<u64, Refusal> {
+fn budget(thinking: &mut Fields<'_>) -> Result<u64, Refusal> {
     let path = thinking.path("budget_tokens");
     let required = || Refusal::malformed(path.clone(), format!("`{path}` is required where thinking is enabled"));
     thinking.count("budget_tokens")?.ok_or_else(required)
 }
 
-fn metadata(fields: &mut Fields) -> Result<(EndUser, serde_json::Map<String, Value>), Refusal> {
+fn metadata(fields: &mut Fields<'_>) -> Result<(EndUser, serde_json::Map<String, Value>), Refusal> {
     let Some(mut metadata) = fields.object("metadata")? else { return Ok(Default::default()) };
     let end_user = EndUser { user_id: metadata.text("user_id")?, ..EndUser::default() };
     let rest = metadata.rest().map(|(path, value)| (path.trim_start_matches("metadata.").to_owned(), value)).collect();
@@ -175,7 +183,7 @@ fn metadata(fields: &mut Fields) -> Result<(EndUser, serde_json::Map<String, Val
 }
 
 /// Every field that is still there, with what another shape must do with it.
-fn classified(fields: Fields, mut others: Others) -> Vec<OtherField> {
+fn classified(fields: Fields<'_>, mut others: Others) -> Vec<OtherField> {
     for (name, value) in fields.rest() {
         match name.as_str() {
             "context_management" => context_management(value, &mut others),

@@ -6,32 +6,31 @@ use super::{Others, blocks};
 use crate::{
     Refusal,
     anthropic_messages::fields::{Fields, at, wrong},
+    json::Json,
     request::{FieldClass, OtherField, Tool, ToolChoice, ToolInput},
 };
 
 /// The declared tools.
-pub(super) fn tools(fields: &mut Fields) -> Result<Vec<Tool>, Refusal> {
+pub(super) fn tools(fields: &mut Fields<'_>) -> Result<Vec<Tool>, Refusal> {
     let path = fields.path("tools");
     let read = |(index, value)| tool(value, &at(&path, index));
     fields.list("tools")?.into_iter().enumerate().map(read).collect()
 }
 
 /// One tool: the caller's own, or one whose meaning the provider knows.
-pub(super) fn tool(value: Value, path: &str) -> Result<Tool, Refusal> {
-    let whole = value.clone();
-    let mut fields = Fields::of(value, path)?;
-    let kind = fields.text("type")?;
-    match kind.filter(|kind| kind != "custom") {
-        Some(kind) => hosted(kind, whole, fields),
-        None => custom(fields),
+pub(super) fn tool(value: Json<'_>, path: &str) -> Result<Tool, Refusal> {
+    match value["type"].as_str().filter(|kind| *kind != "custom").map(str::to_owned) {
+        Some(kind) => hosted(kind, value.to_value(), Fields::of(value, path)?),
+        None => custom(Fields::of(value, path)?),
     }
 }
 
-fn custom(mut fields: Fields) -> Result<Tool, Refusal> {
+fn custom(mut fields: Fields<'_>) -> Result<Tool, Refusal> {
+    fields.text("type")?;
     let schema_path = fields.path("input_schema");
     let schema = match fields.take("input_schema") {
         Some(schema) if !schema.is_object() => return Err(wrong(&schema_path, "an object", &schema)),
-        schema => schema,
+        schema => schema.map(|schema| schema.to_value()),
     };
     Ok(Tool {
         name: fields.required_text("name")?,
@@ -44,7 +43,7 @@ fn custom(mut fields: Fields) -> Result<Tool, Refusal> {
 }
 
 /// Fields of a tool that no other shape has.
-fn remaining(fields: Fields) -> Vec<OtherField> {
+fn remaining(fields: Fields<'_>) -> Vec<OtherField> {
     let other = |(path, value): (String, Value)| {
         let name = path.rsplit('.').next().unwrap_or_default().to_owned();
         OtherField { class: class_of(&name, &value), path: name, value }
@@ -63,7 +62,7 @@ fn class_of(name: &str, value: &Value) -> FieldClass {
 }
 
 /// A tool that the provider runs, or whose schema its models were trained on.
-fn hosted(kind: String, mut whole: Value, mut fields: Fields) -> Result<Tool, Refusal> {
+fn hosted(kind: String, mut whole: Value, mut fields: Fields<'_>) -> Result<Tool, Refusal> {
     if let Value::Object(map) = &mut whole {
         map.shift_remove("cache_control");
     }
@@ -78,7 +77,10 @@ fn hosted(kind: String, mut whole: Value, mut fields: Fields) -> Result<Tool, Re
 }
 
 /// `tool_choice`, and whether calls may be parallel; that they may is the default and said by nobody.
-pub(super) fn choice(fields: &mut Fields, others: &mut Others) -> Result<(Option<ToolChoice>, Option<bool>), Refusal> {
+pub(super) fn choice(
+    fields: &mut Fields<'_>,
+    others: &mut Others,
+) -> Result<(Option<ToolChoice>, Option<bool>), Refusal> {
     let Some(mut choice) = fields.object("tool_choice")? else { return Ok((None, None)) };
     let disable = choice.flag("disable_parallel_tool_use")?.unwrap_or(false);
     let kind = choice.required_text("type")?;
@@ -104,11 +106,12 @@ mod tests {
     use super::*;
 
     fn decode(value: Value) -> Tool {
-        tool(value, "tools[0]").expect("a good tool")
+        tool(Json::from(&value), "tools[0]").expect("a good tool")
     }
 
     fn decode_choice(value: Value) -> (Option<ToolChoice>, Option<bool>) {
-        let mut fields = Fields::of(json!({"tool_choice": value}), "").expect("an object");
+        let value = json!({"tool_choice": value});
+        let mut fields = Fields::of(Json::from(&value), "").expect("an object");
         choice(&mut fields, &mut Others::default()).expect("a good choice")
     }
 

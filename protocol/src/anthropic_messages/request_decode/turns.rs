@@ -6,6 +6,7 @@ use super::{Others, blocks, tools};
 use crate::{
     Refusal,
     anthropic_messages::fields::{Fields, at, wrong},
+    json::Json,
     request::{FieldClass, Part, PartKind, Role, Turn},
 };
 
@@ -13,14 +14,14 @@ use crate::{
 pub(super) const BILLING_HEADER: &str = "x-anthropic-billing-header";
 
 /// The turns of a request, the system prompt first.
-pub(super) fn turns(fields: &mut Fields, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
+pub(super) fn turns(fields: &mut Fields<'_>, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
     let mut turns = Vec::new();
     if let Some(system) = fields.take("system") {
         turns.push(turn(Role::System, system_parts(system, "system", others)?));
     }
     let path = fields.path("messages");
     match fields.required("messages")? {
-        Value::Array(messages) => {
+        Json::Array(messages) => {
             for (index, message) in messages.into_iter().enumerate() {
                 turns.extend(message_turns(message, &at(&path, index), others)?);
             }
@@ -30,7 +31,7 @@ pub(super) fn turns(fields: &mut Fields, others: &mut Others) -> Result<Vec<Turn
     Ok(turns)
 }
 
-fn message_turns(message: Value, path: &str, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
+fn message_turns(message: Json<'_>, path: &str, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
     let mut message = Fields::of(message, path)?;
     let role = message.required_text("role")?;
     if role == "system" {
@@ -52,7 +53,7 @@ fn message_turns(message: Value, path: &str, others: &mut Others) -> Result<Vec<
 }
 
 /// A system message within the conversation: it may say nothing and only change how the turns after it are answered.
-fn system_turns(mut message: Fields, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
+fn system_turns(mut message: Fields<'_>, others: &mut Others) -> Result<Vec<Turn>, Refusal> {
     let content_path = message.path("content");
     let turns = match message.take("content") {
         Some(content) => vec![turn(Role::System, system_parts(content, &content_path, others)?)],
@@ -84,7 +85,7 @@ fn by_speaker(parts: Vec<Part>) -> Vec<Turn> {
 
 /// The blocks of a system prompt. Tools that are added here count as declared, and Claude Code's billing block is kept
 /// for its own provider alone: elsewhere it would break the prompt cache with every build.
-fn system_parts(content: Value, path: &str, others: &mut Others) -> Result<Vec<Part>, Refusal> {
+fn system_parts(content: Json<'_>, path: &str, others: &mut Others) -> Result<Vec<Part>, Refusal> {
     let mut parts = Vec::new();
     for mut part in blocks::parts(content, path, others)? {
         match &part.kind {
@@ -103,7 +104,7 @@ fn system_parts(content: Value, path: &str, others: &mut Others) -> Result<Vec<P
 /// A tool that is defined within the conversation. A reference to one that was declared at the top adds nothing.
 fn added_tool(block: &Value, path: &str, others: &mut Others) -> Result<(), Refusal> {
     let Some(definition) = block["tool"].get("definition") else { return Ok(()) };
-    let tool = tools::tool(definition.clone(), &format!("{path}.tool.definition"))?;
+    let tool = tools::tool(Json::from(definition), &format!("{path}.tool.definition"))?;
     others.late_tools.push(tool);
     Ok(())
 }
@@ -120,7 +121,7 @@ mod tests {
 
     fn decode(value: Value) -> (Vec<Turn>, Others) {
         let mut others = Others::default();
-        let mut fields = Fields::of(value, "").expect("an object");
+        let mut fields = Fields::of(Json::from(&value), "").expect("an object");
         let turns = turns(&mut fields, &mut others).expect("good turns");
         (turns, others)
     }
@@ -184,15 +185,16 @@ mod tests {
 
     #[test]
     fn names_the_message_without_content() {
-        let mut fields =
-            Fields::of(json!({"messages": [{"role": "user", "content": "a"}, {"role": "user"}]}), "").expect("object");
+        let value = json!({"messages": [{"role": "user", "content": "a"}, {"role": "user"}]});
+        let mut fields = Fields::of(Json::from(&value), "").expect("object");
         let refusal = turns(&mut fields, &mut Others::default()).expect_err("no content");
         assert_eq!(refusal.param.as_deref(), Some("messages[1].content"));
     }
 
     #[test]
     fn refuses_a_role_that_does_not_exist() {
-        let mut fields = Fields::of(json!({"messages": [{"role": "tool", "content": "a"}]}), "").expect("object");
+        let value = json!({"messages": [{"role": "tool", "content": "a"}]});
+        let mut fields = Fields::of(Json::from(&value), "").expect("object");
         let refusal = turns(&mut fields, &mut Others::default()).expect_err("no such role");
         assert_eq!(refusal.param.as_deref(), Some("messages[0].role"));
     }

@@ -93,7 +93,7 @@ fn text_block(text: &str, citations: &[crate::answer::Citation]) -> Option<Value
         return None;
     }
     let mut block = json!({"type": "text", "text": text});
-    let citations: Vec<_> = citations.iter().filter_map(citations::for_provider).collect();
+    let citations: Vec<_> = citations.iter().filter_map(citations::for_provider).map(|one| one.to_value()).collect();
     if !citations.is_empty() {
         block["citations"] = json!(citations);
     }
@@ -167,8 +167,8 @@ fn tool_use(call: &ToolCall, turn: usize, index: usize, scope: Scope) -> Result<
     let input = match call.kind {
         ToolKind::Custom => json!({"input": call.arguments}),
         ToolKind::Function => match names::input(&call.arguments) {
-            Some(input) => input,
-            None if scope.native() => names::raw_input(&call.arguments),
+            Some(input) => input.to_value(),
+            None if scope.native() => names::raw_input(&call.arguments).to_value(),
             None => {
                 let path = format!("messages[{turn}].tool_calls[{index}].function.arguments");
                 return Err(scope.refuse(path, "arguments must be a JSON object"));

@@ -8,11 +8,10 @@ mod parts;
 mod tools;
 mod turns;
 
-use serde_json::Value;
-
 use super::fields::At;
 use crate::{
     Refusal, WireShape,
+    json::{Json, Object},
     request::{FieldClass, OtherField, Request, Sampling},
 };
 
@@ -54,7 +53,7 @@ const CANONICAL: &[&str] = &[
 
 /// Reads a request. Errs on JSON that is malformed, or that has a field of the wrong type, naming its path.
 pub fn decode_request(body: &[u8]) -> Result<Request, Refusal> {
-    let value: Value = serde_json::from_slice(body).map_err(not_json)?;
+    let value = Json::parse(body).map_err(not_json)?;
     let root = At::root(&value);
     let mut other = other_fields(&root)?;
     Ok(Request {
@@ -74,7 +73,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request, Refusal> {
         verbosity: root.opt("verbosity", At::string)?,
         reasoning: options::reasoning(&root)?,
         end_user: options::end_user(&root)?,
-        metadata: root.opt("metadata", |at| at.object().cloned())?.unwrap_or_default(),
+        metadata: root.opt("metadata", |at| at.object().map(Object::to_map))?.unwrap_or_default(),
         cache: options::cache(&root)?,
         service_tier: root.opt("service_tier", At::string)?,
         stream: root.opt("stream", At::bool)?.unwrap_or(false),
@@ -96,20 +95,20 @@ fn sampling(root: &At<'_>) -> Result<Sampling, Refusal> {
         seed: root.opt("seed", At::number)?,
         frequency_penalty: root.opt("frequency_penalty", At::number)?,
         presence_penalty: root.opt("presence_penalty", At::number)?,
-        logit_bias: root.opt("logit_bias", |at| at.object().cloned().map(Value::Object))?,
+        logit_bias: root.opt("logit_bias", |at| at.object().map(|_| at.value().to_value()))?,
     })
 }
 
 fn other_fields(root: &At<'_>) -> Result<Vec<OtherField>, Refusal> {
-    let fields = root.object()?.iter().filter(|(key, value)| !value.is_null() && !CANONICAL.contains(&key.as_str()));
+    let fields = root.object()?.iter().filter(|(key, value)| !value.is_null() && !CANONICAL.contains(key));
     let mut other: Vec<OtherField> = fields
-        .map(|(key, value)| OtherField { path: key.clone(), value: value.clone(), class: class(key, value) })
+        .map(|(key, value)| OtherField { path: key.to_owned(), value: value.to_value(), class: class(key, value) })
         .collect();
     if let Some(options) = root.get("stream_options") {
-        let hints = options.object()?.iter().filter(|(key, value)| key.as_str() != "include_usage" && !value.is_null());
+        let hints = options.object()?.iter().filter(|(key, value)| *key != "include_usage" && !value.is_null());
         other.extend(hints.map(|(key, value)| OtherField {
             path: format!("stream_options.{key}"),
-            value: value.clone(),
+            value: value.to_value(),
             class: FieldClass::Silent,
         }));
     }
@@ -118,8 +117,8 @@ fn other_fields(root: &At<'_>) -> Result<Vec<OtherField>, Refusal> {
 
 /// What another shape must do with a field. What the caller will look for in the answer is refused; fields that nobody
 /// publishes are left out silently, as they are no promise of this API.
-fn class(key: &str, value: &Value) -> FieldClass {
-    let more_than_text = |list: &Vec<Value>| list.iter().any(|item| item.as_str() != Some("text"));
+fn class(key: &str, value: &Json<'_>) -> FieldClass {
+    let more_than_text = |list: &[Json<'_>]| list.iter().any(|item| item.as_str() != Some("text"));
     match key {
         "audio" | "moderation" | "web_search_options" => FieldClass::Refuse,
         "modalities" if value.as_array().is_some_and(more_than_text) => FieldClass::Refuse,
@@ -131,10 +130,9 @@ fn class(key: &str, value: &Value) -> FieldClass {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Number, Value, json};
 
     use super::*;
-    use serde_json::Number;
 
     fn decode(value: Value) -> Result<Request, Refusal> {
         decode_request(value.to_string().as_bytes())

@@ -3,6 +3,7 @@
 use super::At;
 use crate::{
     Refusal,
+    json::Object,
     request::{CacheOptions, EndUser, FieldClass, OtherField, OutputFormat, Reasoning},
 };
 
@@ -16,7 +17,7 @@ pub(super) fn output_cap(root: &At<'_>) -> Result<Option<u64>, Refusal> {
 pub(super) fn stop(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     match at.value().as_str() {
         Some(one) => Ok(vec![one.to_owned()]),
-        None if at.value().is_array() => at.list()?.iter().map(At::string).collect(),
+        None if at.value().is_array() => at.list()?.map(|item| item.string()).collect(),
         None => Err(at.wrong("a string or an array of strings")),
     }
 }
@@ -30,14 +31,14 @@ pub(super) fn format(root: &At<'_>, other: &mut Vec<OtherField>) -> Result<Optio
         "json_schema" => json_schema(&format.need("json_schema")?).map(Some),
         _ => {
             let path = "response_format".to_owned();
-            other.push(OtherField { path, value: format.value().clone(), class: FieldClass::Refuse });
+            other.push(OtherField { path, value: format.value().to_value(), class: FieldClass::Refuse });
             Ok(None)
         }
     }
 }
 
 fn json_schema(at: &At<'_>) -> Result<OutputFormat, Refusal> {
-    let schema = at.opt("schema", |schema| schema.object().cloned())?.unwrap_or_default();
+    let schema = at.opt("schema", |schema| schema.object().map(Object::to_map))?.unwrap_or_default();
     Ok(OutputFormat::JsonSchema {
         name: at.opt("name", At::string)?,
         description: at.opt("description", At::string)?,
@@ -63,7 +64,7 @@ pub(super) fn cache(root: &At<'_>) -> Result<CacheOptions, Refusal> {
     Ok(CacheOptions {
         key: root.opt("prompt_cache_key", At::string)?,
         retention: root.opt("prompt_cache_retention", At::string)?,
-        options: root.opt("prompt_cache_options", |at| at.object().cloned())?.map(Into::into),
+        options: root.opt("prompt_cache_options", |at| at.object().map(|_| at.value().to_value()))?,
         mark: None,
     })
 }
@@ -78,18 +79,19 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::json::Json;
 
     fn format_of(value: Value) -> (Result<Option<OutputFormat>, Refusal>, Vec<OtherField>) {
         let mut other = Vec::new();
         let body = json!({"response_format": value});
-        (format(&At::root(&body), &mut other), other)
+        (format(&At::root(&Json::from(&body)), &mut other), other)
     }
 
     #[test]
     fn stop_is_one_text_or_several() {
-        assert_eq!(stop(&At::root(&json!("a"))).unwrap(), ["a"]);
-        assert_eq!(stop(&At::root(&json!(["a", "b"]))).unwrap(), ["a", "b"]);
-        assert!(stop(&At::root(&json!(1))).is_err());
+        assert_eq!(stop(&At::root(&Json::from(&json!("a")))).unwrap(), ["a"]);
+        assert_eq!(stop(&At::root(&Json::from(&json!(["a", "b"])))).unwrap(), ["a", "b"]);
+        assert!(stop(&At::root(&Json::from(&json!(1)))).is_err());
     }
 
     #[test]

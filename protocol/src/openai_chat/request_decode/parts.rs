@@ -14,7 +14,7 @@ pub(super) fn content(message: &At<'_>) -> Result<Vec<Part>, Refusal> {
     match content.value().as_str() {
         Some("") => Ok(Vec::new()),
         Some(text) => Ok(vec![Part::text(text)]),
-        None if content.value().is_array() => content.list()?.iter().map(part).collect(),
+        None if content.value().is_array() => content.list()?.map(|at| part(&at)).collect(),
         None => Err(content.wrong("a string or an array of parts")),
     }
 }
@@ -33,7 +33,7 @@ fn part(at: &At<'_>) -> Result<Part, Refusal> {
 }
 
 fn unknown(name: &str, part: &At<'_>) -> PartKind {
-    PartKind::Raw { name: name.to_owned(), value: part.value().clone(), class: FieldClass::Refuse }
+    PartKind::Raw { name: name.to_owned(), value: part.value().to_value(), class: FieldClass::Refuse }
 }
 
 /// A prompt-cache mark, in OpenAI's word or in the one that compatible hosts took from Anthropic.
@@ -112,9 +112,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::json::Json;
 
     fn kind_of(value: Value) -> Result<PartKind, Refusal> {
-        part(&At::root(&value)).map(|part| part.kind)
+        part(&At::root(&Json::from(&value))).map(|part| part.kind)
     }
 
     fn inline(media_type: &str, data: &str) -> Media {
@@ -151,9 +152,9 @@ mod tests {
     #[test]
     fn cache_marks_stand_on_parts() {
         let value = json!({"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}});
-        assert_eq!(part(&At::root(&value)).unwrap().cache, Some(CacheMark { ttl: Some("12h".into()) }));
+        assert_eq!(part(&At::root(&Json::from(&value))).unwrap().cache, Some(CacheMark { ttl: Some("12h".into()) }));
         let value = json!({"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}});
-        assert_eq!(part(&At::root(&value)).unwrap().cache, Some(CacheMark { ttl: None }));
+        assert_eq!(part(&At::root(&Json::from(&value))).unwrap().cache, Some(CacheMark { ttl: None }));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{At, parts};
 use crate::{
     Refusal,
+    json::Json,
     request::{FieldClass, OtherField, Tool, ToolChoice, ToolInput},
 };
 
@@ -26,23 +27,23 @@ fn tool(at: &At<'_>) -> Result<Tool, Refusal> {
     let tool = match at.need("type")?.str()? {
         "function" => function(&at.need("function")?)?,
         "custom" => custom(&at.need("custom")?)?,
-        hosted => Tool { input: ToolInput::Hosted(at.value().clone()), ..named(hosted.to_owned()) },
+        hosted => Tool { input: ToolInput::Hosted(at.value().to_value()), ..named(hosted.to_owned()) },
     };
     Ok(Tool { cache: parts::mark(at)?, ..tool })
 }
 
 fn function(at: &At<'_>) -> Result<Tool, Refusal> {
-    let schema = at.opt("parameters", |schema| schema.object().cloned())?;
+    let schema = at.opt("parameters", |schema| schema.object().map(|_| schema.value().to_value()))?;
     let known = ["name", "description", "parameters", "strict"];
-    let other = at.object()?.iter().filter(|(key, value)| !value.is_null() && !known.contains(&key.as_str()));
-    let silent = |(key, value): (&String, &serde_json::Value)| OtherField {
-        path: key.clone(),
-        value: value.clone(),
+    let other = at.object()?.iter().filter(|(key, value)| !value.is_null() && !known.contains(key));
+    let silent = |(key, value): (&str, &Json<'_>)| OtherField {
+        path: key.to_owned(),
+        value: value.to_value(),
         class: FieldClass::Silent,
     };
     Ok(Tool {
         description: at.opt("description", At::string)?,
-        input: ToolInput::Schema(schema.map(Into::into)),
+        input: ToolInput::Schema(schema),
         strict: at.opt("strict", At::bool)?,
         other: other.map(silent).collect(),
         ..named(at.need("name")?.string()?)
@@ -52,7 +53,7 @@ fn function(at: &At<'_>) -> Result<Tool, Refusal> {
 fn custom(at: &At<'_>) -> Result<Tool, Refusal> {
     Ok(Tool {
         description: at.opt("description", At::string)?,
-        input: ToolInput::Custom(at.get("format").map(|format| format.value().clone())),
+        input: ToolInput::Custom(at.get("format").map(|format| format.value().to_value())),
         ..named(at.need("name")?.string()?)
     })
 }
@@ -120,7 +121,7 @@ mod tests {
         let body = json!({"tools": [
             {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": true}},
             {"type": "custom", "custom": {"name": "g", "format": {"type": "text"}}}, hosted]});
-        let got = decode(&At::root(&body)).unwrap();
+        let got = decode(&At::root(&Json::from(&body))).unwrap();
         let expected = [
             Tool {
                 description: Some("d".into()),
@@ -137,13 +138,13 @@ mod tests {
     #[test]
     fn legacy_functions_are_tools() {
         let body = json!({"functions": [{"name": "f"}], "function_call": {"name": "f"}});
-        assert_eq!(decode(&At::root(&body)).unwrap(), [named("f".into())]);
-        assert_eq!(choice(&At::root(&body)).unwrap(), Some(ToolChoice::Named("f".into())));
+        assert_eq!(decode(&At::root(&Json::from(&body))).unwrap(), [named("f".into())]);
+        assert_eq!(choice(&At::root(&Json::from(&body))).unwrap(), Some(ToolChoice::Named("f".into())));
     }
 
     #[test]
     fn every_tool_choice_is_read() {
-        let choice_of = |value: Value| choice(&At::root(&json!({"tool_choice": value})));
+        let choice_of = |value: Value| choice(&At::root(&Json::from(&json!({"tool_choice": value}))));
         let named = |name: &str| ToolChoice::Named(name.into());
         for (value, expected) in [
             (json!("auto"), ToolChoice::Auto),

@@ -3,26 +3,25 @@
 //! Consecutive tool messages become one turn. The functions that preceded tools have no ids: they get `fc_<n>`, counted
 //! over the conversation, so that a longer conversation begins with the same ids.
 
-use serde_json::{Map, Value};
-
 use super::{
     super::reasoning::{Thought, thoughts},
     At, parts,
 };
 use crate::{
     Refusal,
+    json::Json,
     request::{FieldClass, Part, PartKind, Role, ToolCall, ToolKind, ToolResult, Turn},
 };
 
 /// All messages. Errs where there is none.
 pub(super) fn decode(messages: &At<'_>) -> Result<Vec<Turn>, Refusal> {
     let list = messages.list()?;
-    if list.is_empty() {
+    if list.len() == 0 {
         return Err(messages.wrong("an array of at least one message"));
     }
     let mut reader = Reader::default();
-    for message in &list {
-        reader.message(message)?;
+    for message in list {
+        reader.message(&message)?;
     }
     Ok(reader.turns)
 }
@@ -82,7 +81,7 @@ impl Reader {
             all.push(Part::new(PartKind::Refusal(refusal)));
         }
         if let Some(audio) = message.get("audio") {
-            let (name, value) = ("audio".to_owned(), audio.value().clone());
+            let (name, value) = ("audio".to_owned(), audio.value().to_value());
             all.push(Part::new(PartKind::Raw { name, value, class: FieldClass::Refuse }));
         }
         if let Some(calls) = message.get("tool_calls") {
@@ -139,7 +138,7 @@ fn arguments(function: &At<'_>) -> Result<String, Refusal> {
     if text.trim() == "null" {
         return Ok(String::new());
     }
-    if !text.trim().is_empty() && serde_json::from_str::<Map<String, Value>>(text).is_err() {
+    if !text.trim().is_empty() && !Json::parse_str(text).is_ok_and(|arguments| arguments.is_object()) {
         return Err(at.wrong("the JSON text of an object"));
     }
     Ok(text.to_owned())
@@ -147,13 +146,13 @@ fn arguments(function: &At<'_>) -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn turns(messages: Value) -> Result<Vec<Turn>, Refusal> {
         let body = json!({"messages": messages});
-        decode(&At::root(&body).need("messages").unwrap())
+        decode(&At::root(&Json::from(&body)).need("messages").unwrap())
     }
 
     fn call(id: &str, name: &str, arguments: &str, kind: ToolKind) -> Part {

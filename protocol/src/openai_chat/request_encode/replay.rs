@@ -74,6 +74,7 @@ mod tests {
         super::super::reasoning::{Thought, thoughts},
         *,
     };
+    use crate::json::Object;
 
     #[test]
     fn every_field_that_gives_reasoning_takes_it_back() {
@@ -87,10 +88,10 @@ mod tests {
             (content, extra)
         };
         for field in [ReasoningField::ReasoningContent, ReasoningField::Reasoning] {
-            assert_eq!(thoughts(&replayed(field).1), [Thought::Thinking("hm".into(), None)]);
+            assert_eq!(thoughts(&Object::from(&replayed(field).1)), [Thought::Thinking("hm".into(), None)]);
         }
         let whole = [Thought::Thinking("hm".into(), Some(proof.clone())), Thought::Redacted(blob.clone())];
-        assert_eq!(thoughts(&replayed(ReasoningField::ReasoningDetails).1), whole);
+        assert_eq!(thoughts(&Object::from(&replayed(ReasoningField::ReasoningDetails).1)), whole);
         assert_eq!(replayed(ReasoningField::ContentParts).0[0]["thinking"][0]["text"], "hm");
     }
 }

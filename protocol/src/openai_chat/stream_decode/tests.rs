@@ -1,6 +1,6 @@
 //! Streams as hosts send them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{

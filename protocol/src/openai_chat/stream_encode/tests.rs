@@ -1,5 +1,7 @@
 //! Streams as chat clients get them.
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::{
     answer::{Answer, Block, Citation, Stop, StopReason},
