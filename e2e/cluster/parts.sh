@@ -14,6 +14,8 @@ home() {
     helm) release="helm-$HELM" ;;
     kubeconform) release="kubeconform-$KUBECONFORM" ;;
     metrics-server) release="metrics-server-$METRICS_SERVER" ;;
+    prometheus) release="prometheus-$PROMETHEUS" ;;
+    prometheus-adapter) release="prometheus-adapter-$PROMETHEUS_ADAPTER" ;;
     regctl) release="regctl-$REGCTL" ;;
     crane) release="crane-$CRANE" ;;
     *)
