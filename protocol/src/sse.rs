@@ -61,12 +61,14 @@ pub struct Parser {
 #[derive(Debug, Default)]
 struct Fields {
     event: Option<Range<usize>>,
-    data: Vec<Range<usize>>,
+    data: Option<Range<usize>>,
+    /// The data lines behind the first, which few frames have.
+    more_data: Vec<Range<usize>>,
 }
 
 impl Fields {
     fn is_empty(&self) -> bool {
-        self.event.is_none() && self.data.is_empty()
+        self.event.is_none() && self.data.is_none()
     }
 }
 
@@ -94,7 +96,7 @@ impl Parser {
                 continue;
             }
             let fields = std::mem::take(&mut self.fields);
-            if !fields.data.is_empty() {
+            if fields.data.is_some() {
                 let from = std::mem::replace(&mut self.start, self.line);
                 return Ok(Some(assemble(&self.buffer[from..self.start], &fields)));
             }
@@ -123,7 +125,7 @@ impl Parser {
         }
         let fields = std::mem::take(&mut self.fields);
         let from = std::mem::replace(&mut self.start, self.line);
-        (!fields.data.is_empty()).then(|| assemble(&self.buffer[from..], &fields))
+        fields.data.is_some().then(|| assemble(&self.buffer[from..], &fields))
     }
 
     /// The bytes that were pushed and are in no frame yet.
@@ -200,7 +202,8 @@ impl Parser {
         };
         let value = value.start - self.start..value.end - self.start;
         match name {
-            b"data" => self.fields.data.push(value),
+            b"data" if self.fields.data.is_some() => self.fields.more_data.push(value),
+            b"data" => self.fields.data = Some(value),
             b"event" => self.fields.event = Some(value),
             _ => {}
         }
@@ -209,12 +212,10 @@ impl Parser {
 
 fn assemble<'a>(raw: &'a [u8], fields: &Fields) -> Frame<'a> {
     let event = fields.event.clone().and_then(|range| std::str::from_utf8(&raw[range]).ok());
-    let data = match fields.data.as_slice() {
-        [one] => text(&raw[one.clone()]),
-        many => {
-            let lines: Vec<_> = many.iter().map(|range| text(&raw[range.clone()])).collect();
-            Cow::Owned(lines.join("\n"))
-        }
+    let mut lines = fields.data.iter().chain(&fields.more_data).map(|range| text(&raw[range.clone()]));
+    let data = match (fields.more_data.is_empty(), lines.next()) {
+        (true, only) => only.unwrap_or_default(),
+        (false, first) => Cow::Owned(first.into_iter().chain(lines).collect::<Vec<_>>().join("\n")),
     };
     Frame { event: event.filter(|name| !name.is_empty()), data, raw }
 }

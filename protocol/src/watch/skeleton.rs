@@ -84,18 +84,19 @@ impl Skeleton {
     }
 
     /// Takes the next bytes.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Scan {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Scan {
         let before = self.skipped;
-        while self.broken.is_none() && !bytes.is_empty() {
-            let taken = match self.string {
-                Some(part) => self.string_bytes(part, bytes),
-                None => self.token(bytes[0]),
-            };
-            bytes = &bytes[taken..];
-            if self.out.len() > MAX_SKELETON {
+        let mut run = Run { bytes, from: 0, at: 0 };
+        while let (None, Some(byte)) = (self.broken, run.next()) {
+            match self.string {
+                Some(part) => self.string_bytes(part, &mut run),
+                None => self.token(byte, &mut run),
+            }
+            if self.skipping.is_none() && self.out.len() + run.length() > MAX_SKELETON {
                 self.broken = Some("it has too much beside its content");
             }
         }
+        self.keep(&mut run);
         Scan { skipped: self.skipped - before, broken: self.broken }
     }
 
@@ -119,33 +120,36 @@ impl Skeleton {
         &self.out
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
+    /// Settles what was passed over: it is kept, or it is content.
+    fn keep(&mut self, run: &mut Run<'_>) {
+        let bytes = run.take();
         match self.skipping {
             Some(_) => self.skipped += bytes.len(),
             None => self.out.extend_from_slice(bytes),
         }
     }
 
-    fn string_bytes(&mut self, part: StringPart, bytes: &[u8]) -> usize {
-        let (is_key, taken) = match part {
+    fn string_bytes(&mut self, part: StringPart, run: &mut Run<'_>) {
+        let from = run.at;
+        let is_key = match part {
             StringPart::Escape { is_key } => {
                 self.string = Some(StringPart::Plain { is_key });
-                (is_key, 1)
+                run.at += 1;
+                is_key
             }
-            StringPart::Plain { is_key } => match memchr2(b'"', b'\\', bytes) {
-                None => (is_key, bytes.len()),
-                Some(end) => {
-                    let escaped = bytes[end] == b'\\';
+            StringPart::Plain { is_key } => {
+                let end = memchr2(b'"', b'\\', run.rest());
+                run.at += end.map_or(run.rest().len(), |end| end + 1);
+                if let Some(end) = end {
+                    let escaped = run.bytes[from + end] == b'\\';
                     self.string = escaped.then_some(StringPart::Escape { is_key });
-                    (is_key, end + 1)
                 }
-            },
+                is_key
+            }
         };
-        self.keep(&bytes[..taken]);
         if is_key {
-            self.note_key(&bytes[..taken]);
+            self.note_key(&run.bytes[from..run.at]);
         }
-        taken
     }
 
     /// Remembers the key at the depths that matter, with its closing quote.
@@ -155,37 +159,39 @@ impl Skeleton {
         key.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn token(&mut self, byte: u8) -> usize {
+    fn token(&mut self, byte: u8, run: &mut Run<'_>) {
         match byte {
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            b',' | b'}' | b']' => self.close_value(byte),
+            b' ' | b'\t' | b'\r' | b'\n' => {
+                self.keep(run);
+                run.leave_out();
+            }
+            b',' | b'}' | b']' => self.close_value(byte, run),
             b':' => {
                 self.expects = Expects::Value;
-                self.keep(b":");
+                run.at += 1;
             }
             _ if self.complete => self.broken = Some("more follows its end"),
-            b'"' if self.expects == Expects::Key => self.open_key(),
+            b'"' if self.expects == Expects::Key => self.open_key(run),
             _ => {
                 if self.expects == Expects::Value {
-                    self.open_value(byte);
+                    self.open_value(byte, run);
                 }
-                self.value_byte(byte);
+                self.value_byte(byte, run);
             }
         }
-        1
     }
 
-    fn open_key(&mut self) {
+    fn open_key(&mut self, run: &mut Run<'_>) {
         if let Some(slot) = key_slot(self.stack.len()) {
             self.keys[slot].clear();
         }
-        self.keep(b"\"");
+        run.at += 1;
         self.string = Some(StringPart::Plain { is_key: true });
         self.expects = Expects::Punctuation;
     }
 
     /// Decides at the first byte of a value whether it is content.
-    fn open_value(&mut self, byte: u8) {
+    fn open_value(&mut self, byte: u8, run: &mut Run<'_>) {
         self.expects = Expects::Punctuation;
         if self.stack.is_empty() && byte != b'{' {
             self.broken = Some("it is not a JSON object");
@@ -193,21 +199,24 @@ impl Skeleton {
         if self.skipping.is_some() {
             return;
         }
-        self.note_value(byte);
+        self.note_value(byte, run);
         if let Some(replacement) = self.replacement() {
-            self.keep(replacement.as_bytes());
+            self.keep(run);
+            self.out.extend_from_slice(replacement.as_bytes());
             self.skipping = Some(self.stack.len());
         }
     }
 
     /// Looks for what marks an answer of the shape.
-    fn note_value(&mut self, byte: u8) {
+    fn note_value(&mut self, byte: u8, run: &Run<'_>) {
         let top = self.keys[0].as_slice();
         self.mark = None;
         match (self.shape, self.stack.len()) {
             (WireShape::OpenaiChat, 2) => self.has_key |= top == b"choices\"" && byte == b'{',
             (WireShape::AnthropicMessages, 1) if top == b"content\"" => self.has_key |= byte == b'[',
-            (WireShape::AnthropicMessages, 1) if top == b"type\"" => self.mark = Some(self.out.len()),
+            (WireShape::AnthropicMessages, 1) if top == b"type\"" => {
+                self.mark = Some(self.out.len() + run.length());
+            }
             (WireShape::OpenaiChat | WireShape::AnthropicMessages, _) => {}
         }
     }
@@ -229,8 +238,8 @@ impl Skeleton {
         }
     }
 
-    fn value_byte(&mut self, byte: u8) {
-        self.keep(&[byte]);
+    fn value_byte(&mut self, byte: u8, run: &mut Run<'_>) {
+        run.at += 1;
         match byte {
             b'"' => self.string = Some(StringPart::Plain { is_key: false }),
             b'{' | b'[' => {
@@ -240,20 +249,22 @@ impl Skeleton {
                     self.broken = Some("it is nested too deeply");
                 }
             }
-            _ => {}
+            _ => run.pass_word(),
         }
     }
 
     /// A comma or a closing bracket: the value before it is over.
-    fn close_value(&mut self, byte: u8) {
+    fn close_value(&mut self, byte: u8, run: &mut Run<'_>) {
         if self.skipping == Some(self.stack.len()) {
+            self.keep(run);
             self.skipping = None;
         }
         if let Some(mark) = self.mark.filter(|_| self.stack.len() == 1) {
+            self.keep(run);
             self.is_marked |= self.out[mark..] == *b"\"message\"";
             self.mark = None;
         }
-        self.keep(&[byte]);
+        run.at += 1;
         match (byte, self.stack.last()) {
             (b',', Some(b'{')) => self.expects = Expects::Key,
             (b',', Some(_)) => self.expects = Expects::Value,
@@ -264,6 +275,44 @@ impl Skeleton {
             }
             _ => self.broken = Some("its brackets do not match"),
         }
+    }
+}
+
+/// The bytes of a push. Those between `from` and `at` were passed over and have one fate, which is not settled yet.
+struct Run<'a> {
+    bytes: &'a [u8],
+    from: usize,
+    at: usize,
+}
+
+impl<'a> Run<'a> {
+    fn next(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
+    }
+
+    fn length(&self) -> usize {
+        self.at - self.from
+    }
+
+    fn take(&mut self) -> &'a [u8] {
+        let from = std::mem::replace(&mut self.from, self.at);
+        &self.bytes[from..self.at]
+    }
+
+    /// Passes over a byte that is neither kept nor content. All before it is settled.
+    fn leave_out(&mut self) {
+        self.at += 1;
+        self.from = self.at;
+    }
+
+    /// Passes over the rest of a number or word.
+    fn pass_word(&mut self) {
+        let in_word = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'+');
+        self.at += self.rest().iter().take_while(in_word).count();
     }
 }
 
