@@ -129,6 +129,14 @@ impl StreamDecoder {
         }
     }
 
+    /// Takes a frame that only goes on with a text, and appends what it says. False: nothing was taken.
+    pub(crate) fn go_on(&mut self, frame: &Frame<'_>, out: &mut Vec<Event>) -> bool {
+        match self {
+            Self::OpenaiChat(decoder) => decoder.go_on(frame, out),
+            Self::AnthropicMessages(decoder) => decoder.go_on(frame, out),
+        }
+    }
+
     /// The upstream closed the stream: an error unless its end marker was seen.
     pub fn end(&mut self, out: &mut Vec<Event>) {
         match self {

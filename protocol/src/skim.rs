@@ -35,6 +35,26 @@ impl<'a> Brief<'a> {
     }
 }
 
+/// A string as it stands, with its quotes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text<'a> {
+    quoted: &'a str,
+    /// How long it is once it is unescaped, in bytes.
+    pub(crate) bytes: usize,
+}
+
+impl Text<'_> {
+    pub(crate) const EMPTY: Self = Self { quoted: "\"\"", bytes: 0 };
+
+    /// What it says.
+    pub(crate) fn read(self) -> Option<String> {
+        match &self.quoted[1..self.quoted.len() - 1] {
+            plain if plain.len() == self.bytes => Some(plain.to_owned()),
+            _ => serde_json::from_str(self.quoted).ok(),
+        }
+    }
+}
+
 /// A place in a JSON text.
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
@@ -110,14 +130,20 @@ impl<'a> Reader<'a> {
         if self.takes_null()? { Some(None) } else { self.plain().map(Some) }
     }
 
-    /// How long a string is once it is unescaped, in bytes.
-    pub(crate) fn length(&mut self) -> Option<usize> {
-        self.string().map(|(_, bytes)| bytes)
+    /// A string.
+    pub(crate) fn text(&mut self) -> Option<Text<'a>> {
+        let (from, bytes) = self.string()?;
+        Some(Text { quoted: &self.text[from - 1..self.at], bytes })
     }
 
-    /// The same, and 0 for `null`.
+    /// The same, and an empty one for `null`.
+    pub(crate) fn text_or_null(&mut self) -> Option<Text<'a>> {
+        if self.takes_null()? { Some(Text::EMPTY) } else { self.text() }
+    }
+
+    /// How long a string is once it is unescaped, in bytes, and 0 for `null`.
     pub(crate) fn length_or_null(&mut self) -> Option<usize> {
-        if self.takes_null()? { Some(0) } else { self.length() }
+        if self.takes_null()? { Some(0) } else { self.string().map(|(_, bytes)| bytes) }
     }
 
     /// A small whole number.

@@ -85,16 +85,15 @@ impl Choice {
     }
 
     /// Takes words by their size alone, where they go on with the open block. False: nothing was taken.
-    pub(super) fn goes_on(&mut self, kind: Kind, bytes: usize) -> bool {
-        let Some(open) = self.open.as_mut().filter(|open| open.kind == kind) else { return false };
+    pub(super) fn goes_on(&mut self, kind: Kind, bytes: usize) -> Option<u32> {
+        let open = self.open.as_mut().filter(|open| open.kind == kind)?;
         open.length += bytes;
-        true
+        Some(open.index)
     }
 
-    /// Whether pieces of arguments at this place go on with a call that was told.
-    pub(super) fn has_call(&self, place: u64) -> bool {
-        let known = self.calls.iter().rfind(|call| call.place == Some(place));
-        known.is_some_and(|call| call.block.is_some())
+    /// The block of the call that was told and that pieces of arguments at this place go on with.
+    pub(super) fn call_at(&self, place: u64) -> Option<u32> {
+        self.calls.iter().rfind(|call| call.place == Some(place))?.block
     }
 
     /// Tells why the choice ended. A stream that ended without saying so ended by itself.

@@ -105,6 +105,7 @@ impl Cross {
                 parser.push(chunk);
                 loop {
                     match parser.frame() {
+                        Ok(Some(frame)) if decoder.go_on(&frame, &mut self.events) => {}
                         Ok(Some(frame)) => decoder.frame(&frame, &mut self.events),
                         Ok(None) => break,
                         Err(fault) => {

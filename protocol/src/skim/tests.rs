@@ -10,10 +10,12 @@ fn is_walked_over(text: &str) -> bool {
     reader.skip().is_some() && reader.end().is_some()
 }
 
+/// The length of what a string says, which is also read.
 fn length(text: &str) -> Option<usize> {
     let mut reader = Reader::new(text);
-    let length = reader.length()?;
-    reader.end().map(|()| length)
+    let read = reader.text()?;
+    assert_eq!(read.read().map(|text| text.len()), Some(read.bytes), "{text}");
+    reader.end().map(|()| read.bytes)
 }
 
 #[test]

@@ -1,45 +1,82 @@
 //! Takes the chunks that most of a stream is made of by their form: one choice, one more piece of the words, reasoning
-//! or arguments that are open already. Of the text only its size is read.
+//! or arguments that are open already.
 
 use super::StreamDecoder;
 use crate::{
+    event::{Delta, Event},
     openai_chat::choice_decode::Kind,
-    skim::{Reader, once},
+    skim::{Reader, Text, once},
     sse::Frame,
 };
 
 /// What a plain chunk says of its one choice.
-struct Piece {
+struct Piece<'a> {
     choice: u32,
-    more: More,
+    more: More<'a>,
+    /// Whether log probabilities stand beside.
+    logprobs: bool,
 }
 
 /// With what a choice goes on.
 #[derive(Clone, Copy)]
-enum More {
+enum More<'a> {
     Nothing,
-    Words(Kind, usize),
-    Arguments { place: u64, bytes: usize },
+    Words(Kind, Text<'a>),
+    Arguments { place: u64, text: Text<'a> },
+}
+
+impl More<'_> {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Words(_, text) | Self::Arguments { text, .. } => text.bytes,
+        }
+    }
+
+    fn read(self) -> Option<Delta> {
+        match self {
+            Self::Nothing => None,
+            Self::Words(Kind::Thinking, text) => text.read().map(Delta::Thinking),
+            Self::Words(Kind::Text | Kind::Refusal, text) => text.read().map(Delta::Text),
+            Self::Arguments { text, .. } => text.read().map(Delta::Arguments),
+        }
+    }
 }
 
 impl StreamDecoder {
     /// Takes a chunk that only goes on with what is open: the bytes that it adds. None: nothing was taken.
     pub(crate) fn skim(&mut self, frame: &Frame<'_>) -> Option<usize> {
-        if self.ended || !self.begun || frame.event == Some("error") {
-            return None;
-        }
-        let Piece { choice, more } = chunk(&frame.data)?;
-        let choice = self.choices.get_mut(&choice)?;
-        let (taken, bytes) = match more {
-            More::Nothing => (true, 0),
-            More::Words(kind, bytes) => (choice.goes_on(kind, bytes), bytes),
-            More::Arguments { place, bytes } => (choice.has_call(place), bytes),
+        let piece = self.piece(frame)?;
+        self.take(&piece).map(|_| piece.more.bytes())
+    }
+
+    /// Takes a chunk that only goes on with a text, and says it. False: nothing was taken.
+    pub(crate) fn go_on(&mut self, frame: &Frame<'_>, out: &mut Vec<Event>) -> bool {
+        let Some(piece) = self.piece(frame).filter(|piece| !piece.logprobs && piece.more.bytes() > 0) else {
+            return false;
         };
-        taken.then_some(bytes)
+        let Some(delta) = piece.more.read() else { return false };
+        let index = self.take(&piece).flatten();
+        out.extend(index.map(|index| Event::Delta { choice: piece.choice, index, delta }));
+        index.is_some()
+    }
+
+    fn piece<'a>(&self, frame: &'a Frame<'_>) -> Option<Piece<'a>> {
+        if self.ended || !self.begun || frame.event == Some("error") { None } else { chunk(&frame.data) }
+    }
+
+    /// The block that goes on, where one does.
+    fn take(&mut self, piece: &Piece<'_>) -> Option<Option<u32>> {
+        let choice = self.choices.get_mut(&piece.choice)?;
+        match piece.more {
+            More::Nothing => Some(None),
+            More::Words(kind, text) => choice.goes_on(kind, text.bytes).map(Some),
+            More::Arguments { place, .. } => choice.call_at(place).map(Some),
+        }
     }
 }
 
-fn chunk(data: &str) -> Option<Piece> {
+fn chunk(data: &str) -> Option<Piece<'_>> {
     let mut reader = Reader::new(data);
     let mut piece = None;
     reader.object(|reader, key| match key {
@@ -52,49 +89,50 @@ fn chunk(data: &str) -> Option<Piece> {
     piece
 }
 
-fn only_choice(reader: &mut Reader<'_>) -> Option<Piece> {
+fn only_choice<'a>(reader: &mut Reader<'a>) -> Option<Piece<'a>> {
     let mut piece = None;
     reader.array(|reader| once(&mut piece, choice(reader)?))?;
     piece
 }
 
-fn choice(reader: &mut Reader<'_>) -> Option<Piece> {
-    let (mut index, mut more) = (None, None);
+fn choice<'a>(reader: &mut Reader<'a>) -> Option<Piece<'a>> {
+    let (mut index, mut more, mut logprobs) = (None, None, false);
     reader.object(|reader, key| match key {
         b"index" => once(&mut index, reader.count()?),
         b"delta" => once(&mut more, delta(reader)?),
+        b"logprobs" => reader.skip().map(|value| logprobs |= value != "null"),
         b"finish_reason" | b"error" | b"object" => reader.null(),
         _ => reader.skip().map(drop),
     })?;
-    Some(Piece { choice: u32::try_from(index.unwrap_or(0)).ok()?, more: more? })
+    Some(Piece { choice: u32::try_from(index.unwrap_or(0)).ok()?, more: more?, logprobs })
 }
 
 /// A delta that adds to one thing at most.
-fn delta(reader: &mut Reader<'_>) -> Option<More> {
+fn delta<'a>(reader: &mut Reader<'a>) -> Option<More<'a>> {
     let (mut content, mut reasoning_content, mut reasoning, mut call) = (None, None, None, None);
     reader.object(|reader, key| match key {
-        b"content" => once(&mut content, reader.length_or_null()?),
-        b"reasoning_content" => once(&mut reasoning_content, reader.length_or_null()?),
-        b"reasoning" => once(&mut reasoning, reader.length_or_null()?),
+        b"content" => once(&mut content, reader.text_or_null()?),
+        b"reasoning_content" => once(&mut reasoning_content, reader.text_or_null()?),
+        b"reasoning" => once(&mut reasoning, reader.text_or_null()?),
         b"refusal" => reader.length_or_null().filter(|bytes| *bytes == 0).map(drop),
         b"tool_calls" => once(&mut call, only_call(reader)?),
         b"thinking_blocks" | b"reasoning_details" | b"annotations" => reader.nothing(),
         b"function_call" => reader.null(),
         _ => reader.skip().map(drop),
     })?;
-    let filled = |bytes: &usize| *bytes > 0;
+    let filled = |text: &Text<'_>| text.bytes > 0;
     let reasoning = reasoning_content.filter(filled).or(reasoning.filter(filled));
     match (content.filter(filled), reasoning, call.flatten()) {
         (None, None, None) => Some(More::Nothing),
-        (Some(bytes), None, None) => Some(More::Words(Kind::Text, bytes)),
-        (None, Some(bytes), None) => Some(More::Words(Kind::Thinking, bytes)),
+        (Some(text), None, None) => Some(More::Words(Kind::Text, text)),
+        (None, Some(text), None) => Some(More::Words(Kind::Thinking, text)),
         (None, None, call) => call,
         _ => None,
     }
 }
 
 /// No call, or a piece of the arguments of one.
-fn only_call(reader: &mut Reader<'_>) -> Option<Option<More>> {
+fn only_call<'a>(reader: &mut Reader<'a>) -> Option<Option<More<'a>>> {
     if reader.takes_null()? {
         return Some(None);
     }
@@ -103,26 +141,26 @@ fn only_call(reader: &mut Reader<'_>) -> Option<Option<More>> {
     Some(call)
 }
 
-fn arguments(reader: &mut Reader<'_>) -> Option<More> {
-    let (mut place, mut bytes) = (None, None);
+fn arguments<'a>(reader: &mut Reader<'a>) -> Option<More<'a>> {
+    let (mut place, mut text) = (None, None);
     reader.object(|reader, key| match key {
         b"index" => once(&mut place, reader.count()?),
-        b"function" => once(&mut bytes, function(reader)?),
+        b"function" => once(&mut text, function(reader)?),
         b"id" => reader.length_or_null().filter(|bytes| *bytes == 0).map(drop),
         b"custom" => reader.null(),
         _ => reader.skip().map(drop),
     })?;
-    Some(More::Arguments { place: place?, bytes: bytes? })
+    Some(More::Arguments { place: place?, text: text? })
 }
 
-fn function(reader: &mut Reader<'_>) -> Option<usize> {
+fn function<'a>(reader: &mut Reader<'a>) -> Option<Text<'a>> {
     let mut arguments = None;
     reader.object(|reader, key| match key {
-        b"arguments" => once(&mut arguments, reader.length_or_null()?),
+        b"arguments" => once(&mut arguments, reader.text_or_null()?),
         b"name" => reader.length_or_null().filter(|bytes| *bytes == 0).map(drop),
         _ => reader.skip().map(drop),
     })?;
-    Some(arguments.unwrap_or(0))
+    Some(arguments.unwrap_or(Text::EMPTY))
 }
 
 #[cfg(test)]

@@ -41,10 +41,13 @@ const EVENTS: &[&str] = &[
     r#"{"type":"error","error":{"type":"overloaded_error","message":"no"}}"#,
 ];
 
-/// What a decoder that skims and one that does not make of the same frames.
+const GOES_ON: (&[&str], &[&str]) = (&[START, TEXT_BEGINS, THINKING_BEGINS, CALL_BEGINS], &[TEXT, THINKING, INPUT]);
+
+/// What a decoder that skims, one that goes on where it can and one that does neither make of the same frames.
 #[derive(Default)]
 struct Both {
     skimming: StreamDecoder,
+    going: StreamDecoder,
     reading: StreamDecoder,
 }
 
@@ -58,7 +61,13 @@ impl Both {
             None => self.skimming.frame(frame, &mut Vec::new()),
             Some(bytes) => prop_assert_eq!(Some(bytes), added(&events), "{}: {:?}", frame.data, events),
         }
+        let mut told = Vec::new();
+        if !self.going.go_on(frame, &mut told) {
+            self.going.frame(frame, &mut told);
+        }
+        prop_assert_eq!(told, events, "{}", frame.data);
         prop_assert_eq!(format!("{:?}", self.skimming), format!("{:?}", self.reading), "{}", frame.data);
+        prop_assert_eq!(format!("{:?}", self.going), format!("{:?}", self.reading), "{}", frame.data);
         Ok(skimmed.is_some())
     }
 
@@ -75,6 +84,16 @@ fn added(events: &[Event]) -> Option<usize> {
         _ => None,
     };
     events.iter().map(size).sum()
+}
+
+#[test]
+fn what_goes_on_is_taken_without_being_read() {
+    let (first, then) = GOES_ON;
+    let mut decoder = StreamDecoder::new();
+    first.iter().for_each(|data| decoder.frame(&Frame::new(None, data), &mut Vec::new()));
+    for data in then {
+        assert!(decoder.go_on(&Frame::new(None, data), &mut Vec::new()), "{data}");
+    }
 }
 
 #[test]

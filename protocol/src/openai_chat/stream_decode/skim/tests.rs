@@ -18,15 +18,18 @@ const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]
 const USAGE: &str = r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#;
 const CHUNKS: &[&str] = &[FIRST, WORDS, REASONING, CALL, ARGUMENTS, OTHERS, STOP, USAGE, "[DONE]", ""];
 
-/// What a decoder that skims and one that does not make of the same frames.
+const GOES_ON: [(&[&str], &str); 3] = [(&[FIRST], WORDS), (&[REASONING], REASONING), (&[FIRST, CALL], ARGUMENTS)];
+
+/// What a decoder that skims, one that goes on where it can and one that does neither make of the same frames.
 struct Both {
     skimming: StreamDecoder,
+    going: StreamDecoder,
     reading: StreamDecoder,
 }
 
 impl Both {
     fn new() -> Self {
-        Self { skimming: StreamDecoder::new(), reading: StreamDecoder::new() }
+        Self { skimming: StreamDecoder::new(), going: StreamDecoder::new(), reading: StreamDecoder::new() }
     }
 
     /// Whether the frame was skimmed; errs where the two do not agree.
@@ -38,7 +41,13 @@ impl Both {
             None => self.skimming.frame(frame, &mut Vec::new()),
             Some(bytes) => prop_assert_eq!(Some(bytes), added(&events), "{}: {:?}", frame.data, events),
         }
+        let mut told = Vec::new();
+        if !self.going.go_on(frame, &mut told) {
+            self.going.frame(frame, &mut told);
+        }
+        prop_assert_eq!(told, events, "{}", frame.data);
         prop_assert_eq!(format!("{:?}", self.skimming), format!("{:?}", self.reading), "{}", frame.data);
+        prop_assert_eq!(format!("{:?}", self.going), format!("{:?}", self.reading), "{}", frame.data);
         Ok(skimmed.is_some())
     }
 
@@ -56,6 +65,15 @@ fn added(events: &[Event]) -> Option<usize> {
         _ => None,
     };
     events.iter().map(size).sum()
+}
+
+#[test]
+fn what_goes_on_is_taken_without_being_read() {
+    for (first, then) in GOES_ON {
+        let mut decoder = StreamDecoder::new();
+        first.iter().for_each(|data| decoder.frame(&Frame::new(None, data), &mut Vec::new()));
+        assert!(decoder.go_on(&Frame::new(None, then), &mut Vec::new()), "{then}");
+    }
 }
 
 #[test]
