@@ -42,6 +42,14 @@ impl Grant {
             Meaning::Family(_) => &self.resolved.name,
         }
     }
+
+    /// The same, to be kept.
+    pub fn told_model(&self) -> Arc<str> {
+        match &self.resolved.meaning {
+            Meaning::Model(model) => model.public.clone(),
+            Meaning::Family(_) => self.resolved.name.as_str().into(),
+        }
+    }
 }
 
 /// Finds a model and whether the caller may use it. Errs with "unknown" where its namespace may not see the model, and

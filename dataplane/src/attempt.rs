@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
 use protocol::{
@@ -179,7 +179,7 @@ impl Exchange<'_> {
         &self,
         step: Step<'_>,
         outgoing: Outgoing,
-        traceparent: &str,
+        traceparent: &HeaderValue,
         flight: &Flight,
     ) -> Result<Read, Failure> {
         let candidate = step.candidate;
@@ -198,7 +198,12 @@ impl Exchange<'_> {
         self.read(candidate, response, outgoing).await
     }
 
-    fn request(&self, step: Step<'_>, outgoing: &Outgoing, traceparent: &str) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(
+        &self,
+        step: Step<'_>,
+        outgoing: &Outgoing,
+        traceparent: &HeaderValue,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
         let candidate = step.candidate;
         let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
         let surface = candidate.shape().surface();

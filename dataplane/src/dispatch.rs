@@ -18,7 +18,7 @@ use crate::{
     denied::Denied,
     failure::{self, Failures},
     meter::{
-        Meter, Price,
+        Meter,
         record::{Attempt, AttemptOutcome},
     },
     metrics::{BreakerState, Metrics},
@@ -152,11 +152,10 @@ impl Loop<'_> {
 
     fn begin(&mut self, index: usize, step: Step<'_>) {
         let candidate = step.candidate;
-        let price = candidate.price().map(|price| Price { pricing: price.pricing, source: price.source });
         let attempt = Attempt {
-            host: candidate.host.id.clone(),
-            host_key: step.draw.key.as_ref().map(|key| key.id.clone()),
-            upstream_model: candidate.upstream_model().to_owned(),
+            host: candidate.host.name.clone(),
+            host_key: step.draw.key.as_ref().map(|key| key.name.clone()),
+            upstream_model: candidate.upstream_model().into(),
             shape: candidate.shape(),
             outcome: None,
             reason: None,
@@ -164,7 +163,7 @@ impl Loop<'_> {
             started_ms: 0.0,
             duration_ms: None,
         };
-        self.meter.attempt(index, attempt, price);
+        self.meter.attempt(index, attempt, candidate.price().cloned());
     }
 
     /// Repeats are a share of requests, not of attempts: each request earns once, at the host that it is meant for.

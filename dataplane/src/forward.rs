@@ -7,7 +7,7 @@ pub(crate) mod shared;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response, request::Parts};
 use hyper::body::Incoming;
 use table::token::TokenHash;
 
@@ -22,6 +22,7 @@ use crate::{
     listener::Body,
     pipeline::Call,
     relay::Relay,
+    trace::TRACEPARENT,
     upstream::{error::SendError, upload::Upload},
 };
 
@@ -79,10 +80,8 @@ fn request(call: &Call, head: &Parts, body: Incoming) -> Request<Upload> {
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = headers::end_to_end(&head.headers);
-    if call.trace.is_reported()
-        && let Ok(through) = HeaderValue::try_from(call.trace.through())
-    {
-        request.headers_mut().insert("traceparent", through);
+    if call.trace.is_reported() {
+        request.headers_mut().insert(TRACEPARENT, call.trace.through());
     }
     request
 }

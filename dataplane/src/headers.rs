@@ -1,13 +1,25 @@
 //! Which headers go up to a host and down to a caller, and the ones that Relay adds. Credentials are put on elsewhere,
 //! at the last moment.
 
-use std::time::Duration;
+mod names;
+mod values;
+
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use protocol::WireShape;
 
-use crate::limit::reservation::{RuleStanding, Standing};
+use self::{names::Limit, values::Values};
+use crate::{
+    limit::reservation::{RuleStanding, Standing},
+    trace::TRACEPARENT,
+};
+
+/// Headers that Relay adds to an answer: room for them is made at once.
+const OURS: usize = 18;
+/// Headers that go up, of most requests.
+const UP: usize = 12;
 
 /// The API version of Anthropic's shape where the caller names none.
 const DEFAULT_ANTHROPIC_VERSION: &str = "2023-06-01";
@@ -99,7 +111,7 @@ pub struct Upward<'a> {
     /// Headers that belong to the body, as the codec gave them; empty in same shape.
     pub encoded: &'a [(&'static str, String)],
     /// The trace context of this attempt.
-    pub traceparent: Option<&'a str>,
+    pub traceparent: Option<&'a HeaderValue>,
     /// Whether a gzip answer is wanted.
     pub gzip: bool,
     /// Whether a stream is asked for.
@@ -108,15 +120,17 @@ pub struct Upward<'a> {
 
 /// The headers of an upstream request, without its credential.
 pub fn upward(client: &HeaderMap, up: &Upward<'_>) -> HeaderMap {
-    let mut headers = defaults(up);
+    let (mut headers, named) = (defaults(up), connection_names(client));
     if up.from == up.host.shape {
-        copy(client, &mut headers, |name| belongs_to(up.from, name));
+        copy(client, &named, &mut headers, |name| belongs_to(up.from, name));
     }
     for (name, value) in up.encoded {
         put(&mut headers, name, value);
     }
     let rules = &up.host.headers;
-    copy(client, &mut headers, |name| rules.forward.iter().any(|forward| forward == name));
+    if !rules.forward.is_empty() {
+        copy(client, &named, &mut headers, |name| rules.forward.iter().any(|forward| forward == name));
+    }
     for name in &rules.remove {
         headers.remove(name);
     }
@@ -124,19 +138,22 @@ pub fn upward(client: &HeaderMap, up: &Upward<'_>) -> HeaderMap {
         put(&mut headers, name, value);
     }
     if let Some(traceparent) = up.traceparent {
-        put(&mut headers, "traceparent", traceparent);
+        headers.insert(TRACEPARENT, traceparent.clone());
         // The state belongs to the trace that the caller named; a trace that was begun here has none.
-        let id = |value: &[u8]| value.get(3..35).map(<[u8]>::to_vec);
-        let callers = client.get("traceparent").and_then(|value| id(value.as_bytes()));
-        if callers.is_some() && callers == id(traceparent.as_bytes()) {
-            copy(client, &mut headers, |name| name == "tracestate");
+        let callers = client.get(TRACEPARENT).and_then(trace_id);
+        if callers.is_some() && callers == trace_id(traceparent) {
+            copy(client, &named, &mut headers, |name| name == names::TRACESTATE);
         }
     }
     headers
 }
 
+fn trace_id(traceparent: &HeaderValue) -> Option<&[u8]> {
+    traceparent.as_bytes().get(3..35)
+}
+
 fn defaults(up: &Upward<'_>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(UP);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accept = if up.stream { "text/event-stream" } else { "application/json" };
     headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
@@ -146,22 +163,23 @@ fn defaults(up: &Upward<'_>) -> HeaderMap {
     match up.host.shape {
         WireShape::OpenaiChat => {}
         WireShape::AnthropicMessages => {
-            headers.insert("anthropic-version", HeaderValue::from_static(DEFAULT_ANTHROPIC_VERSION));
+            headers.insert(names::ANTHROPIC_VERSION, HeaderValue::from_static(DEFAULT_ANTHROPIC_VERSION));
         }
     }
     headers
 }
 
 /// Takes over the caller's headers that are `wanted`, in place of those that are there; never its credentials, nor
-/// what belongs to its connection.
-fn copy(client: &HeaderMap, headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
-    let named = connection_names(client);
+/// what belongs to its connection, as far as `named` by it.
+fn copy(client: &HeaderMap, named: &[String], headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
     let mut replaced: Vec<&HeaderName> = Vec::new();
     for (name, value) in client {
-        let is_ours = CALLERS_OWN.contains(&name.as_str())
-            || name.as_str().starts_with("x-relay-")
-            || name.as_str().starts_with("x-forwarded-");
-        if is_ours || is_hop_by_hop(name, &named) || !wanted(name.as_str()) {
+        let text = name.as_str();
+        if !wanted(text) {
+            continue;
+        }
+        let is_ours = CALLERS_OWN.contains(&text) || text.starts_with("x-relay-") || text.starts_with("x-forwarded-");
+        if is_ours || is_hop_by_hop(name, named) {
             continue;
         }
         if replaced.contains(&name) {
@@ -188,10 +206,10 @@ fn belongs_to(shape: WireShape, name: &str) -> bool {
 /// The headers of an upstream's answer that its caller may see. `same_shape`: whether the body is the upstream's own;
 /// `compressed`: whether it stays compressed.
 pub fn downward(upstream: &HeaderMap, same_shape: bool, compressed: bool) -> HeaderMap {
-    let mut headers = HeaderMap::new();
     if !same_shape {
-        return headers;
+        return HeaderMap::with_capacity(OURS);
     }
+    let mut headers = HeaderMap::with_capacity(OURS + upstream.len());
     let named = connection_names(upstream);
     for (name, value) in upstream {
         let text = name.as_str();
@@ -232,7 +250,7 @@ fn connection_names(headers: &HeaderMap) -> Vec<String> {
 pub fn put_stream(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 
 /// What Relay says about an answer of its own or an upstream's.
@@ -240,8 +258,8 @@ pub fn put_stream(headers: &mut HeaderMap) {
 pub struct Said<'a> {
     /// The public id of the model that served; absent: none did.
     pub model: Option<&'a str>,
-    /// The host that served.
-    pub host: Option<String>,
+    /// The host that served, as `namespace/name`.
+    pub host: Option<&'a str>,
     /// Attempts made, the last included.
     pub attempts: Option<u32>,
     /// Time that the request spent in Relay itself, up to its answer's headers.
@@ -254,72 +272,65 @@ pub struct Said<'a> {
 
 /// Puts the request's id, in every place where SDKs look for it.
 pub fn put_request_id(headers: &mut HeaderMap, shape: WireShape, id: &str) {
-    put(headers, "x-request-id", id);
-    put(headers, "x-relay-request-id", id);
+    let id = Values::of(id.len()).text(id);
+    headers.insert(names::X_REQUEST_ID, id.clone());
+    headers.insert(names::RELAY_REQUEST_ID, id.clone());
     match shape {
         WireShape::OpenaiChat => {}
-        WireShape::AnthropicMessages => put(headers, "request-id", id),
+        WireShape::AnthropicMessages => {
+            headers.insert(names::REQUEST_ID, id);
+        }
+    }
+}
+
+/// Puts the provider's id of an answer, where it can stand in a header.
+pub fn put_upstream_id(headers: &mut HeaderMap, id: String) {
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert(names::UPSTREAM_ID, id);
     }
 }
 
 /// Puts what Relay says about an answer.
 pub fn put_said(headers: &mut HeaderMap, said: &Said<'_>) {
-    let texts = [("x-relay-model", said.model), ("x-relay-host", said.host.as_deref())];
-    for (name, value) in texts {
-        if let Some(value) = value {
-            put(headers, name, value);
-        }
+    let mut values = Values::of(128);
+    if let Some(model) = said.model {
+        headers.insert(names::MODEL, values.text(model));
+    }
+    if let Some(host) = said.host {
+        headers.insert(names::HOST, values.text(host));
     }
     if let Some(attempts) = said.attempts {
-        headers.insert("x-relay-attempts", HeaderValue::from(attempts));
+        headers.insert(names::ATTEMPTS, values.number(attempts.into()));
     }
     if let Some(overhead) = said.overhead {
-        put(headers, "x-relay-overhead-ms", &format!("{:.3}", overhead.as_secs_f64() * 1_000.0));
+        headers.insert(names::OVERHEAD, values.millis(overhead));
     }
     if let Some(warnings) = &said.warnings {
-        headers.insert("x-relay-warnings", warnings.clone());
+        headers.insert(names::WARNINGS, warnings.clone());
     }
     for line in said.debug.iter().take(64) {
-        headers.append("x-relay-debug", safe(line));
+        headers.append(names::DEBUG, values.text(line));
     }
 }
 
 /// Says that limits were held to without the counters that replicas share.
 pub fn put_degraded(headers: &mut HeaderMap) {
-    headers.insert("x-relay-limits", HeaderValue::from_static("degraded"));
+    headers.insert(names::LIMITS, HeaderValue::from_static("degraded"));
 }
 
 /// Puts how the caller stands against its limits, in the words of its shape.
 pub fn put_rate_limits(headers: &mut HeaderMap, shape: WireShape, standing: &Standing, now: Timestamp) {
-    for (what, rule) in [("requests", &standing.requests), ("tokens", &standing.tokens)] {
+    let mut values = Values::of(128);
+    let rules = [(Limit::of_requests(shape), &standing.requests), (Limit::of_tokens(shape), &standing.tokens)];
+    for (names, rule) in rules {
         let Some(RuleStanding { limit, remaining, resets_in, .. }) = rule else { continue };
-        let (names, reset) = match shape {
-            WireShape::OpenaiChat => {
-                let names = ["limit", "remaining", "reset"].map(|part| format!("x-ratelimit-{part}-{what}"));
-                (names, spelled(*resets_in))
-            }
-            WireShape::AnthropicMessages => {
-                let names = ["limit", "remaining", "reset"].map(|part| format!("anthropic-ratelimit-{what}-{part}"));
-                (names, moment(now, *resets_in).to_string())
-            }
+        headers.insert(names.limit, values.number(*limit));
+        headers.insert(names.remaining, values.number(*remaining));
+        let reset = match shape {
+            WireShape::OpenaiChat => values.wait(*resets_in),
+            WireShape::AnthropicMessages => values.moment(moment(now, *resets_in)),
         };
-        for (name, value) in names.iter().zip([limit.to_string(), remaining.to_string(), reset]) {
-            put(headers, name, &value);
-        }
-    }
-}
-
-/// A wait as OpenAI's headers spell it: `1m30s`, `120ms`, rounded up.
-fn spelled(wait: Duration) -> String {
-    let millis = wait.as_nanos().div_ceil(1_000_000);
-    if millis < 1_000 {
-        return format!("{millis}ms");
-    }
-    let seconds = millis.div_ceil(1_000);
-    match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+        headers.insert(names.reset, reset);
     }
 }
 
@@ -332,22 +343,17 @@ pub(crate) fn moment(now: Timestamp, wait: Duration) -> Timestamp {
 }
 
 /// The id of a request: 128 random bits.
-pub fn request_id(random: u128) -> String {
-    format!("req_{random:032x}")
+pub fn request_id(random: u128) -> Arc<str> {
+    let mut id = *b"req_00000000000000000000000000000000";
+    hex::encode_to_slice(random.to_be_bytes(), &mut id[4..]).expect("it has two digits for each byte");
+    std::str::from_utf8(&id).expect("hex digits are ASCII").into()
 }
 
 /// Sets a header; a name that is none is left out.
 fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     if let Ok(name) = HeaderName::try_from(name) {
-        headers.insert(name, safe(value));
+        headers.insert(name, Values::of(value.len()).text(value));
     }
-}
-
-/// `text` as a header value, with `?` for all that a header cannot hold, and bounded.
-fn safe(text: &str) -> HeaderValue {
-    let plain: String =
-        text.chars().take(1_024).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
-    HeaderValue::from_str(&plain).expect("only visible ASCII and spaces are left")
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ pub struct RequestOver<'a> {
     /// The public model id; absent: it was not resolved. Only names of the table, never the caller's own.
     pub model: Option<&'a str>,
     /// The host that answered.
-    pub host: Option<&'a ObjectRef>,
+    pub host: Option<&'a str>,
     /// The HTTP status that the caller saw.
     pub status: u16,
     /// From the request's first byte to the answer's last.
@@ -152,7 +152,7 @@ impl Metrics {
     /// A request is over.
     pub fn request_over(&self, over: &RequestOver<'_>) {
         let (shape, model) = (labels::shape(over.shape), self.models.of(over.model));
-        let host = self.hosts.of(over.host.map(ToString::to_string).as_deref());
+        let host = self.hosts.of(over.host);
         let labels = RequestLabels { shape, model: model.clone(), host, status: labels::status(over.status) };
         self.requests.get_or_create(&labels).inc();
         let labels = DurationLabels { shape, model };
@@ -193,8 +193,8 @@ impl Metrics {
     }
 
     /// What a relay key used, and what that cost; absent: nobody knows.
-    pub fn spent(&self, key: &ObjectRef, team: &str, usage: &Usage, cost: Option<table::NanoUsd>) {
-        let (relay_key, team) = (self.relay_keys.of(Some(&key.to_string())), self.teams.of(Some(team)));
+    pub fn spent(&self, key: &str, team: &str, usage: &Usage, cost: Option<table::NanoUsd>) {
+        let (relay_key, team) = (self.relay_keys.of(Some(key)), self.teams.of(Some(team)));
         for (kind, count) in [("input", usage.input_total()), ("output", usage.output)] {
             let labels = KeyTokenLabels { relay_key: relay_key.clone(), team: team.clone(), kind };
             self.key_tokens.get_or_create_owned(&labels).inc_by(count);
@@ -203,8 +203,8 @@ impl Metrics {
     }
 
     /// An attempt is over.
-    pub fn attempt(&self, host: &ObjectRef, outcome: AttemptOutcome) {
-        let host = self.hosts.of(Some(&host.to_string()));
+    pub fn attempt(&self, host: &str, outcome: AttemptOutcome) {
+        let host = self.hosts.of(Some(host));
         self.attempts.get_or_create(&AttemptLabels { host, outcome: outcome.as_str() }).inc();
     }
 

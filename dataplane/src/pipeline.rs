@@ -1,6 +1,6 @@
 //! One request, from its head to the head of its answer: the stages in order, each with a typed hand-off to the next.
 
-use std::{net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use http::{HeaderMap, Request, Response, request::Parts};
@@ -28,7 +28,10 @@ use crate::{
         terms::Expected,
     },
     listener::Body,
-    meter::{Basis, End, Meter, cost, record::Record},
+    meter::{
+        Basis, End, Meter, cost,
+        record::{Hex, Record},
+    },
     plan::{self, Plan, Purpose, Query, Weather},
     relay::{Installed, Relay},
     reply,
@@ -40,7 +43,7 @@ use crate::{
 pub(crate) struct Call {
     pub(crate) peer: SocketAddr,
     pub(crate) shape: WireShape,
-    pub(crate) id: String,
+    pub(crate) id: Arc<str>,
     pub(crate) trace: Trace,
     pub(crate) began: Instant,
     /// The table in effect when the request came.
@@ -58,7 +61,7 @@ pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request
     let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
         let id = headers::request_id(rand::random());
-        error!(request_id = id, "a request failed by a bug of the router's");
+        error!(request_id = &*id, "a request failed by a bug of the router's");
         reply::denied(&Denied::Panicked, shape, &id)
     })
 }
@@ -110,10 +113,10 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
             response
         }
         Err(denied) => {
-            let error_code = denied.to_wire().code.or_else(|| Some(denied.label().to_owned()));
+            let error_code = denied.to_wire().code.map_or(denied.label().into(), Cow::Owned);
             let mut response = refuse(&call, &denied);
             reply::put_so_far(response.headers_mut(), meter.record());
-            meter.close(End { status: response.status().as_u16(), error_code, ..End::default() });
+            meter.close(End { status: response.status().as_u16(), error_code: Some(error_code), ..End::default() });
             response
         }
     }
@@ -184,9 +187,8 @@ async fn converse(
     let debug = if inbound.debug { plan.debug_lines(grant.caller().namespace()) } else { Vec::new() };
     let (candidate, draw) = (dispatched.step.candidate.clone(), dispatched.step.draw.clone());
     let Dispatched { committed, attempts, waited, .. } = dispatched;
-    let namespace = grant.caller().namespace().to_owned();
-    let world = world.clone();
-    let ready = reply::Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, namespace };
+    let (caller, world) = (grant.caller().key.clone(), world.clone());
+    let ready = reply::Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, caller };
     Ok(Served::Stream(Box::new(ready)))
 }
 
@@ -235,7 +237,7 @@ async fn reserve(
         Ok(reservation) => {
             let open = reservation.candidates().to_vec();
             let key = grant.caller().key.id.clone();
-            let basis = Basis { key, model: grant.public_model().to_owned(), sizes, expected };
+            let basis = Basis { key, model: grant.told_model(), sizes, expected };
             meter.reserved(reservation, basis);
             Ok(open)
         }
@@ -270,17 +272,17 @@ fn record(call: &Call, purpose: Purpose) -> Record {
         Purpose::CountTokens => "count_tokens",
         Purpose::Embeddings => "embeddings",
     };
-    let mut record = Record::new(&call.id, operation, Timestamp::now());
+    let mut record = Record::new(call.id.clone(), operation, Timestamp::now());
     record.client_shape = Some(call.shape);
-    record.trace_id = Some(call.trace.id());
-    record.span_id = call.trace.told_span();
+    record.trace_id = Some(Hex(call.trace.id_bytes()));
+    record.span_id = call.trace.told_span().map(Hex);
     record
 }
 
 fn note_caller(meter: &mut Meter, caller: &Caller) {
-    let record = meter.record();
-    record.asked_by(caller.key.id.clone(), caller.key.row.attributes.clone());
-    record.policies = caller.key.policies.iter().map(|policy| policy.id.clone()).collect();
+    let (record, asker) = (meter.record(), &caller.key.asker);
+    (record.relay_key, record.team) = (Some(asker.key.clone()), Some(asker.team.clone()));
+    (record.policies, record.attributes) = (asker.policies.clone(), asker.attributes.clone());
 }
 
 fn note_ask(meter: &mut Meter, ask: &Ask) {
@@ -291,15 +293,15 @@ fn note_ask(meter: &mut Meter, ask: &Ask) {
 
 fn note_grant(meter: &mut Meter, grant: &Grant) {
     let record = meter.record();
-    record.model = Some(grant.public_model().to_owned());
+    record.model = Some(grant.told_model());
     record.model_ref = match &grant.resolved().meaning {
-        crate::resolve::Meaning::Model(model) => Some(model.id.clone()),
+        crate::resolve::Meaning::Model(model) => Some(model.name.clone()),
         crate::resolve::Meaning::Family(_) => None,
     };
 }
 
 fn log(call: &Call, head: &Parts, denied: &Denied) {
-    let (request_id, path, reason) = (call.id.as_str(), head.uri.path(), denied.label());
+    let (request_id, path, reason) = (&*call.id, head.uri.path(), denied.label());
     let level = denied.level();
     if level == tracing::Level::ERROR {
         error!(request_id, path, reason, "refused: {}", one_line(denied));

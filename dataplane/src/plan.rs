@@ -131,8 +131,11 @@ impl Served {
         self.binding().and_then(|binding| binding.context_window).or(self.model()?.row.context_window)
     }
 
-    fn price(&self) -> Option<Price> {
-        self.model()?.price(self.binding()?)
+    fn price(&self) -> Option<&Arc<Price>> {
+        match self {
+            Served::Bound { model, binding } => model.price(*binding),
+            Served::Family { .. } => None,
+        }
     }
 }
 
@@ -174,7 +177,7 @@ impl Candidate {
     }
 
     /// What an answer costs; absent: not known.
-    pub fn price(&self) -> Option<Price> {
+    pub fn price(&self) -> Option<&Arc<Price>> {
         self.served.price()
     }
 

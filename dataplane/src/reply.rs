@@ -1,13 +1,13 @@
 //! Heads and bodies of answers: an upstream's with what Relay says about it, refusals in the caller's shape, and texts of
 //! Relay's own.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
-use protocol::{WireShape, ask::Ask, codec, pipe::Facts};
+use protocol::{Loss, WireShape, ask::Ask, codec, pipe::Facts};
 use tokio::time::Instant;
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     in_flight::Permit,
     listener::Body,
     meter::{
-        End, Meter, Price,
+        End, Meter,
         record::{self, AttemptOutcome, Record},
     },
     pipeline::Call,
@@ -28,7 +28,7 @@ use crate::{
     relay::Relay,
     respond::{Answer, Close, Ended, Patience},
     warnings,
-    world::World,
+    world::{Price, RelayKey, World},
 };
 
 /// An upstream's answer with what is needed to send it on.
@@ -36,26 +36,28 @@ pub(crate) struct Ready {
     pub(crate) committed: Committed,
     pub(crate) attempts: u32,
     /// The time that was spent waiting for upstreams.
-    pub(crate) waited: std::time::Duration,
+    pub(crate) waited: Duration,
     pub(crate) candidate: Candidate,
     pub(crate) draw: Draw,
     pub(crate) ask: Ask,
     pub(crate) deadline: Instant,
     pub(crate) debug: Vec<String>,
     pub(crate) world: Arc<World>,
-    pub(crate) namespace: String,
+    pub(crate) caller: Arc<RelayKey>,
 }
 
 /// The response that sends an upstream's answer on.
 pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Meter) -> Response<Body> {
-    let Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, namespace } = ready;
+    let Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, caller } = ready;
     let Committed { status, headers: theirs, held, rest, flow, flight, mut losses } = committed;
     let is_same = candidate.shape() == ask.shape;
+    let facts = flow.facts();
     if rest.is_none() {
-        losses.extend(flow.facts().losses);
+        losses.extend(facts.losses.iter().cloned());
     }
     let overhead = call.began.elapsed().saturating_sub(waited);
-    note(&mut meter, &losses, overhead);
+    let warnings = warnings::value(&losses);
+    note(&mut meter, &losses, warnings.as_ref(), overhead);
     let mut ours = headers::downward(&theirs, is_same, flow.is_compressed());
     if ask.stream {
         headers::put_stream(&mut ours);
@@ -69,20 +71,20 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
             headers::put_degraded(&mut ours);
         }
     }
-    if let Some(upstream_id) = flow.facts().upstream_id.and_then(|id| HeaderValue::try_from(id).ok()) {
-        ours.insert("x-relay-upstream-id", upstream_id);
+    if let Some(upstream_id) = facts.upstream_id.clone() {
+        headers::put_upstream_id(&mut ours, upstream_id);
     }
     let said = Said {
         model: Some(candidate.public_model()),
-        host: Some(candidate.host.id.to_string()),
+        host: Some(&candidate.host.name),
         attempts: Some(attempts),
         overhead: Some(overhead),
-        warnings: warnings::value(&losses),
+        warnings,
         debug,
     };
     headers::put_said(&mut ours, &said);
     let patience = Patience { idle: candidate.timeouts.stream_idle, deadline, keep_alive: relay.config.keep_alive };
-    let (shape, streamed, request_id) = (call.shape, ask.stream, call.id.clone());
+    let (shape, streamed, request_id) = (call.shape, ask.stream, call.id);
     let is_unaltered = is_same && !streamed && !flow.was_undone();
     let secret = draw.secret.clone();
     let mut settle = Settle {
@@ -92,7 +94,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
         draw,
         candidate,
         world,
-        namespace,
+        caller,
         asked: ask.model,
         status: status.as_u16(),
         streamed,
@@ -103,7 +105,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     }
     let body = match rest {
         None => {
-            settle.close(Ended::Complete, flow.facts());
+            settle.close(Ended::Complete, facts);
             ours.remove(header::CONTENT_LENGTH);
             whole(held)
         }
@@ -119,12 +121,12 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     with_headers(status, ours, body)
 }
 
-fn note(meter: &mut Meter, losses: &[protocol::Loss], overhead: std::time::Duration) {
+fn note(meter: &mut Meter, losses: &[Loss], warnings: Option<&HeaderValue>, overhead: Duration) {
     meter.lost(losses);
     let record = meter.record();
     record.overhead_ms = Some(overhead.as_secs_f64() * 1_000.0);
-    if let Some(warnings) = warnings::value(losses).and_then(|value| value.to_str().map(str::to_owned).ok()) {
-        record.warnings.push(warnings);
+    if let Some(warnings) = warnings.and_then(|value| value.to_str().ok()) {
+        record.warnings.push(warnings.to_owned());
     }
 }
 
@@ -146,7 +148,7 @@ pub(crate) fn put_so_far(headers: &mut HeaderMap, record: &Record) {
     let Some(last) = record.attempts.last() else { return };
     let said = Said {
         model: record.model.as_deref(),
-        host: Some(last.host.to_string()),
+        host: Some(&last.host),
         attempts: u32::try_from(record.attempts.len()).ok(),
         ..Said::default()
     };
@@ -189,7 +191,7 @@ struct Settle {
     draw: Draw,
     candidate: Candidate,
     world: Arc<World>,
-    namespace: String,
+    caller: Arc<RelayKey>,
     /// The model as the caller wrote it.
     asked: String,
     status: u16,
@@ -210,12 +212,12 @@ impl Close for Settle {
             Ended::Failed(error) => {
                 let outcome = classify::answered(self.candidate.shape(), error, &HeaderMap::new(), Timestamp::now());
                 let outcome = if outcome == Outcome::CallerFault { outcome } else { Outcome::ServerError };
-                (outcome, AttemptOutcome::ServerError, Some("upstream_failed_mid_answer".to_owned()))
+                (outcome, AttemptOutcome::ServerError, Some("upstream_failed_mid_answer"))
             }
             // Caller or upstream may have been slow: it tells against nobody.
-            Ended::Overdue(_) => (Outcome::Cancelled, AttemptOutcome::Timeout, Some("request_timeout".to_owned())),
+            Ended::Overdue(_) => (Outcome::Cancelled, AttemptOutcome::Timeout, Some("request_timeout")),
             Ended::Cancelled => (Outcome::Cancelled, AttemptOutcome::Cancelled, None),
-            Ended::Drained => (Outcome::Cancelled, AttemptOutcome::Cancelled, Some("drained".to_owned())),
+            Ended::Drained => (Outcome::Cancelled, AttemptOutcome::Cancelled, Some("drained")),
         };
         let reason = match &ended {
             Ended::Failed(error) | Ended::Overdue(error) => Some(failure::reason(error, outcome)),
@@ -227,13 +229,13 @@ impl Close for Settle {
             meter.price(Some(price));
         }
         let record = meter.record();
-        (record.answered_model, record.upstream_id) = (facts.model.clone(), facts.upstream_id.clone());
+        (record.answered_model, record.upstream_id) = (facts.model, facts.upstream_id);
         meter.close(End {
             status: self.status,
             usage: facts.usage,
             output_bytes: facts.output_bytes,
             finish: facts.stop.as_ref().map(record::finish),
-            error_code: code,
+            error_code: code.map(Into::into),
             cancelled: ended == Ended::Cancelled,
         });
     }
@@ -245,12 +247,12 @@ impl Settle {
     }
 
     /// The price of the model that the answer names, where the table knows it as another than was asked for.
-    fn price_of_answer(&self, facts: &Facts) -> Option<Price> {
+    fn price_of_answer(&self, facts: &Facts) -> Option<Arc<Price>> {
         let answered = facts.model.as_deref()?;
         if answered == self.candidate.upstream_model() || answered == self.asked {
             return None;
         }
-        let price = self.world.price_of_answer(&self.namespace, &self.candidate.host.id, answered)?;
-        Some(Price { pricing: price.pricing.clone(), source: price.source.clone() })
+        let namespace = &self.caller.id.namespace;
+        self.world.price_of_answer(namespace, &self.candidate.host.id, answered).cloned()
     }
 }

@@ -2,7 +2,7 @@
 //! back-pressure reaches the upstream and a caller that goes away cancels it. After the first content a failure becomes
 //! one event of the caller's shape; an answer that is not streamed is broken off instead, so that it cannot look whole.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::stream;
@@ -56,7 +56,7 @@ pub struct Answer<C: Close, B> {
     /// Whether the caller is streamed to.
     pub streamed: bool,
     /// The request's id, for error events.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// What it was asked with, to be left out of the upstream's words.
     pub secret: Option<HostSecret>,
     /// Times that bound it.

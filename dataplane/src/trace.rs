@@ -3,7 +3,10 @@
 //! Ids of spans that come from others are kept; those of Relay's own are drawn once and derived from then on, so that
 //! who sends a request and who reports it need not speak to each other.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header that tells of it.
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The bit of the flags that says that the trace is recorded.
 const SAMPLED: u8 = 1;
@@ -27,7 +30,7 @@ impl Trace {
     /// The caller's trace, or a new one, which is recorded where Relay `reports` spans.
     pub(crate) fn of(headers: &HeaderMap, reports: bool) -> Self {
         let span = rand::random::<u64>().max(1);
-        let begun = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(parse);
+        let begun = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).and_then(parse);
         match begun {
             Some((id, parent, flags)) => Self { id, parent: Some(parent), span, flags, reports },
             None => {
@@ -35,11 +38,6 @@ impl Trace {
                 Self { id: rand::random::<u128>().max(1), parent: None, span, flags, reports }
             }
         }
-    }
-
-    /// Its id, 32 hex digits.
-    pub(crate) fn id(&self) -> String {
-        format!("{:032x}", self.id)
     }
 
     /// Its id.
@@ -57,10 +55,10 @@ impl Trace {
         self.span.to_be_bytes()
     }
 
-    /// The span that others find the request under, 16 hex digits: its own where it is reported, else the caller's.
-    pub(crate) fn told_span(&self) -> Option<String> {
+    /// The span that others find the request under: its own where it is reported, else the caller's.
+    pub(crate) fn told_span(&self) -> Option<[u8; 8]> {
         let span = if self.is_reported() { Some(self.span) } else { self.parent };
-        span.map(|span| format!("{span:016x}"))
+        span.map(u64::to_be_bytes)
     }
 
     /// The span of a part of the request; attempts are parts 1, 2 and so on.
@@ -75,14 +73,24 @@ impl Trace {
 
     /// The header for an attempt: the same trace, and the attempt's span as the parent. Where no spans are reported, the
     /// caller's span stays the parent, so that the trace has no hole.
-    pub(crate) fn onward(&self, attempt: u32) -> String {
+    pub(crate) fn onward(&self, attempt: u32) -> HeaderValue {
         let parent = if self.is_reported() { self.part_id(attempt) } else { self.parent.unwrap_or(self.span) };
-        format!("00-{:032x}-{parent:016x}-{:02x}", self.id, self.flags)
+        self.under(parent)
     }
 
     /// The header for the request itself, passed on as it came: the same trace, and its own span as the parent.
-    pub(crate) fn through(&self) -> String {
-        format!("00-{:032x}-{:016x}-{:02x}", self.id, self.span, self.flags)
+    pub(crate) fn through(&self) -> HeaderValue {
+        self.under(self.span)
+    }
+
+    fn under(&self, parent: u64) -> HeaderValue {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        let parts: [(_, &[u8]); 3] =
+            [(3..35, &self.id.to_be_bytes()), (36..52, &parent.to_be_bytes()), (53..55, &[self.flags])];
+        for (place, bytes) in parts {
+            hex::encode_to_slice(bytes, &mut text[place]).expect("it has two digits for each byte");
+        }
+        HeaderValue::from_bytes(&text).expect("digits and dashes are visible ASCII")
     }
 
     /// A bijection of the number, mixed with the request's span (the finaliser of SplitMix64).
@@ -118,15 +126,15 @@ mod tests {
 
     fn trace(value: &'static str, reports: bool) -> Trace {
         let mut headers = HeaderMap::new();
-        headers.insert("traceparent", http::HeaderValue::from_static(value));
+        headers.insert(TRACEPARENT, HeaderValue::from_static(value));
         Trace::of(&headers, reports)
     }
 
     #[test]
     fn the_callers_trace_goes_on_under_a_span_for_each_attempt() {
         let trace = trace(CALLERS, true);
-        assert_eq!(trace.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        let (first, second) = (trace.onward(1), trace.onward(2));
+        assert_eq!(hex::encode(trace.id_bytes()), "4bf92f3577b34da6a3ce929d0e0e4736");
+        let [first, second] = [trace.onward(1), trace.onward(2)].map(|value| value.to_str().unwrap().to_owned());
         assert!(first.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && first.ends_with("-01"), "{first}");
         assert!(first.contains(&hex::encode(trace.part(1))) && second.contains(&hex::encode(trace.part(2))));
         assert!(first != second && !first.contains("00f067aa0ba902b7") && trace.part(1) != trace.span());
@@ -137,7 +145,7 @@ mod tests {
         assert_eq!(trace(CALLERS, false).onward(1), CALLERS);
         let unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let trace = trace(unsampled, true);
-        assert_eq!((trace.onward(1).as_str(), trace.is_reported()), (unsampled, false));
+        assert_eq!((trace.onward(1).as_bytes(), trace.is_reported()), (unsampled.as_bytes(), false));
     }
 
     #[test]
@@ -151,7 +159,8 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
         ] {
             let trace = trace(value, true);
-            assert_eq!((trace.id().len(), trace.parent(), trace.is_reported()), (32, None, true), "{value}");
+            let is_new = trace.id_bytes() != [0; 16] && !value.contains(&hex::encode(trace.id_bytes()));
+            assert_eq!((is_new, trace.parent(), trace.is_reported()), (true, None, true), "{value}");
         }
     }
 }

@@ -9,6 +9,9 @@ const MAX_BYTES: usize = 1_024;
 /// The losses of a request as one value, such as `dropped=top_k,seed; clamped=temperature`; absent: there are none.
 /// What does not fit is counted at the end: `; more=3`.
 pub fn value(losses: &[Loss]) -> Option<HeaderValue> {
+    if losses.is_empty() {
+        return None;
+    }
     let mut text = String::new();
     let mut left_out = 0;
     for kind in [LossKind::Dropped, LossKind::Approximated, LossKind::Clamped] {

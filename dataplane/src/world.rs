@@ -14,7 +14,7 @@ use table::{ClientCertificate, Credentials, ObjectRef, RoutingTable, Row, Rows, 
 
 pub use self::names::Named;
 use self::names::Names;
-pub use self::objects::{Host, HostKey, Model, Policy, Price, RelayKey};
+pub use self::objects::{Asker, Host, HostKey, Model, Policy, Price, RelayKey};
 
 /// A routing table, indexed.
 #[derive(Debug)]
@@ -129,13 +129,13 @@ impl World {
 
     /// What an answer costs that names another model than was asked for: the price of a Model of `namespace` which has
     /// that model on that host.
-    pub fn price_of_answer(&self, namespace: &str, host: &ObjectRef, upstream_model: &str) -> Option<&Price> {
+    pub fn price_of_answer(&self, namespace: &str, host: &ObjectRef, upstream_model: &str) -> Option<&Arc<Price>> {
         self.prices.get(namespace)?.get(host)?.get(upstream_model)
     }
 }
 
 /// Prices by the namespace of the Model, the host and what the host calls the model.
-type Prices = HashMap<String, HashMap<ObjectRef, HashMap<String, Price>>>;
+type Prices = HashMap<String, HashMap<ObjectRef, HashMap<String, Arc<Price>>>>;
 
 /// Of two Models that have the same one on the same host, the first says the price.
 fn prices(models: &HashMap<ObjectRef, Found<Model>>) -> Prices {
@@ -144,9 +144,10 @@ fn prices(models: &HashMap<ObjectRef, Found<Model>>) -> Prices {
     let mut prices = Prices::new();
     for model in sorted {
         let by_host = prices.entry(model.id.namespace.clone()).or_default();
-        for binding in model.bindings() {
-            let Some(price) = model.price(binding) else { continue };
-            by_host.entry(binding.host.clone()).or_default().entry(binding.upstream_model.clone()).or_insert(price);
+        for (at, binding) in model.bindings().iter().enumerate() {
+            let Some(price) = model.price(at) else { continue };
+            let of_host = by_host.entry(binding.host.clone()).or_default();
+            of_host.entry(binding.upstream_model.clone()).or_insert_with(|| price.clone());
         }
     }
     prices

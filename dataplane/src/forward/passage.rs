@@ -35,7 +35,7 @@ pub(super) struct Passage {
 impl Passage {
     pub(super) fn begin(relay: &Arc<Relay>, call: &mut Call) -> Self {
         relay.books.metrics.requests_in_flight.inc();
-        let mut record = Record::new(&call.id, "forward", Timestamp::now());
+        let mut record = Record::new(call.id.clone(), "forward", Timestamp::now());
         record.client_shape = Some(call.shape);
         Self {
             relay: relay.clone(),
@@ -51,7 +51,7 @@ impl Passage {
     pub(super) fn refused(mut self, denied: &Denied) {
         if let Some(record) = &mut self.record {
             record.status = denied.to_wire().status;
-            record.error_code = Some(denied.label().to_owned());
+            record.error_code = Some(denied.label().into());
         }
         self.over(match denied {
             Denied::SharedUnreachable { .. } => metrics::Passage::Unreachable,
@@ -67,7 +67,7 @@ impl Passage {
         if let Some(record) = &mut self.record {
             record.status = head.status.as_u16();
             if let Some(id) = head.headers.get("x-relay-request-id").and_then(|id| id.to_str().ok()) {
-                id.clone_into(&mut record.request_id);
+                record.request_id = id.into();
             }
         }
         let events = is_events(&head.headers).then(Events::default);
@@ -86,7 +86,7 @@ impl Passage {
         books.metrics.forwarded(outcome);
         let took = self.began.elapsed();
         debug!(
-            request_id = record.request_id,
+            request_id = &*record.request_id,
             status = record.status,
             took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "passed on to the shared data plane: {}",

@@ -89,14 +89,14 @@ fn a_version_is_named_where_the_caller_names_none_and_the_codecs_word_wins() {
 #[test]
 fn the_state_of_a_trace_goes_on_with_the_trace_that_it_belongs_to() {
     let host = build::host(OpenaiChat);
-    let (theirs, ours) =
-        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-1-01");
+    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let ours = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-1-01");
     for (callers, state) in [(theirs, Some("x=1")), ("00-nonsense", None), ("", None)] {
         let client = of(&[("traceparent", callers), ("tracestate", "x=1")]);
-        let traceparent = Some(ours);
+        let traceparent = Some(&ours);
         let up = Upward { from: OpenaiChat, host: &host, encoded: &[], traceparent, gzip: false, stream: false };
         let headers = upward(&client, &up);
-        assert_eq!((get(&headers, "traceparent"), get(&headers, "tracestate")), (traceparent, state), "{callers}");
+        assert_eq!((headers.get("traceparent"), get(&headers, "tracestate")), (traceparent, state), "{callers}");
     }
 }
 
@@ -184,7 +184,7 @@ fn what_relay_says_of_an_answer_is_safe_for_a_header() {
     put_request_id(&mut headers, AnthropicMessages, &request_id(7));
     let said = Said {
         model: Some("modèle\r\nx: 1"),
-        host: Some("team/a".into()),
+        host: Some("team/a"),
         attempts: Some(2),
         overhead: Some(Duration::from_micros(1_250)),
         warnings: None,

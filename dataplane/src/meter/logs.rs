@@ -97,7 +97,6 @@ impl Signal for Records {
 fn log_record(record: &Record) -> LogRecord {
     let began = words::nanos(record.started_at);
     let took = Duration::from_secs_f64(record.duration_ms.max(0.0) / 1_000.0);
-    let bytes = |id: &Option<String>| id.as_ref().and_then(|id| hex::decode(id).ok()).unwrap_or_default();
     LogRecord {
         time_unix_nano: began,
         observed_time_unix_nano: began.saturating_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)),
@@ -107,8 +106,8 @@ fn log_record(record: &Record) -> LogRecord {
         // A record is plain data, which always has a form in JSON.
         body: serde_json::to_string(record).ok().map(|line| AnyValue { value: Some(Value::StringValue(line)) }),
         attributes: attributes(record),
-        trace_id: bytes(&record.trace_id),
-        span_id: bytes(&record.span_id),
+        trace_id: record.trace_id.map(|id| id.0.to_vec()).unwrap_or_default(),
+        span_id: record.span_id.map(|id| id.0.to_vec()).unwrap_or_default(),
         ..LogRecord::default()
     }
 }
@@ -117,14 +116,14 @@ fn log_record(record: &Record) -> LogRecord {
 fn attributes(record: &Record) -> Vec<KeyValue> {
     let mut attributes = words::of_request(record);
     attributes.text("relay.schema", record.schema);
-    attributes.list("relay.policies", &record.policies);
-    for (name, value) in &record.attributes {
+    attributes.list("relay.policies", &*record.policies);
+    for (name, value) in &*record.attributes {
         attributes.text(format!("relay.attributes.{name}"), value);
     }
-    attributes.maybe("relay.model_ref", record.model_ref.as_ref().map(ToString::to_string));
+    attributes.maybe("relay.model_ref", record.model_ref.as_deref());
     attributes.maybe("relay.upstream_model", record.upstream_model.as_deref());
     attributes.maybe("relay.upstream_shape", record.upstream_shape.map(|shape| shape.to_string()));
-    attributes.maybe("relay.host_key", record.host_key.as_ref().map(ToString::to_string));
+    attributes.maybe("relay.host_key", record.host_key.as_deref());
     attributes.count("relay.images", record.images);
     attributes.maybe("relay.price_source", record.price_source.as_deref());
     attributes.truth("relay.limits_degraded", record.limits_degraded);

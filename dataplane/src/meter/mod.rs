@@ -8,10 +8,10 @@ pub mod logs;
 pub mod record;
 pub mod sinks;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use protocol::usage::Usage;
-use table::{NanoUsd, ObjectRef, Pricing};
+use table::{NanoUsd, ObjectRef};
 use tokio::time::Instant;
 
 use self::{
@@ -30,6 +30,7 @@ use crate::{
     metrics::{EstimateKind, Metrics, RequestOver},
     spans::{Finished, Spans},
     trace::Trace,
+    world::Price,
 };
 
 /// Losses that a record names at most; a caller decides how many fields it sends.
@@ -55,22 +56,13 @@ pub struct Books {
     pub estimator: Arc<Estimator>,
 }
 
-/// A price, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Price {
-    /// The price.
-    pub pricing: Pricing,
-    /// Its source, for the record.
-    pub source: String,
-}
-
 /// What a request was thought to take, and on what that rests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Basis {
     /// The relay key, whose answers teach how long the next one will be.
     pub key: ObjectRef,
     /// The public id of the model.
-    pub model: String,
+    pub model: Arc<str>,
     /// The request's sizes.
     pub sizes: Sizes,
     /// What was thought.
@@ -87,9 +79,9 @@ pub struct End {
     /// Bytes of text that were generated, for an estimate where nobody counted.
     pub output_bytes: u64,
     /// Why the answer ended; see [`record::finish`].
-    pub finish: Option<String>,
+    pub finish: Option<Cow<'static, str>>,
     /// The code of the error that the caller saw.
-    pub error_code: Option<String>,
+    pub error_code: Option<Cow<'static, str>>,
     /// Whether the caller went away before the end.
     pub cancelled: bool,
 }
@@ -107,7 +99,7 @@ struct Open {
     started: Instant,
     basis: Option<Basis>,
     reservation: Option<Reservation>,
-    price: Option<Price>,
+    price: Option<Arc<Price>>,
     first_content: Option<Duration>,
     attempt_started: Option<Instant>,
     /// Absent: no spans are reported.
@@ -193,7 +185,7 @@ impl Meter {
 
     /// An attempt on a candidate of the claims begins; outcome and durations of `attempt` are filled in later. The host,
     /// key, model and shape become the record's own, and so does the price become that of the request.
-    pub fn attempt(&mut self, candidate: usize, mut attempt: Attempt, price: Option<Price>) {
+    pub fn attempt(&mut self, candidate: usize, mut attempt: Attempt, price: Option<Arc<Price>>) {
         let open = self.open_mut();
         if let Some(reservation) = &open.reservation {
             reservation.charge(candidate);
@@ -213,7 +205,7 @@ impl Meter {
     }
 
     /// The price where the answer turned out to come from another model than was asked for.
-    pub fn price(&mut self, price: Option<Price>) {
+    pub fn price(&mut self, price: Option<Arc<Price>>) {
         self.open_mut().price = price;
     }
 
@@ -338,7 +330,7 @@ impl Open {
         metrics.request_over(&RequestOver {
             shape: record.client_shape,
             model,
-            host: record.host.as_ref(),
+            host: record.host.as_deref(),
             status: end.status,
             duration: self.started.elapsed(),
             first_content: self.first_content,
@@ -356,17 +348,27 @@ impl Open {
     fn write(&mut self, end: End, usage: Option<Usage>, cost: Option<NanoUsd>) {
         let record = &mut self.record;
         (record.usage, record.cost_nano_usd) = (usage, cost);
-        record.price_source = self.price.take().filter(|_| cost.is_some()).map(|price| price.source);
+        record.price_source = self.price.take().filter(|_| cost.is_some()).map(|price| price.source.clone());
         record.first_content_ms = self.first_content.map(millis);
         record.duration_ms = millis(self.started.elapsed());
         (record.status, record.cancelled) = (end.status, end.cancelled);
-        (record.finish, record.error_code) = (end.finish.map(cut), end.error_code.map(cut));
+        (record.finish, record.error_code) = (end.finish.map(cut_word), end.error_code.map(cut_word));
         record.answered_model = record.answered_model.take().map(cut);
         record.upstream_id = record.upstream_id.take().map(cut);
     }
 }
 
+fn cut_word(said: Cow<'static, str>) -> Cow<'static, str> {
+    match said {
+        Cow::Borrowed(word) => Cow::Borrowed(word),
+        Cow::Owned(said) => Cow::Owned(cut(said)),
+    }
+}
+
 fn cut(said: String) -> String {
+    if said.len() <= MOST_SAID {
+        return said;
+    }
     match said.char_indices().nth(MOST_SAID) {
         Some((end, _)) => said[..end].to_owned(),
         None => said,

@@ -1,13 +1,14 @@
 //! The usage record: one for each request, the same for every sink. `docs/usage-record.md` describes each field.
 //!
-//! Holds names as they were at that time, never a credential, and nothing of what was said.
+//! Holds names as they were at that time, never a credential, and nothing of what was said. Names of objects are written
+//! `namespace/name`, and shared with the table that they are of.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use protocol::{WireShape, answer::StopReason, usage::Usage};
-use serde::Serialize;
-use table::{NanoUsd, ObjectRef};
+use serde::{Serialize, Serializer};
+use table::NanoUsd;
 
 /// The version of the schema; grows when a field changes its meaning or goes.
 pub const SCHEMA: &str = "relay.usage/1";
@@ -18,23 +19,23 @@ pub struct Record {
     /// [`SCHEMA`].
     pub schema: &'static str,
     /// The id that the caller saw.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The trace that it belongs to, 32 hex digits.
-    pub trace_id: Option<String>,
+    pub trace_id: Option<Hex<16>>,
     /// Its span within that trace, 16 hex digits: its own where spans are made, else the caller's.
-    pub span_id: Option<String>,
+    pub span_id: Option<Hex<8>>,
     /// When it came.
     pub started_at: Timestamp,
     /// What was asked for: `chat`, `embeddings`, and so on.
     pub operation: &'static str,
     /// The relay key; absent: not authenticated.
-    pub relay_key: Option<ObjectRef>,
+    pub relay_key: Option<Arc<str>>,
     /// Who pays: its cost label `team`, else its namespace.
-    pub team: Option<String>,
+    pub team: Option<Arc<str>>,
     /// Its policies.
-    pub policies: Vec<ObjectRef>,
+    pub policies: Arc<[Arc<str>]>,
     /// Its cost labels.
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: Arc<BTreeMap<String, String>>,
     /// The shape that the caller speaks.
     pub client_shape: Option<WireShape>,
     /// The shape of the host that answered.
@@ -44,17 +45,17 @@ pub struct Record {
     /// The model as the caller wrote it, cut to 256 characters.
     pub requested_model: Option<String>,
     /// The public id of the model that it was resolved to.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// The Model object.
-    pub model_ref: Option<ObjectRef>,
+    pub model_ref: Option<Arc<str>>,
     /// What the host calls the model.
-    pub upstream_model: Option<String>,
+    pub upstream_model: Option<Arc<str>>,
     /// The model that the answer names.
     pub answered_model: Option<String>,
     /// The host that answered.
-    pub host: Option<ObjectRef>,
+    pub host: Option<Arc<str>>,
     /// The host key that it answered to.
-    pub host_key: Option<ObjectRef>,
+    pub host_key: Option<Arc<str>>,
     /// The provider's id of the answer.
     pub upstream_id: Option<String>,
     /// Every attempt, in order.
@@ -66,7 +67,7 @@ pub struct Record {
     /// What it cost; absent: not known.
     pub cost_nano_usd: Option<NanoUsd>,
     /// Where the price comes from.
-    pub price_source: Option<String>,
+    pub price_source: Option<Arc<str>>,
     /// What was reserved; absent: it did not come so far.
     pub reserved: Option<Reserved>,
     /// Whether limits were held to, or not checked, without the counters that replicas share.
@@ -82,7 +83,7 @@ pub struct Record {
     /// The part that was spent within Relay until the answer began, in milliseconds.
     pub overhead_ms: Option<f64>,
     /// Why the answer ended.
-    pub finish: Option<String>,
+    pub finish: Option<Cow<'static, str>>,
     /// Whether the caller went away before the end.
     pub cancelled: bool,
     /// Fields lost or changed in translation, of the request and of the answer.
@@ -92,12 +93,12 @@ pub struct Record {
     /// The HTTP status that the caller saw; 499 where it went away before one was sent.
     pub status: u16,
     /// The code of the error that the caller saw, in its head or within its stream.
-    pub error_code: Option<String>,
+    pub error_code: Option<Cow<'static, str>>,
 }
 
 impl Record {
     /// The record of a request of which nothing is known yet.
-    pub fn new(request_id: impl Into<String>, operation: &'static str, started_at: Timestamp) -> Self {
+    pub fn new(request_id: impl Into<Arc<str>>, operation: &'static str, started_at: Timestamp) -> Self {
         Self {
             schema: SCHEMA,
             request_id: request_id.into(),
@@ -107,8 +108,8 @@ impl Record {
             operation,
             relay_key: None,
             team: None,
-            policies: Vec::new(),
-            attributes: BTreeMap::new(),
+            policies: Arc::default(),
+            attributes: Arc::default(),
             client_shape: None,
             upstream_shape: None,
             streamed: false,
@@ -141,15 +142,20 @@ impl Record {
         }
     }
 
-    /// Notes who asked.
-    pub fn asked_by(&mut self, relay_key: ObjectRef, attributes: BTreeMap<String, String>) {
-        self.team = Some(attributes.get("team").unwrap_or(&relay_key.namespace).clone());
-        (self.relay_key, self.attributes) = (Some(relay_key), attributes);
-    }
-
     /// Notes the model as the caller wrote it, cut so that a caller cannot fill the sink with it.
     pub fn asked_for(&mut self, model: &str) {
-        self.requested_model = Some(model.chars().take(256).collect());
+        let end = model.char_indices().nth(256).map_or(model.len(), |(end, _)| end);
+        self.requested_model = Some(model[..end].to_owned());
+    }
+}
+
+/// Bytes that are written as twice as many hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hex<const BYTES: usize>(pub [u8; BYTES]);
+
+impl<const BYTES: usize> Serialize for Hex<BYTES> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
     }
 }
 
@@ -157,11 +163,11 @@ impl Record {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Attempt {
     /// The host.
-    pub host: ObjectRef,
+    pub host: Arc<str>,
     /// The host key; absent: the host needs none.
-    pub host_key: Option<ObjectRef>,
+    pub host_key: Option<Arc<str>>,
     /// What the host calls the model.
-    pub upstream_model: String,
+    pub upstream_model: Arc<str>,
     /// The host's shape.
     pub shape: WireShape,
     /// How it went; absent: it was under way when the request ended.
@@ -268,7 +274,7 @@ impl From<&protocol::Loss> for Loss {
 }
 
 /// The word of a record for why an answer ended; an unknown one as the upstream wrote it, cut to 64 characters.
-pub fn finish(reason: &StopReason) -> String {
+pub fn finish(reason: &StopReason) -> Cow<'static, str> {
     let word = match reason {
         StopReason::EndTurn => "end_turn",
         StopReason::StopSequence => "stop_sequence",
@@ -279,7 +285,7 @@ pub fn finish(reason: &StopReason) -> String {
         StopReason::PauseTurn => "pause_turn",
         StopReason::ContextWindow => "context_window",
         StopReason::Compaction => "compaction",
-        StopReason::Unknown(word) => return word.chars().take(64).collect(),
+        StopReason::Unknown(word) => return word.chars().take(64).collect::<String>().into(),
     };
-    word.to_owned()
+    word.into()
 }

@@ -3,7 +3,7 @@ use std::{fs, path::PathBuf};
 use jiff::Timestamp;
 use protocol::WireShape;
 use serde_json::{Value, json};
-use table::{PicoUsdPerToken, Rates};
+use table::{PicoUsdPerToken, Pricing, Rates};
 
 use super::{sinks::Target, *};
 use crate::limit::{
@@ -37,7 +37,7 @@ impl Desk {
     fn meter(&self) -> Meter {
         let mut meter = Meter::new(self.books.clone(), Record::new("r-1", "chat", Timestamp::UNIX_EPOCH));
         meter.record().model = Some("gpt-5".into());
-        meter.record().model_ref = Some(ObjectRef::new("team", "gpt-5"));
+        meter.record().model_ref = Some("team/gpt-5".into());
         meter
     }
 
@@ -92,8 +92,8 @@ fn claims() -> Claims {
 
 fn attempt() -> Attempt {
     Attempt {
-        host: ObjectRef::new("catalog", "openai"),
-        host_key: Some(ObjectRef::new("catalog", "k1")),
+        host: "catalog/openai".into(),
+        host_key: Some("catalog/k1".into()),
         upstream_model: "gpt-5-2026".into(),
         shape: WireShape::OpenaiChat,
         outcome: None,
@@ -104,10 +104,10 @@ fn attempt() -> Attempt {
     }
 }
 
-fn price() -> Option<Price> {
+fn price() -> Option<Arc<Price>> {
     let dollar = |amount| PicoUsdPerToken::from_per_million(amount).ok();
     let rates = Rates { input: dollar("1"), output: dollar("10"), ..Rates::default() };
-    Some(Price { pricing: Pricing { rates, ..Pricing::default() }, source: "Model catalog/gpt-5".into() })
+    Some(Arc::new(Price { pricing: Pricing { rates, ..Pricing::default() }, source: "Model catalog/gpt-5".into() }))
 }
 
 fn usage(input: u64, output: u64) -> Usage {
@@ -124,7 +124,7 @@ async fn closing_settles_what_was_used_and_writes_one_record() {
     meter.attempted(AttemptOutcome::Ok, Some(200), None);
     meter.first_content();
     tokio::time::advance(Duration::from_millis(75)).await;
-    let finish = Some("end_turn".to_owned());
+    let finish = Some("end_turn".into());
     meter.close(End { status: 200, usage: Some(usage(80, 20)), finish, ..End::default() });
 
     assert_eq!(desk.used().await, (1, 100, 280_000));

@@ -57,7 +57,7 @@ fn a_request_counts_by_shape_model_host_and_class_of_status() {
     metrics.request_over(&RequestOver {
         shape: Some(WireShape::OpenaiChat),
         model: Some("gpt-5"),
-        host: Some(&ObjectRef::new("catalog", "openai")),
+        host: Some("catalog/openai"),
         status: 200,
         duration: Duration::from_secs(3),
         first_content: Some(Duration::from_millis(300)),

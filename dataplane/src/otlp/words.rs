@@ -47,11 +47,11 @@ pub(crate) fn of_request(record: &Record) -> Attributes {
     }
     attributes.count("http.response.status_code", u64::from(record.status));
     attributes.maybe("error.type", record.error_code.as_deref());
-    attributes.text("relay.request_id", &record.request_id);
-    attributes.maybe("relay.key", record.relay_key.as_ref().map(ToString::to_string));
+    attributes.text("relay.request_id", &*record.request_id);
+    attributes.maybe("relay.key", record.relay_key.as_deref());
     attributes.maybe("relay.team", record.team.as_deref());
     attributes.maybe("relay.model", record.model.as_deref());
-    attributes.maybe("relay.host", record.host.as_ref().map(ToString::to_string));
+    attributes.maybe("relay.host", record.host.as_deref());
     attributes.maybe("relay.client_shape", record.client_shape.map(|shape| shape.to_string()));
     attributes.count("relay.attempts", record.attempts.len() as u64);
     attributes.truth("relay.streamed", record.streamed);

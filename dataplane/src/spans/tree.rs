@@ -118,10 +118,10 @@ fn of_attempt(operation: &str, tried: &Attempt, number: u32) -> Vec<KeyValue> {
     let mut attributes = Attributes::default();
     attributes.text("gen_ai.operation.name", operation);
     attributes.text("gen_ai.provider.name", tried.shape.provider());
-    attributes.text("gen_ai.request.model", &tried.upstream_model);
+    attributes.text("gen_ai.request.model", &*tried.upstream_model);
     attributes.count("relay.attempt", u64::from(number));
-    attributes.text("relay.host", tried.host.to_string());
-    attributes.maybe("relay.host_key", tried.host_key.as_ref().map(ToString::to_string));
+    attributes.text("relay.host", &*tried.host);
+    attributes.maybe("relay.host_key", tried.host_key.as_deref());
     if let Some(status) = tried.status {
         attributes.count("http.response.status_code", u64::from(status));
     }

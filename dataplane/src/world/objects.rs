@@ -1,6 +1,9 @@
 //! Rows of the table as requests use them: with their references resolved and their patterns ready to match.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use table::{Binding, Glob, Lists, ObjectRef, Pricing, Route, Scoped, token::TokenHash};
@@ -12,6 +15,8 @@ use super::Found;
 pub struct Host {
     /// Its name.
     pub id: ObjectRef,
+    /// Its name as it is told, `namespace/name`.
+    pub name: Arc<str>,
     /// The row.
     pub row: table::Host,
     /// Ids of models that reach it though no Model names them.
@@ -23,7 +28,7 @@ pub struct Host {
 impl Host {
     pub(super) fn new(id: ObjectRef, row: table::Host, pool: Vec<Arc<HostKey>>) -> Self {
         let patterns = row.model_patterns.iter().map(|pattern| Glob::new(pattern)).collect();
-        Self { id, row, patterns, pool }
+        Self { name: told(&id), id, row, patterns, pool }
     }
 
     /// Whether a model that no Model names may be sent there by its own name.
@@ -37,6 +42,8 @@ impl Host {
 pub struct HostKey {
     /// Its name.
     pub id: ObjectRef,
+    /// Its name as it is told, `namespace/name`.
+    pub name: Arc<str>,
     /// The row.
     pub row: table::HostKey,
     models: Lists,
@@ -45,7 +52,7 @@ pub struct HostKey {
 impl HostKey {
     pub(super) fn new(id: ObjectRef, row: table::HostKey) -> Self {
         let models = Lists::of_models(&row.models);
-        Self { id, row, models }
+        Self { name: told(&id), id, row, models }
     }
 
     /// Whether the account is entitled to an upstream model.
@@ -74,8 +81,14 @@ impl HostKey {
 pub struct Model {
     /// The name of its object.
     pub id: ObjectRef,
+    /// The same as it is told, `namespace/name`.
+    pub name: Arc<str>,
+    /// The public id, as it is told.
+    pub public: Arc<str>,
     /// The row.
     pub row: table::Model,
+    /// Of each binding.
+    prices: Vec<Option<Arc<Price>>>,
 }
 
 /// What an answer costs, and who says so.
@@ -84,12 +97,13 @@ pub struct Price {
     /// The prices.
     pub pricing: Pricing,
     /// Where they come from.
-    pub source: String,
+    pub source: Arc<str>,
 }
 
 impl Model {
     pub(super) fn new(id: ObjectRef, row: table::Model) -> Self {
-        Self { id, row }
+        let prices = bindings(&row).iter().map(|binding| price(&id, &row, binding).map(Arc::new)).collect();
+        Self { name: told(&id), public: row.model_name.as_str().into(), prices, id, row }
     }
 
     /// Its id and its aliases.
@@ -99,21 +113,29 @@ impl Model {
 
     /// Where it is served; empty for a virtual model.
     pub fn bindings(&self) -> &[Binding] {
-        match &self.row.route {
-            Route::Bindings(bindings) => bindings,
-            Route::Virtual { .. } => &[],
-        }
+        bindings(&self.row)
     }
 
-    /// What it costs at a binding: the binding's price, else the model's own.
-    pub fn price(&self, binding: &Binding) -> Option<Price> {
-        let own = |pricing: &Pricing, place: String| Price {
-            source: pricing.source.clone().unwrap_or(place),
-            pricing: pricing.clone(),
-        };
-        let bound = binding.pricing.as_ref().map(|p| own(p, format!("Model/{} binding {}", self.id, binding.name)));
-        bound.or_else(|| self.row.pricing.as_ref().map(|p| own(p, format!("Model/{}", self.id))))
+    /// What it costs at the binding with this index: the binding's price, else the model's own.
+    pub fn price(&self, binding: usize) -> Option<&Arc<Price>> {
+        self.prices.get(binding)?.as_ref()
     }
+}
+
+fn bindings(model: &table::Model) -> &[Binding] {
+    match &model.route {
+        Route::Bindings(bindings) => bindings,
+        Route::Virtual { .. } => &[],
+    }
+}
+
+fn price(id: &ObjectRef, model: &table::Model, binding: &Binding) -> Option<Price> {
+    let own = |pricing: &Pricing, place: String| Price {
+        source: pricing.source.as_deref().unwrap_or(&place).into(),
+        pricing: pricing.clone(),
+    };
+    let bound = binding.pricing.as_ref().map(|p| own(p, format!("Model/{id} binding {}", binding.name)));
+    bound.or_else(|| model.pricing.as_ref().map(|p| own(p, format!("Model/{id}"))))
 }
 
 /// What a relay key may reach.
@@ -147,12 +169,38 @@ impl Policy {
 pub struct RelayKey {
     /// Its name.
     pub id: ObjectRef,
+    /// Who asks and who pays, as it is told.
+    pub asker: Asker,
     /// The row.
     pub row: table::RelayKey,
     /// Its policies, in its order.
     pub policies: Vec<Arc<Policy>>,
     /// Why it cannot be used although it is known.
     pub unusable: Option<String>,
+}
+
+/// A relay key as it is told.
+#[derive(Debug)]
+pub struct Asker {
+    /// Its name, `namespace/name`.
+    pub key: Arc<str>,
+    /// Who pays: its cost label `team`, else its namespace.
+    pub team: Arc<str>,
+    /// Names of its policies.
+    pub policies: Arc<[Arc<str>]>,
+    /// Its cost labels.
+    pub attributes: Arc<BTreeMap<String, String>>,
+}
+
+impl Asker {
+    fn of(id: &ObjectRef, row: &table::RelayKey, policies: &[Arc<Policy>]) -> Self {
+        Self {
+            key: told(id),
+            team: row.attributes.get("team").unwrap_or(&id.namespace).as_str().into(),
+            policies: policies.iter().map(|policy| told(&policy.id)).collect(),
+            attributes: Arc::new(row.attributes.clone()),
+        }
+    }
 }
 
 impl RelayKey {
@@ -170,7 +218,7 @@ impl RelayKey {
         if policies.is_empty() {
             unusable = unusable.or(Some("it has no policy".to_owned()));
         }
-        Self { id, row, policies, unusable }
+        Self { asker: Asker::of(&id, &row, &policies), id, row, policies, unusable }
     }
 
     /// The hashes of its tokens, as far as the table holds some that can be read.
@@ -185,4 +233,9 @@ impl RelayKey {
         let is_current = TokenHash::parse(&self.row.token_sha256).is_some_and(|current| current == *token);
         (!is_current).then_some(previous.until)
     }
+}
+
+/// A name as records, metrics and headers tell it.
+fn told(id: &ObjectRef) -> Arc<str> {
+    id.to_string().into()
 }

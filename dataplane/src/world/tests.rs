@@ -76,7 +76,7 @@ fn an_answer_of_another_model_has_the_price_of_a_model_in_the_same_namespace() {
         .model("other/dated", &["x"])
         .edit_model("other/dated", |model| model.pricing = priced("theirs"))
         .world();
-    let source = |namespace| world.price_of_answer(namespace, &id("x"), "dated").map(|price| price.source.as_str());
+    let source = |namespace| world.price_of_answer(namespace, &id("x"), "dated").map(|price| &*price.source);
     assert_eq!(source("team"), Some("ours"));
     assert_eq!(source("nobody"), None);
 }
