@@ -4,9 +4,10 @@
 //! grow the registry. What is counted when is decided by those who call.
 
 mod labels;
+mod series;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
@@ -19,10 +20,13 @@ use prometheus_client::{
 };
 use table::{ObjectRef, RedisOutage, RoutingTable, WireShape};
 
-use self::labels::{
-    AttemptLabels, BreakerLabels, CallLabels, CostLabels, DurationLabels, ErrorLabels, KeyLabels, KeyTokenLabels,
-    LossLabels, ModeLabels, Name, ObjectLabels, OutcomeLabels, RefusalLabels, RequestLabels, ScriptLabels, TableLabels,
-    TokenLabels,
+pub use self::series::ModelSeries;
+use self::{
+    labels::{
+        AttemptLabels, BreakerLabels, CallLabels, ErrorLabels, LossLabels, ModeLabels, ObjectLabels, OutcomeLabels,
+        RefusalLabels, ScriptLabels, TableLabels,
+    },
+    series::{HostSeries, KeyFamilies, KeySeries, ModelFamilies, Named},
 };
 use crate::{
     limit::rule::{Rule, RuleRef},
@@ -39,18 +43,11 @@ type Counters<L> = Family<L, Counter>;
 /// Every metric of the data plane. Cheap to use from any thread; a scrape does not stop anyone.
 pub struct Metrics {
     registry: Registry,
-    models: Names,
-    hosts: Names,
-    requests: Counters<RequestLabels>,
-    tokens: Counters<TokenLabels>,
-    cost: Counters<CostLabels>,
-    unpriced: Counters<CostLabels>,
-    relay_keys: Names,
-    teams: Names,
-    key_tokens: Counters<KeyTokenLabels>,
-    key_cost: Counters<KeyLabels>,
-    durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
-    first_content: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    models: Named<ModelSeries>,
+    by_model: ModelFamilies,
+    hosts: Named<HostSeries>,
+    relay_keys: Named<KeySeries>,
+    by_key: KeyFamilies,
     overhead: Histogram,
     attempts: Counters<AttemptLabels>,
     breakers: Family<BreakerLabels, Gauge>,
@@ -58,6 +55,8 @@ pub struct Metrics {
     refusals: Counters<RefusalLabels>,
     budget_alerts: Counters<RefusalLabels>,
     estimate_error: Family<ErrorLabels, Histogram, fn() -> Histogram>,
+    input_error: Histogram,
+    output_error: Histogram,
     losses: Counters<LossLabels>,
     table_info: Family<TableLabels, Gauge>,
     table_objects: Family<ObjectLabels, Gauge>,
@@ -116,8 +115,6 @@ pub enum BreakerState {
 pub struct RequestOver<'a> {
     /// The caller's shape; absent: it was not recognised.
     pub shape: Option<WireShape>,
-    /// The public model id; absent: it was not resolved. Only names of the table, never the caller's own.
-    pub model: Option<&'a str>,
     /// The host that answered.
     pub host: Option<&'a str>,
     /// The HTTP status that the caller saw.
@@ -149,63 +146,32 @@ impl Metrics {
         page
     }
 
-    /// A request is over.
-    pub fn request_over(&self, over: &RequestOver<'_>) {
-        let (shape, model) = (labels::shape(over.shape), self.models.of(over.model));
-        let host = self.hosts.of(over.host);
-        let labels = RequestLabels { shape, model: model.clone(), host, status: labels::status(over.status) };
-        self.requests.get_or_create(&labels).inc();
-        let labels = DurationLabels { shape, model };
-        self.durations.get_or_create(&labels).observe(over.duration.as_secs_f64());
-        if let Some(first_content) = over.first_content {
-            self.first_content.get_or_create(&labels).observe(first_content.as_secs_f64());
-        }
+    /// The series of a model; absent: it was not resolved. Only names of the table, never the caller's own.
+    pub fn model(&self, name: Option<&str>) -> Arc<ModelSeries> {
+        self.models.of(name, |name| ModelSeries::new(name, self.by_model.clone()))
+    }
+
+    /// A request for a model is over.
+    pub fn request_over(&self, model: &ModelSeries, over: &RequestOver<'_>) {
+        let host = over.host.map(|host| self.host(host));
+        model.request_over(over, host.as_ref().map(|host| &host.name));
         if let Some(overhead) = over.overhead {
             self.overhead.observe(overhead.as_secs_f64());
         }
     }
 
-    /// Tokens of an answer. Reasoning and sound are parts of input and output, shown beside them.
-    pub fn tokens(&self, model: Option<&str>, usage: &Usage) {
-        let model = self.models.of(model);
-        let kinds = [
-            ("input", usage.input),
-            ("cache_read", usage.cache_read),
-            ("cache_write_5m", usage.cache_write_5m),
-            ("cache_write_1h", usage.cache_write_1h),
-            ("output", usage.output),
-            ("reasoning", usage.reasoning),
-            ("audio_input", usage.audio_input),
-            ("audio_output", usage.audio_output),
-        ];
-        for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
-            self.tokens.get_or_create(&TokenLabels { model: model.clone(), kind }).inc_by(count);
-        }
-    }
-
-    /// What an answer cost; absent: nobody knows.
-    pub fn cost(&self, model: Option<&str>, cost: Option<table::NanoUsd>) {
-        let labels = CostLabels { model: self.models.of(model) };
-        match cost {
-            Some(cost) => self.cost.get_or_create(&labels).inc_by(cost.0),
-            None => self.unpriced.get_or_create(&labels).inc(),
-        };
-    }
-
     /// What a relay key used, and what that cost; absent: nobody knows.
     pub fn spent(&self, key: &str, team: &str, usage: &Usage, cost: Option<table::NanoUsd>) {
-        let (relay_key, team) = (self.relay_keys.of(Some(key)), self.teams.of(Some(team)));
-        for (kind, count) in [("input", usage.input_total()), ("output", usage.output)] {
-            let labels = KeyTokenLabels { relay_key: relay_key.clone(), team: team.clone(), kind };
-            self.key_tokens.get_or_create_owned(&labels).inc_by(count);
-        }
-        self.key_cost.get_or_create_owned(&KeyLabels { relay_key, team }).inc_by(cost.unwrap_or_default().0);
+        self.relay_keys.of(Some(key), KeySeries::new).spent(team, usage, cost, &self.by_key);
     }
 
     /// An attempt is over.
     pub fn attempt(&self, host: &str, outcome: AttemptOutcome) {
-        let host = self.hosts.of(Some(host));
-        self.attempts.get_or_create(&AttemptLabels { host, outcome: outcome.as_str() }).inc();
+        self.host(host).attempt(outcome, &self.attempts);
+    }
+
+    fn host(&self, name: &str) -> Arc<HostSeries> {
+        self.hosts.of(Some(name), HostSeries::new)
     }
 
     /// The breaker of a host key changed its state.
@@ -235,8 +201,11 @@ impl Metrics {
     /// How far an estimate was off: what was used, divided by what was thought. An estimate of zero is not counted.
     pub fn estimate(&self, kind: EstimateKind, thought: u64, used: u64) {
         if thought > 0 {
-            let kind = kind.as_str();
-            self.estimate_error.get_or_create(&ErrorLabels { kind }).observe(used as f64 / thought as f64);
+            let series = match kind {
+                EstimateKind::Input => &self.input_error,
+                EstimateKind::Output => &self.output_error,
+            };
+            series.observe(used as f64 / thought as f64);
         }
     }
 
@@ -376,26 +345,6 @@ fn refusal(scope: &'static str, rule: Rule) -> RefusalLabels {
     RefusalLabels { scope, rule: rule.as_str() }
 }
 
-/// Names that have series of their own, up to a bound.
-#[derive(Debug, Default)]
-struct Names(Mutex<HashSet<Arc<str>>>);
-
-impl Names {
-    fn of(&self, name: Option<&str>) -> Name {
-        let Some(name) = name else { return Name::none() };
-        let mut known = self.0.lock();
-        if let Some(known) = known.get(name) {
-            return Name(known.clone());
-        }
-        if known.len() >= MOST_NAMES {
-            return Name::other();
-        }
-        let name: Arc<str> = name.into();
-        known.insert(name.clone());
-        Name(name)
-    }
-}
-
 /// A metric whose name and help are shown before it has a series.
 #[derive(Debug)]
 struct Shown<M>(M);
@@ -446,27 +395,31 @@ fn ratios() -> Histogram {
 
 impl Metrics {
     fn unregistered() -> Self {
+        let estimate_error = Family::<ErrorLabels, Histogram, fn() -> Histogram>::new_with_constructor(ratios);
+        let error_of = |kind: EstimateKind| estimate_error.get_or_create_owned(&ErrorLabels { kind: kind.as_str() });
         Self {
             registry: Registry::with_prefix("relay"),
-            models: Names::default(),
-            hosts: Names::default(),
-            requests: Family::default(),
-            tokens: Family::default(),
-            cost: Family::default(),
-            unpriced: Family::default(),
-            relay_keys: Names::default(),
-            teams: Names::default(),
-            key_tokens: Family::default(),
-            key_cost: Family::default(),
-            durations: Family::new_with_constructor(seconds),
-            first_content: Family::new_with_constructor(seconds),
+            models: Named::default(),
+            by_model: ModelFamilies {
+                requests: Family::default(),
+                tokens: Family::default(),
+                cost: Family::default(),
+                unpriced: Family::default(),
+                durations: Family::new_with_constructor(seconds),
+                first_content: Family::new_with_constructor(seconds),
+            },
+            hosts: Named::default(),
+            relay_keys: Named::default(),
+            by_key: KeyFamilies::default(),
             overhead: own_seconds(),
             attempts: Family::default(),
             breakers: Family::default(),
             host_keys: Mutex::default(),
             refusals: Family::default(),
             budget_alerts: Family::default(),
-            estimate_error: Family::new_with_constructor(ratios),
+            input_error: error_of(EstimateKind::Input),
+            output_error: error_of(EstimateKind::Output),
+            estimate_error,
             losses: Family::default(),
             table_info: Family::default(),
             table_objects: Family::default(),
@@ -505,16 +458,28 @@ impl Metrics {
     }
 
     fn register_requests(&mut self) {
-        self.show("requests", "Requests that are over, by what the caller saw", self.requests.clone());
-        self.show("tokens", "Tokens of answers; reasoning and audio are parts of the others", self.tokens.clone());
-        self.show("cost_nano_usd", "What answers cost, in billionths of a US dollar", self.cost.clone());
+        self.show("requests", "Requests that are over, by what the caller saw", self.by_model.requests.clone());
+        self.show(
+            "tokens",
+            "Tokens of answers; reasoning and audio are parts of the others",
+            self.by_model.tokens.clone(),
+        );
+        self.show("cost_nano_usd", "What answers cost, in billionths of a US dollar", self.by_model.cost.clone());
         let help = "Tokens of answers by relay key; cached input, reasoning and audio are within them";
-        self.show("key_tokens", help, self.key_tokens.clone());
+        self.show("key_tokens", help, self.by_key.tokens.clone());
         let help = "What answers cost by relay key, in billionths of a US dollar";
-        self.show("key_cost_nano_usd", help, self.key_cost.clone());
-        self.show("unpriced_requests", "Answers whose cost nobody knows", self.unpriced.clone());
-        self.show_seconds("request_duration", "From the request to the end of its answer", self.durations.clone());
-        self.show_seconds("first_content", "From the request to its first content", self.first_content.clone());
+        self.show("key_cost_nano_usd", help, self.by_key.cost.clone());
+        self.show("unpriced_requests", "Answers whose cost nobody knows", self.by_model.unpriced.clone());
+        self.show_seconds(
+            "request_duration",
+            "From the request to the end of its answer",
+            self.by_model.durations.clone(),
+        );
+        self.show_seconds(
+            "first_content",
+            "From the request to its first content",
+            self.by_model.first_content.clone(),
+        );
         self.show_seconds("overhead", "The part of a request that was spent within Relay", self.overhead.clone());
         self.show("requests_in_flight", "Requests that are not over", self.requests_in_flight.clone());
         self.show("streams_open", "Streamed answers that are under way", self.streams_open.clone());
@@ -577,9 +542,6 @@ impl Metrics {
             for scope in ["relay_key", "policy", "model", "host_key", "host"] {
                 self.refusals.get_or_create_owned(&refusal(scope, rule));
             }
-        }
-        for kind in [EstimateKind::Input, EstimateKind::Output] {
-            self.estimate_error.get_or_create_owned(&ErrorLabels { kind: kind.as_str() });
         }
         for mode in [RedisOutage::LocalShare, RedisOutage::Closed, RedisOutage::Open] {
             self.degraded_requests.get_or_create_owned(&ModeLabels { mode: labels::mode(mode) });

@@ -327,18 +327,19 @@ impl Open {
         let (metrics, record) = (&self.books.metrics, &self.record);
         // A model that no Model names is called whatever its caller likes.
         let model = record.model.as_deref().map(|name| if record.model_ref.is_some() { name } else { "other" });
-        metrics.request_over(&RequestOver {
+        let model = metrics.model(model);
+        let over = RequestOver {
             shape: record.client_shape,
-            model,
             host: record.host.as_deref(),
             status: end.status,
             duration: self.started.elapsed(),
             first_content: self.first_content,
             overhead: record.overhead_ms.map(|overhead| Duration::from_secs_f64(overhead.max(0.0) / 1_000.0)),
-        });
+        };
+        metrics.request_over(&model, &over);
         if let Some(usage) = usage {
-            metrics.tokens(model, usage);
-            metrics.cost(model, cost);
+            model.tokens(usage);
+            model.cost(cost);
             if let (Some(key), Some(team)) = (&record.relay_key, &record.team) {
                 metrics.spent(key, team, usage, cost);
             }

@@ -205,6 +205,18 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// Every outcome, in its order.
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Auth,
+        Self::RateLimited,
+        Self::ServerError,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::CallerFault,
+        Self::Cancelled,
+    ];
+
     /// Its label in metrics; the same word as in records.
     pub fn as_str(self) -> &'static str {
         match self {

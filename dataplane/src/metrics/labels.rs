@@ -140,14 +140,30 @@ pub(super) fn shape(shape: Option<WireShape>) -> &'static str {
     }
 }
 
-pub(super) fn status(status: u16) -> &'static str {
+/// Shapes of callers, and that none was recognised.
+pub(super) const SHAPES: usize = 3;
+
+/// Which of them it is.
+pub(super) fn shape_index(shape: Option<WireShape>) -> usize {
+    match shape {
+        None => 0,
+        Some(WireShape::OpenaiChat) => 1,
+        Some(WireShape::AnthropicMessages) => 2,
+    }
+}
+
+/// Classes of statuses.
+pub(super) const STATUSES: [&str; 6] = ["2xx", "3xx", "429", "4xx", "5xx", "other"];
+
+/// Which of [`STATUSES`] a status is of.
+pub(super) fn class(status: u16) -> usize {
     match status {
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        429 => "429",
-        400..=499 => "4xx",
-        500..=599 => "5xx",
-        _ => "other",
+        200..=299 => 0,
+        300..=399 => 1,
+        429 => 2,
+        400..=499 => 3,
+        500..=599 => 4,
+        _ => 5,
     }
 }
 

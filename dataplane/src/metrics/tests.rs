@@ -54,15 +54,15 @@ fn every_family_is_shown_before_the_first_request() {
 #[test]
 fn a_request_counts_by_shape_model_host_and_class_of_status() {
     let metrics = Metrics::new();
-    metrics.request_over(&RequestOver {
+    let over = RequestOver {
         shape: Some(WireShape::OpenaiChat),
-        model: Some("gpt-5"),
         host: Some("catalog/openai"),
         status: 200,
         duration: Duration::from_secs(3),
         first_content: Some(Duration::from_millis(300)),
         overhead: None,
-    });
+    };
+    metrics.request_over(&metrics.model(Some("gpt-5")), &over);
     let expected = r#"relay_requests_total{shape="openai-chat",model="gpt-5",host="catalog/openai",status="2xx"} 1"#;
     assert_eq!(samples(&metrics, "relay_requests_total"), [expected]);
     let sum = samples(&metrics, "relay_first_content_seconds_sum");
@@ -73,7 +73,7 @@ fn a_request_counts_by_shape_model_host_and_class_of_status() {
 fn names_beyond_the_bound_are_counted_together() {
     let metrics = Metrics::new();
     for model in 0..(MOST_NAMES + 100) {
-        metrics.cost(Some(&format!("model-{model}")), Some(NanoUsd(1)));
+        metrics.model(Some(&format!("model-{model}"))).cost(Some(NanoUsd(1)));
     }
     assert_eq!(samples(&metrics, "relay_cost_nano_usd_total").len(), MOST_NAMES + 1);
     let other = samples(&metrics, r#"relay_cost_nano_usd_total{model="other"}"#);
@@ -83,7 +83,7 @@ fn names_beyond_the_bound_are_counted_together() {
 #[test]
 fn a_name_cannot_break_the_page() {
     let metrics = Metrics::new();
-    metrics.cost(Some("a\"} 1\nrelay_fake 2"), Some(NanoUsd(1)));
+    metrics.model(Some("a\"} 1\nrelay_fake 2")).cost(Some(NanoUsd(1)));
     assert_eq!(samples(&metrics, "relay_fake"), Vec::<String>::new());
 }
 
@@ -183,4 +183,60 @@ fn a_call_at_redis_counts_by_script_and_outcome() {
     assert_eq!(calls, [call("ok"), call("timeout")]);
     let bucket = r#"relay_redis_script_duration_seconds_bucket{le="0.0002",script="reserve"}"#;
     assert_eq!(samples(&metrics, bucket), [format!("{bucket} 1")]);
+}
+
+#[test]
+fn every_outcome_of_attempts_has_a_series_of_its_own() {
+    let metrics = Metrics::new();
+    for (times, outcome) in AttemptOutcome::ALL.into_iter().enumerate() {
+        for _ in 0..=times {
+            metrics.attempt("a/h", outcome);
+        }
+    }
+    for (times, outcome) in AttemptOutcome::ALL.into_iter().enumerate() {
+        let series = format!(r#"relay_attempts_total{{host="a/h",outcome="{}"}}"#, outcome.as_str());
+        assert_eq!(samples(&metrics, &series), [format!("{series} {}", times + 1)]);
+    }
+}
+
+#[test]
+fn a_key_that_changes_its_team_counts_for_the_team_that_it_has() {
+    let metrics = Metrics::new();
+    let usage = |output| Usage { input: 1, output, ..Usage::default() };
+    for (team, output) in [("red", 1), ("blue", 10), ("red", 100)] {
+        metrics.spent("a/k", team, &usage(output), Some(NanoUsd(output)));
+    }
+    let of = |team, kind| format!(r#"relay_key_tokens_total{{relay_key="a/k",team="{team}",kind="{kind}"}}"#);
+    for (team, kind, count) in [("red", "input", 2), ("red", "output", 101), ("blue", "output", 10)] {
+        assert_eq!(samples(&metrics, &of(team, kind)), [format!("{} {count}", of(team, kind))]);
+    }
+    let cost = r#"relay_key_cost_nano_usd_total{relay_key="a/k",team="red"}"#;
+    assert_eq!(samples(&metrics, cost), [format!("{cost} 101")]);
+}
+
+#[test]
+fn a_model_counts_by_the_host_the_shape_and_the_status_that_each_request_had() {
+    let metrics = Metrics::new();
+    let over = |shape, host, status| {
+        let duration = Duration::from_secs(1);
+        let over = RequestOver { shape, host, status, duration, first_content: None, overhead: None };
+        metrics.request_over(&metrics.model(Some("m")), &over);
+    };
+    over(Some(WireShape::OpenaiChat), Some("a/h"), 200);
+    over(Some(WireShape::OpenaiChat), Some("a/h"), 429);
+    over(Some(WireShape::AnthropicMessages), Some("a/i"), 200);
+    over(None, None, 404);
+    over(None, None, 499);
+    let mut requests = samples(&metrics, "relay_requests_total");
+    requests.sort();
+    let line = |shape, host, status, count| {
+        format!(r#"relay_requests_total{{shape="{shape}",model="m",host="{host}",status="{status}"}} {count}"#)
+    };
+    let expected = [
+        line("", "", "4xx", 2),
+        line("anthropic-messages", "a/i", "2xx", 1),
+        line("openai-chat", "a/h", "2xx", 1),
+        line("openai-chat", "a/h", "429", 1),
+    ];
+    assert_eq!(requests, expected);
 }
