@@ -122,7 +122,8 @@ impl<'a> Reader<'a> {
     /// A string that needs no unescaping.
     pub(crate) fn plain(&mut self) -> Option<&'a str> {
         let (from, bytes) = self.string()?;
-        (self.at - from - 1 == bytes).then(|| &self.text[from..self.at - 1])
+        let is_plain = self.at - from - 1 == bytes;
+        is_plain.then(|| self.text.get(from..self.at - 1))?
     }
 
     /// The same, and none for `null`.
@@ -178,8 +179,9 @@ impl<'a> Reader<'a> {
 
     /// A key. Those that begin with `$` have a meaning of their own in `serde_json`.
     fn key(&mut self) -> Option<&'a [u8]> {
-        let key = self.plain()?;
-        (!key.starts_with('$')).then_some(key.as_bytes())
+        let (from, length) = self.string()?;
+        let key = &self.text.as_bytes()[from..self.at - 1];
+        (key.len() == length && key.first() != Some(&b'$')).then_some(key)
     }
 
     /// Passes over a string: where it begins behind its quote, and its length unescaped.
@@ -188,6 +190,7 @@ impl<'a> Reader<'a> {
         let bytes = self.text.as_bytes();
         let (from, mut saved) = (self.at, 0);
         loop {
+            self.at += plain_run(&bytes[self.at..]);
             match *bytes.get(self.at)? {
                 b'"' => break,
                 b'\\' => {
@@ -195,8 +198,7 @@ impl<'a> Reader<'a> {
                     self.at += 1 + taken;
                     saved += 1 + taken - gives;
                 }
-                ..0x20 => return None,
-                _ => self.at += 1,
+                _control => return None,
             }
         }
         let length = self.at - from - saved;
@@ -250,12 +252,33 @@ impl<'a> Reader<'a> {
     /// The next byte that is no space.
     fn next(&mut self) -> Option<u8> {
         loop {
-            match self.text.as_bytes().get(self.at)? {
+            match *self.text.as_bytes().get(self.at)? {
+                byte @ b'!'.. => return Some(byte),
                 b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
-                byte => return Some(*byte),
+                byte => return Some(byte),
             }
         }
     }
+}
+
+/// How many bytes stand before the next quote, backslash or control character: eight at a time, because keys and the
+/// pieces of a stream are too short for a search that has to be set up.
+fn plain_run(bytes: &[u8]) -> usize {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = EACH << 7;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let below = |bytes: u64, limit: u8| bytes.wrapping_sub(EACH * u64::from(limit)) & !bytes & HIGH;
+        let is = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+        // A borrow can mark bytes above the first that is one, never one below it.
+        let stops = below(word, 0x20) | is(b'"') | is(b'\\');
+        if stops != 0 {
+            return place * 8 + stops.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | ..0x20);
+    words.len() * 8 + rest.iter().take_while(is_plain).count()
 }
 
 /// What follows a backslash: how many bytes it takes, and how many it stands for.

@@ -6,18 +6,23 @@ use crate::skim::{Brief, NO_MESSAGE, Reader, once};
 /// What the frame of an answer says; none: the decoder tells.
 pub(crate) fn brief(frame: &str) -> Option<Brief<'_>> {
     let mut reader = Reader::new(frame);
-    let (mut id, mut model, mut tokens, mut finish) = (None, None, None, None);
+    let (mut id, mut model, mut tokens, mut groq, mut finish) = (None, None, None, None, None);
     reader.object(|reader, key| match key {
         b"id" => once(&mut id, reader.plain()?),
         b"model" => once(&mut model, reader.plain()?),
         b"choices" => once(&mut finish, only_choice(reader)?),
         b"usage" => once(&mut tokens, reader.skip()?),
-        b"error" | b"x_groq" => reader.null(),
+        b"x_groq" => once(&mut groq, reader.skip()?),
+        b"error" => reader.null(),
         b"object" => reader.plain().filter(|object| *object != "error").map(drop),
         _ => reader.skip().map(drop),
     })?;
     reader.end()?;
     let finish: Option<&str> = finish?;
+    // Groq's own usage counts where there is no other.
+    if groq.is_some() && !tokens.is_some_and(|tokens| tokens.starts_with('{')) {
+        return None;
+    }
     let usage = tokens.map(|tokens| serde_json::from_str(tokens).ok()).map_or(Some(None), |usage| usage.map(Some))?;
     Some(Brief {
         id: id.unwrap_or_default(),
@@ -58,7 +63,7 @@ mod tests {
 
     const FRAMES: &[&str] = &[
         r#"{"id":"c1","object":"chat.completion","created":1700000000,"model":"m1","choices":[{"index":0,"message":{"role":"assistant","content":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":21,"completion_tokens":64,"total_tokens":85,"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":7}},"service_tier":"default","system_fingerprint":null}"#,
-        r#"{"choices":[{"finish_reason":"length","message":{"role":"assistant","content":null}}],"error":null,"x_groq":null}"#,
+        r#"{"choices":[{"finish_reason":"length","message":{"role":"assistant","content":null}}],"error":null,"usage":{"total_tokens":9},"x_groq":{"id":"r","usage":{"prompt_tokens":8}}}"#,
         r#"{"id":"","choices":[{"message":{"role":"assistant","content":null},"finish_reason":null}],"usage":{}}"#,
     ];
 
