@@ -1,22 +1,21 @@
 //! The shallow reading of a request: what routing and reserving need, and where the model's name stands for splicing.
 //!
-//! One pass over the bytes without building a tree. Whether the request makes sense is left to the codecs and to the
+//! One pass over the bytes without building a tree, and a second one, slower, where an error needs its words. Whether the request makes sense is left to the codecs and to the
 //! upstream; only JSON that is broken, and a field of the wrong type among those that are read, are refused. Of a key
 //! that stands twice the last counts, as it does at every provider.
 
 mod content;
 mod conversation;
+mod cursor;
 mod fields;
 mod path;
 mod reader;
 mod values;
+mod worded;
 
 use std::ops::Range;
 
-use serde::de::DeserializeSeed;
-
 use crate::{Refusal, WireShape};
-use fields::ObjectOf;
 use reader::{Body, Reader};
 
 /// What a request asks for, as far as routing and reserving need it.
@@ -115,15 +114,22 @@ pub fn read_embeddings(body: &[u8]) -> Result<Ask, Refusal> {
 fn read_body(shape: WireShape, kind: Body, body: &[u8]) -> Result<Ask, Refusal> {
     let text = std::str::from_utf8(body).map_err(|fault| broken(format!("the body is not UTF-8: {fault}")))?;
     let mut reader = Reader::new(shape, kind, text);
-    let mut json = serde_json::Deserializer::from_str(text);
-    if let Err(fault) = ObjectOf(&mut reader).deserialize(&mut json).and_then(|()| json.end()) {
-        return Err(refusal(&reader, &fault));
-    }
-    let ask = reader.into_ask();
+    let ask = match cursor::read(text, &mut reader) {
+        Ok(()) => reader.into_ask(),
+        Err(cursor::Fault) => read_worded(shape, kind, text)?,
+    };
     if ask.model.is_empty() {
         return Err(Refusal::malformed("model", "`model` must be a string that is not empty"));
     }
     Ok(ask)
+}
+
+/// What [`cursor`] does not take is taken here, or refused in words.
+#[cold]
+fn read_worded(shape: WireShape, kind: Body, text: &str) -> Result<Ask, Refusal> {
+    let mut reader = Reader::new(shape, kind, text);
+    worded::read(text, &mut reader).map_err(|fault| refusal(&reader, &fault))?;
+    Ok(reader.into_ask())
 }
 
 fn refusal(reader: &Reader<'_>, fault: &serde_json::Error) -> Refusal {

@@ -2,12 +2,9 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
-use serde::de::{MapAccess, SeqAccess};
-use serde_json::value::RawValue;
-
 use super::{
     conversation::Beginning,
-    fields::{Elements, Fields, ListOf, ObjectOf, skip},
+    fields::{Elements, Fields, Value},
     path::Path,
     values::string,
 };
@@ -38,22 +35,19 @@ pub(super) struct Messages<'r> {
     pub(super) beginning: &'r mut Beginning,
 }
 
-impl<'de> Elements<'de> for Messages<'_> {
-    fn element<A: SeqAccess<'de>>(&mut self, index: usize, list: &mut A) -> Result<bool, A::Error> {
+impl<'v> Elements<'v> for Messages<'_> {
+    fn element<V: Value<'v>>(&mut self, index: usize, value: V) -> Result<(), V::Error> {
         self.path.index(index);
         let wanted = self.beginning.is_open();
         let mut message = Message { role: None, content: Content::new(self.path, wanted) };
-        if list.next_element_seed(ObjectOf(&mut message))?.is_none() {
-            self.path.pop();
-            return Ok(false);
-        }
+        value.object(&mut message)?;
         let role = message.role.unwrap_or_default();
         let (talk, hash) = message.content.close();
         self.talk.add(&talk);
         self.beginning.message(&role, hash);
         self.count += 1;
         self.path.pop();
-        Ok(true)
+        Ok(())
     }
 
     /// A string in place of the messages counts as none.
@@ -65,22 +59,22 @@ struct Message<'r> {
     content: Content<'r>,
 }
 
-impl<'de> Fields<'de> for Message<'_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+impl<'v> Fields<'v> for Message<'_> {
+    fn field<V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         match name {
             "role" => {
                 self.content.path.field("role");
-                self.role = string(map.next_value()?)?;
+                self.role = string(value.raw()?)?;
             }
             "content" => {
                 self.content.path.field("content");
-                map.next_value_seed(ListOf(&mut self.content))?;
+                value.list(&mut self.content)?;
             }
             "tool_calls" | "function_call" | "reasoning_content" => {
-                self.content.talk.text_bytes += map.next_value::<&RawValue>()?.get().len();
+                self.content.talk.text_bytes += value.raw()?.len();
                 return Ok(());
             }
-            _ => return skip(map),
+            _ => return value.skip(),
         }
         self.content.path.pop();
         Ok(())
@@ -113,40 +107,37 @@ impl<'r> Content<'r> {
     }
 }
 
-impl<'de> Elements<'de> for Content<'_> {
-    fn element<A: SeqAccess<'de>>(&mut self, index: usize, list: &mut A) -> Result<bool, A::Error> {
+impl<'v> Elements<'v> for Content<'_> {
+    fn element<V: Value<'v>>(&mut self, index: usize, value: V) -> Result<(), V::Error> {
         self.path.index(index);
-        let read = list.next_element_seed(ObjectOf(&mut *self))?;
+        value.object(&mut *self)?;
         self.path.pop();
-        Ok(read.is_some())
+        Ok(())
     }
 
-    fn text(&mut self, text: &[u8]) {
-        self.count(text);
+    fn text(&mut self, piece: &[u8]) {
+        self.count(piece);
     }
 }
 
 /// The fields of a part.
-impl<'de> Fields<'de> for Content<'_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+impl<'v> Fields<'v> for Content<'_> {
+    fn field<V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         match name {
-            "type" => match map.next_value::<&RawValue>()?.get() {
+            "type" => match value.raw()? {
                 "\"image\"" | "\"image_url\"" => self.talk.images += 1,
                 "\"input_audio\"" => self.talk.sounds += 1,
                 "\"document\"" | "\"file\"" => self.talk.documents += 1,
                 _ => {}
             },
-            "text" | "thinking" | "refusal" | "input" => {
-                let raw: &RawValue = map.next_value()?;
-                self.count(raw.get().as_bytes());
-            }
+            "text" | "thinking" | "refusal" | "input" => self.count(value.raw()?.as_bytes()),
             "content" => {
                 self.path.field("content");
-                map.next_value_seed(ListOf(&mut *self))?;
+                value.list(&mut *self)?;
                 self.path.pop();
             }
-            "source" => map.next_value_seed(ObjectOf(&mut Source { content: self, is_text: false, data: None }))?,
-            _ => skip(map)?,
+            "source" => value.object(&mut Source { content: self, is_text: false, data: None })?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -159,13 +150,13 @@ struct Source<'s, 'r> {
     data: Option<usize>,
 }
 
-impl<'de> Fields<'de> for Source<'_, '_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+impl<'v> Fields<'v> for Source<'_, '_> {
+    fn field<V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         match name {
-            "type" => self.is_text = map.next_value::<&RawValue>()?.get() == "\"text\"",
-            "data" => self.data = Some(map.next_value::<&RawValue>()?.get().len()),
-            "content" => return map.next_value_seed(ListOf(self.content)),
-            _ => return skip(map),
+            "type" => self.is_text = value.raw()? == "\"text\"",
+            "data" => self.data = Some(value.raw()?.len()),
+            "content" => return value.list(self.content),
+            _ => return value.skip(),
         }
         if let (true, Some(bytes)) = (self.is_text, self.data.filter(|_| self.is_text)) {
             self.content.talk.text_bytes += bytes;

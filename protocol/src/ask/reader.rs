@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess};
+use serde::de::Error;
 use serde_json::value::RawValue;
 
 use super::{
     Ask, Needs, UsagePlace,
     content::{Content, Messages, Talk},
     conversation::Beginning,
-    fields::{Elements, Fields, ListOf, ObjectOf, skip},
+    fields::{Elements, Fields, Value},
     path::Path,
-    values::{boolean, member, nested, number, string},
+    values::{boolean, member, nested, number, object, string},
 };
 use crate::WireShape;
 
@@ -142,25 +142,25 @@ impl<'b> Reader<'b> {
         Ok(value)
     }
 
-    fn span_of(&self, raw: &RawValue) -> Range<usize> {
-        let start = raw.get().as_ptr() as usize - self.body.as_ptr() as usize;
-        start..start + raw.get().len()
+    fn span_of(&self, raw: &str) -> Range<usize> {
+        let start = raw.as_ptr() as usize - self.body.as_ptr() as usize;
+        start..start + raw.len()
     }
 
-    fn model<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        let raw = map.next_value::<&RawValue>()?;
+    fn model<'v, V: Value<'v>>(&mut self, value: V) -> Result<(), V::Error> {
+        let raw = value.raw()?;
         self.model = string(raw)?.unwrap_or_default();
         let span = self.span_of(raw);
         self.model_spans.push(span);
         Ok(())
     }
 
-    fn stream_options<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        let raw = map.next_value::<&RawValue>()?;
+    fn stream_options<'v, V: Value<'v>>(&mut self, value: V) -> Result<(), V::Error> {
+        let raw = value.raw()?;
         let span = self.span_of(raw);
-        (self.include_usage, self.usage_place) = match raw.get() {
+        (self.include_usage, self.usage_place) = match raw {
             "null" => (None, UsagePlace::Null(span)),
-            text => self.stream_options_object(text, span).map_err(A::Error::custom)?,
+            text => self.stream_options_object(text, span).map_err(V::Error::custom)?,
         };
         Ok(())
     }
@@ -170,9 +170,7 @@ impl<'b> Reader<'b> {
         text: &str,
         span: Range<usize>,
     ) -> Result<(Option<bool>, UsagePlace), serde_json::Error> {
-        let mut options = StreamOptions::default();
-        let mut json = serde_json::Deserializer::from_str(text);
-        ObjectOf(&mut options).deserialize(&mut json)?;
+        let options = object(text, StreamOptions::default)?;
         let Some(value) = options.include_usage else {
             return Ok((None, UsagePlace::Object { inside: span.start + 1, empty: options.empty() }));
         };
@@ -180,133 +178,133 @@ impl<'b> Reader<'b> {
         Ok((asked, UsagePlace::Value(self.span_of(value))))
     }
 
-    fn read_messages<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+    fn read_messages<'v, V: Value<'v>>(&mut self, value: V) -> Result<(), V::Error> {
         self.beginning.restart_messages();
         let (path, beginning) = (&mut self.path, &mut self.beginning);
         let mut messages = Messages { path, talk: Talk::default(), count: 0, beginning };
-        map.next_value_seed(ListOf(&mut messages))?;
+        value.list(&mut messages)?;
         (self.talk, self.messages) = (messages.talk, messages.count);
         Ok(())
     }
 
-    fn read_system<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+    fn read_system<'v, V: Value<'v>>(&mut self, value: V) -> Result<(), V::Error> {
         let mut content = Content::new(&mut self.path, true);
-        map.next_value_seed(ListOf(&mut content))?;
+        value.list(&mut content)?;
         let (talk, hash) = content.close();
         self.system = talk;
         self.beginning.instruct(hash);
         Ok(())
     }
 
-    fn read_input<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+    fn read_input<'v, V: Value<'v>>(&mut self, value: V) -> Result<(), V::Error> {
         self.messages = 0;
         self.talk = Talk::default();
-        map.next_value_seed(ListOf(&mut Inputs(self)))
+        value.list(&mut Inputs(self))
     }
 
-    fn anthropic_user<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
-        let Some(id) = member(map.next_value()?, "user_id")? else { return Ok(()) };
+    fn anthropic_user<'v, V: Value<'v>>(&mut self, value: V) -> Result<(), V::Error> {
+        let Some(id) = member(value.raw()?, "user_id")? else { return Ok(()) };
         self.cache_key = session_of(&id);
         self.user = Some(id);
         Ok(())
     }
 
-    fn chat_field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn chat_field<'v, V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         match name {
-            "stream_options" => self.at("stream_options", |this| this.stream_options(map)),
+            "stream_options" => self.at("stream_options", |this| this.stream_options(value)),
             "max_completion_tokens" => self.at("max_completion_tokens", |this| {
-                this.max_completion_tokens = number(map.next_value()?)?;
+                this.max_completion_tokens = number(value.raw()?)?;
                 Ok(())
             }),
             "n" => self.at("n", |this| {
-                this.answers = number(map.next_value()?)?;
+                this.answers = number(value.raw()?)?;
                 Ok(())
             }),
             "functions" => self.at("functions", |this| {
-                this.functions = tools(map.next_value()?);
+                this.functions = tools(value)?;
                 Ok(())
             }),
             "parallel_tool_calls" => self.at("parallel_tool_calls", |this| {
-                this.parallel_tools = boolean(map.next_value()?)? == Some(true);
+                this.parallel_tools = boolean(value.raw()?)? == Some(true);
                 Ok(())
             }),
             "response_format" => self.at("response_format", |this| {
-                this.json_schema = member(map.next_value()?, "type")?.as_deref() == Some("json_schema");
+                this.json_schema = member(value.raw()?, "type")?.as_deref() == Some("json_schema");
                 Ok(())
             }),
             "reasoning_effort" => self.at("reasoning_effort", |this| {
-                this.effort = string(map.next_value()?)?.map(|effort| effort != "none");
+                this.effort = string(value.raw()?)?.map(|effort| effort != "none");
                 Ok(())
             }),
             "modalities" => self.at("modalities", |this| {
-                this.speaks = map.next_value::<&RawValue>()?.get().contains("\"audio\"");
+                this.speaks = value.raw()?.contains("\"audio\"");
                 Ok(())
             }),
             "user" => self.at("user", |this| {
-                this.user = string(map.next_value()?)?;
+                this.user = string(value.raw()?)?;
                 Ok(())
             }),
             "safety_identifier" => self.at("safety_identifier", |this| {
-                this.safety_identifier = string(map.next_value()?)?;
+                this.safety_identifier = string(value.raw()?)?;
                 Ok(())
             }),
             "prompt_cache_key" => self.at("prompt_cache_key", |this| {
-                this.cache_key = string(map.next_value()?)?;
+                this.cache_key = string(value.raw()?)?;
                 Ok(())
             }),
-            _ => skip(map),
+            _ => value.skip(),
         }
     }
 
-    fn messages_field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+    fn messages_field<'v, V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         match name {
-            "system" => self.at("system", |this| this.read_system(map)),
+            "system" => self.at("system", |this| this.read_system(value)),
             "thinking" => self.at("thinking", |this| {
-                this.thinking = member(map.next_value()?, "type")?.map(|mode| mode != "disabled");
+                this.thinking = member(value.raw()?, "type")?.map(|mode| mode != "disabled");
                 Ok(())
             }),
             "output_config" => self.at("output_config", |this| {
-                let raw: &RawValue = map.next_value()?;
+                let raw = value.raw()?;
                 this.json_schema = nested(raw, "format", "type")?.as_deref() == Some("json_schema");
                 this.effort = member(raw, "effort")?.map(|effort| effort != "none");
                 Ok(())
             }),
-            "metadata" => self.at("metadata", |this| this.anthropic_user(map)),
-            _ => skip(map),
+            "metadata" => self.at("metadata", |this| this.anthropic_user(value)),
+            _ => value.skip(),
         }
     }
 }
 
-impl<'de> Fields<'de> for Reader<'_> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+impl<'v> Fields<'v> for Reader<'_> {
+    fn field<V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         match (self.kind, self.shape, name) {
-            (_, _, "model") => self.at("model", |this| this.model(map)),
-            (Body::Embeddings, _, "input") => self.at("input", |this| this.read_input(map)),
-            (Body::Embeddings, _, "user") => self.chat_field(name, map),
-            (Body::Embeddings, _, _) => skip(map),
+            (_, _, "model") => self.at("model", |this| this.model(value)),
+            (Body::Embeddings, _, "input") => self.at("input", |this| this.read_input(value)),
+            (Body::Embeddings, _, "user") => self.chat_field(name, value),
+            (Body::Embeddings, _, _) => value.skip(),
             (Body::Conversation, _, "stream") => self.at("stream", |this| {
-                this.stream = boolean(map.next_value()?)?.unwrap_or(false);
+                this.stream = boolean(value.raw()?)?.unwrap_or(false);
                 Ok(())
             }),
             (Body::Conversation, _, "max_tokens") => self.at("max_tokens", |this| {
-                this.max_tokens = number(map.next_value()?)?;
+                this.max_tokens = number(value.raw()?)?;
                 Ok(())
             }),
-            (Body::Conversation, _, "messages") => self.at("messages", |this| this.read_messages(map)),
+            (Body::Conversation, _, "messages") => self.at("messages", |this| this.read_messages(value)),
             (Body::Conversation, _, "tools") => self.at("tools", |this| {
-                this.tools = tools(map.next_value()?);
+                this.tools = tools(value)?;
                 Ok(())
             }),
-            (Body::Conversation, WireShape::OpenaiChat, _) => self.chat_field(name, map),
-            (Body::Conversation, WireShape::AnthropicMessages, _) => self.messages_field(name, map),
+            (Body::Conversation, WireShape::OpenaiChat, _) => self.chat_field(name, value),
+            (Body::Conversation, WireShape::AnthropicMessages, _) => self.messages_field(name, value),
         }
     }
 }
 
 /// The fields of `stream_options`.
 #[derive(Default)]
-struct StreamOptions<'de> {
-    include_usage: Option<&'de RawValue>,
+struct StreamOptions<'v> {
+    include_usage: Option<&'v str>,
     others: usize,
 }
 
@@ -316,51 +314,51 @@ impl StreamOptions<'_> {
     }
 }
 
-impl<'de> Fields<'de> for StreamOptions<'de> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+impl<'v> Fields<'v> for StreamOptions<'v> {
+    fn field<V: Value<'v>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         if name == "include_usage" {
-            self.include_usage = Some(map.next_value()?);
+            self.include_usage = Some(value.raw()?);
             return Ok(());
         }
         self.others += 1;
-        skip(map)
+        value.skip()
     }
 }
 
 /// The inputs of an embedding: a string, strings, tokens, or lists of tokens.
 struct Inputs<'r, 'b>(&'r mut Reader<'b>);
 
-impl<'de> Elements<'de> for Inputs<'_, '_> {
-    fn element<A: SeqAccess<'de>>(&mut self, index: usize, list: &mut A) -> Result<bool, A::Error> {
-        let Some(raw) = list.next_element::<&RawValue>()? else { return Ok(false) };
-        let bytes = match raw.get().as_bytes().first() {
-            Some(b'"') => raw.get().len() - 2,
-            Some(b'[') => BYTES_PER_TOKEN * (1 + raw.get().matches(',').count()),
+impl<'v> Elements<'v> for Inputs<'_, '_> {
+    fn element<V: Value<'v>>(&mut self, index: usize, value: V) -> Result<(), V::Error> {
+        let raw = value.raw()?;
+        let bytes = match raw.as_bytes().first() {
+            Some(b'"') => raw.len() - 2,
+            Some(b'[') => BYTES_PER_TOKEN * (1 + raw.matches(',').count()),
             _ => BYTES_PER_TOKEN,
         };
-        let is_token = !raw.get().starts_with(['"', '[']);
+        let is_token = !raw.starts_with(['"', '[']);
         self.0.talk.text_bytes += bytes;
         self.0.messages += usize::from(!is_token || index == 0);
-        Ok(true)
+        Ok(())
     }
 
-    fn text(&mut self, text: &[u8]) {
-        self.0.talk.text_bytes += text.len();
+    fn text(&mut self, piece: &[u8]) {
+        self.0.talk.text_bytes += piece.len();
         self.0.messages = 1;
     }
 }
 
-/// Counts the elements of a list of objects at its top; zero for anything else.
-fn tools(raw: &RawValue) -> Tools {
-    let count = serde_json::from_str::<Vec<&RawValue>>(raw.get()).map_or(0, |tools| tools.len());
-    Tools { count, bytes: if count == 0 { 0 } else { raw.get().len() } }
+/// Counts the elements of a list; zero for anything else.
+fn tools<'v, V: Value<'v>>(value: V) -> Result<Tools, V::Error> {
+    let (raw, count) = value.counted()?;
+    Ok(Tools { count, bytes: if count == 0 { 0 } else { raw.len() } })
 }
 
 /// The session in a `user_id` of Claude Code: a JSON object, or words joined by `_` in its older form.
 fn session_of(user_id: &str) -> Option<String> {
     if user_id.starts_with('{') {
         let raw: &RawValue = serde_json::from_str(user_id).ok()?;
-        return member::<serde_json::Error>(raw, "session_id").ok().flatten();
+        return member::<serde_json::Error>(raw.get(), "session_id").ok().flatten();
     }
     user_id.rsplit_once("_session_").map(|(_, session)| session.to_owned())
 }

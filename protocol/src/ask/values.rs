@@ -2,14 +2,17 @@
 
 use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Error, MapAccess};
-use serde_json::value::RawValue;
+use serde::de::Error;
 
-use super::fields::{Fields, ObjectOf, skip};
+use super::{
+    cursor,
+    fields::{Fields, Value},
+    worded,
+};
 
 /// `true`, `false` or `null`.
-pub(super) fn boolean<X: Error>(raw: &RawValue) -> Result<Option<bool>, X> {
-    match raw.get() {
+pub(super) fn boolean<X: Error>(raw: &str) -> Result<Option<bool>, X> {
+    match raw {
         "true" => Ok(Some(true)),
         "false" => Ok(Some(false)),
         "null" => Ok(None),
@@ -18,8 +21,8 @@ pub(super) fn boolean<X: Error>(raw: &RawValue) -> Result<Option<bool>, X> {
 }
 
 /// A whole number that is not negative; others are left to the upstream to judge.
-pub(super) fn number<X: Error>(raw: &RawValue) -> Result<Option<u64>, X> {
-    match raw.get() {
+pub(super) fn number<X: Error>(raw: &str) -> Result<Option<u64>, X> {
+    match raw {
         "null" => Ok(None),
         text => match text.parse::<f64>() {
             Ok(value) if value >= 0.0 && value.fract() == 0.0 => Ok(Some(text.parse().unwrap_or(value as u64))),
@@ -30,8 +33,8 @@ pub(super) fn number<X: Error>(raw: &RawValue) -> Result<Option<u64>, X> {
 }
 
 /// A string or `null`.
-pub(super) fn string<X: Error>(raw: &RawValue) -> Result<Option<String>, X> {
-    match raw.get() {
+pub(super) fn string<X: Error>(raw: &str) -> Result<Option<String>, X> {
+    match raw {
         "null" => Ok(None),
         text => serde_json::from_str::<Cow<'_, str>>(text)
             .map(|text| Some(text.into_owned()))
@@ -40,42 +43,50 @@ pub(super) fn string<X: Error>(raw: &RawValue) -> Result<Option<String>, X> {
 }
 
 /// The string `name` of an object; none where the value is no object or has no such string.
-pub(super) fn member<X: Error>(raw: &RawValue, name: &str) -> Result<Option<String>, X> {
+pub(super) fn member<X: Error>(raw: &str, name: &str) -> Result<Option<String>, X> {
     match raw_member(raw, name)? {
-        Some(value) if value.get().starts_with('"') => string(value),
+        Some(value) if value.starts_with('"') => string(value),
         _ => Ok(None),
     }
 }
 
 /// The string `inner` of the object `outer` of an object.
-pub(super) fn nested<X: Error>(raw: &RawValue, outer: &str, inner: &str) -> Result<Option<String>, X> {
+pub(super) fn nested<X: Error>(raw: &str, outer: &str, inner: &str) -> Result<Option<String>, X> {
     match raw_member(raw, outer)? {
         Some(value) => member(value, inner),
         None => Ok(None),
     }
 }
 
-fn raw_member<'r, X: Error>(raw: &'r RawValue, name: &str) -> Result<Option<&'r RawValue>, X> {
-    if raw.get() == "null" {
+/// Reads an object, given its text, into what `empty` makes.
+pub(super) fn object<'b, F: Fields<'b>>(raw: &'b str, empty: impl Fn() -> F) -> Result<F, serde_json::Error> {
+    let mut fields = empty();
+    if cursor::read(raw, &mut fields).is_err() {
+        fields = empty();
+        worded::read(raw, &mut fields)?;
+    }
+    Ok(fields)
+}
+
+fn raw_member<'b, X: Error>(raw: &'b str, name: &str) -> Result<Option<&'b str>, X> {
+    if raw == "null" {
         return Ok(None);
     }
-    let mut found = Member { name, value: None };
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    ObjectOf(&mut found).deserialize(&mut json).map_err(|_| X::custom("expected an object"))?;
+    let found = object(raw, || Member { name, value: None }).map_err(|_| X::custom("expected an object"))?;
     Ok(found.value)
 }
 
-struct Member<'n, 'de> {
+struct Member<'n, 'b> {
     name: &'n str,
-    value: Option<&'de RawValue>,
+    value: Option<&'b str>,
 }
 
-impl<'de> Fields<'de> for Member<'_, 'de> {
-    fn field<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+impl<'b> Fields<'b> for Member<'_, 'b> {
+    fn field<V: Value<'b>>(&mut self, name: &str, value: V) -> Result<(), V::Error> {
         if name != self.name {
-            return skip(map);
+            return value.skip();
         }
-        self.value = Some(map.next_value()?);
+        self.value = Some(value.raw()?);
         Ok(())
     }
 }
