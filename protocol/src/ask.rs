@@ -10,6 +10,7 @@ mod cursor;
 mod fields;
 mod path;
 mod reader;
+mod strings;
 mod values;
 mod worded;
 

@@ -51,7 +51,7 @@ impl<'v> Elements<'v> for Messages<'_> {
     }
 
     /// A string in place of the messages counts as none.
-    fn text(&mut self, _: &[u8]) {}
+    fn text(&mut self, _: usize) {}
 }
 
 struct Message<'r> {
@@ -99,11 +99,9 @@ impl<'r> Content<'r> {
         (self.talk, self.hasher.map_or(0, |hasher| hasher.finish()))
     }
 
-    fn count(&mut self, text: &[u8]) {
-        self.talk.text_bytes += text.len();
-        if let Some(hasher) = &mut self.hasher {
-            hasher.write(text);
-        }
+    fn count(&mut self, raw: &str) {
+        self.text(raw.len());
+        self.piece(raw.as_bytes());
     }
 }
 
@@ -115,8 +113,18 @@ impl<'v> Elements<'v> for Content<'_> {
         Ok(())
     }
 
-    fn text(&mut self, piece: &[u8]) {
-        self.count(piece);
+    fn text(&mut self, bytes: usize) {
+        self.talk.text_bytes += bytes;
+    }
+
+    fn listens(&self) -> bool {
+        self.hasher.is_some()
+    }
+
+    fn piece(&mut self, piece: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.write(piece);
+        }
     }
 }
 
@@ -130,7 +138,7 @@ impl<'v> Fields<'v> for Content<'_> {
                 "\"document\"" | "\"file\"" => self.talk.documents += 1,
                 _ => {}
             },
-            "text" | "thinking" | "refusal" | "input" => self.count(value.raw()?.as_bytes()),
+            "text" | "thinking" | "refusal" | "input" => self.count(value.raw()?),
             "content" => {
                 self.path.field("content");
                 value.list(&mut *self)?;

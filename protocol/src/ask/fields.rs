@@ -36,7 +36,15 @@ pub(super) trait Elements<'b> {
     /// Takes the next element.
     fn element<V: Value<'b>>(&mut self, index: usize, value: V) -> Result<(), V::Error>;
 
-    /// Takes a string that stands where a list may, unescaped and in one piece or more, which may be empty. Surrogates
-    /// without a partner are kept, three bytes each.
-    fn text(&mut self, piece: &[u8]);
+    /// Takes the size of a string that stands where a list may, in bytes and unescaped. Surrogates without a partner are
+    /// kept, three bytes each.
+    fn text(&mut self, bytes: usize);
+
+    /// Whether the string itself is wanted too.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// Takes a piece of it, unescaped.
+    fn piece(&mut self, _: &[u8]) {}
 }

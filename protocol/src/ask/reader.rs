@@ -342,8 +342,8 @@ impl<'v> Elements<'v> for Inputs<'_, '_> {
         Ok(())
     }
 
-    fn text(&mut self, piece: &[u8]) {
-        self.0.talk.text_bytes += piece.len();
+    fn text(&mut self, bytes: usize) {
+        self.0.talk.text_bytes += bytes;
         self.0.messages = 1;
     }
 }

@@ -98,7 +98,10 @@ impl<'b, E: Elements<'b>> Visitor<'b> for ListOf<'_, E> {
     }
 
     fn visit_bytes<X: Error>(self, text: &[u8]) -> Result<(), X> {
-        self.0.text(text);
+        self.0.text(text.len());
+        if self.0.listens() {
+            self.0.piece(text);
+        }
         Ok(())
     }
 
