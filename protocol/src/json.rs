@@ -111,7 +111,20 @@ impl<'a> Json<'a> {
         matches!(self, Json::Object(_))
     }
 
-    /// The same, owned.
+    /// The same without what it borrows.
+    pub(crate) fn into_owned(self) -> Json<'static> {
+        match self {
+            Json::Null => Json::Null,
+            Json::Bool(flag) => Json::Bool(flag),
+            Json::Count(count) => Json::Count(count),
+            Json::Number(text) => Json::Number(Cow::Owned(text.into_owned())),
+            Json::String(text) => Json::String(Cow::Owned(text.into_owned())),
+            Json::Array(items) => Json::Array(items.into_iter().map(Json::into_owned).collect()),
+            Json::Object(object) => Json::Object(object.into_owned()),
+        }
+    }
+
+    /// The same, as a value of serde_json.
     pub(crate) fn to_value(&self) -> Value {
         match self {
             Json::Null => Value::Null,

@@ -79,6 +79,22 @@ impl<'a> Object<'a> {
         Some(self.fields.swap_remove(place).1)
     }
 
+    /// Takes a field out; those behind it keep their order.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.fields.retain(|(known, _)| known != name);
+    }
+
+    /// The object in a field, made where there is none.
+    pub(crate) fn object_at(&mut self, name: &'static str) -> &mut Object<'a> {
+        if !self.get(name).is_some_and(Json::is_object) {
+            self.insert(name, Object::default());
+        }
+        match self.get_mut(name) {
+            Some(Json::Object(object)) => object,
+            _ => unreachable!("an object was put there"),
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
         self.fields.iter().map(|(name, value)| (name.as_ref(), value))
     }
@@ -91,7 +107,13 @@ impl<'a> Object<'a> {
         self.fields.is_empty()
     }
 
-    /// The same, owned.
+    /// The same without what it borrows.
+    pub(super) fn into_owned(self) -> Object<'static> {
+        let owned = |(name, value): (Cow<'_, str>, Json<'_>)| (Cow::Owned(name.into_owned()), value.into_owned());
+        Object { fields: self.fields.into_iter().map(owned).collect() }
+    }
+
+    /// The same, as a map of serde_json.
     pub(crate) fn to_map(&self) -> Map<String, Value> {
         self.iter().map(|(name, value)| (name.to_owned(), value.to_value())).collect()
     }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use super::{Facts, Seen, Tally};
 use crate::{
-    Loss, WireShape, codec,
+    Loss, WireShape,
+    answer::Answer,
+    codec,
     codec::{StreamDecoder, StreamEncoder},
     error::{ErrorKind, WireError},
     event::{BlockStart, Delta, Event},
@@ -17,6 +19,9 @@ use crate::{
 /// Most bytes of an answer that has to be held whole.
 const MAX_WHOLE: usize = 32 << 20;
 
+/// Most bytes of a buffer that is kept for the next write.
+const KEPT: usize = 64 << 10;
+
 /// An answer between two shapes.
 #[derive(Debug)]
 pub struct Cross {
@@ -26,6 +31,8 @@ pub struct Cross {
     caller: Caller,
     tally: Tally,
     events: Vec<Event>,
+    /// What is being written; empty between writes.
+    bytes: Vec<u8>,
 }
 
 /// How the upstream answers.
@@ -61,7 +68,7 @@ impl Cross {
         } else {
             Caller::Whole { answer: Accumulator::default(), size: 0, context, losses: Vec::new() }
         };
-        Self { from, to, upstream, caller, tally: Tally::default(), events: Vec::new() }
+        Self { from, to, upstream, caller, tally: Tally::default(), events: Vec::new(), bytes: Vec::new() }
     }
 
     pub(super) fn push(&mut self, chunk: &[u8], out: &mut Vec<Bytes>) -> Seen {
@@ -74,8 +81,10 @@ impl Cross {
 
     pub(super) fn end(&mut self, out: &mut Vec<Bytes>) -> Seen {
         if !self.tally.has_failed() {
-            self.read_end();
-            self.write(out);
+            match self.read_end() {
+                Some(answer) => self.write_answer(&answer, out),
+                None => self.write(out),
+            }
         }
         self.seen()
     }
@@ -120,7 +129,8 @@ impl Cross {
         }
     }
 
-    fn read_end(&mut self) {
+    /// Turns what is left into events; an answer that is whole on both sides needs none, and comes back.
+    fn read_end(&mut self) -> Option<Answer> {
         match &mut self.upstream {
             Upstream::Streamed(reading) => {
                 let Reading { parser, decoder } = reading.as_mut();
@@ -130,15 +140,27 @@ impl Cross {
                 decoder.end(&mut self.events);
             }
             Upstream::Whole(body) => match codec::decode_answer(self.from, body) {
-                Ok(answer) => self.events.extend(fold::unfold(answer)),
+                Ok(answer) => match self.caller {
+                    Caller::Whole { .. } => return Some(answer),
+                    Caller::Streamed(_) => self.events.extend(fold::unfold(answer)),
+                },
                 Err(error) => self.events.push(Event::Error(error)),
             },
         }
+        None
+    }
+
+    fn write_answer(&mut self, answer: &Answer, out: &mut Vec<Bytes>) {
+        let Caller::Whole { context, losses, .. } = &mut self.caller else { return };
+        self.tally.note_answer(answer);
+        let (bytes, lost) = codec::encode_answer(self.to, answer, context);
+        *losses = lost;
+        out.push(bytes.into());
     }
 
     /// Turns events into the caller's bytes, up to the first failure.
     fn write(&mut self, out: &mut Vec<Bytes>) {
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(&mut self.bytes);
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
             if self.tally.has_ended() || self.tally.has_failed() {
@@ -151,9 +173,14 @@ impl Cross {
             }
         }
         self.events = events;
-        if !bytes.is_empty() {
-            out.push(bytes.into());
+        if bytes.len() > KEPT {
+            return out.push(bytes.into());
         }
+        if !bytes.is_empty() {
+            out.push(Bytes::copy_from_slice(&bytes));
+            bytes.clear();
+        }
+        self.bytes = bytes;
     }
 
     fn write_event(&mut self, event: Event, bytes: &mut Vec<u8>) {

@@ -2,6 +2,7 @@
 
 use super::{Facts, Seen};
 use crate::{
+    answer::{Answer, Block},
     error::WireError,
     event::{Delta, Event},
     skim::Brief,
@@ -44,6 +45,15 @@ impl Tally {
         self.facts.upstream_id = named(brief.id);
         self.facts.usage = brief.usage;
         self.facts.stop = brief.stop;
+    }
+
+    /// Takes a whole answer, which is complete.
+    pub(crate) fn note_answer(&mut self, answer: &Answer) {
+        self.note_brief(Brief::of(answer));
+        let blocks = answer.choices.iter().flat_map(|choice| &choice.blocks);
+        self.facts.output_bytes += blocks.map(size_of_block).sum::<u64>();
+        self.content = true;
+        self.ended = true;
     }
 
     /// Takes bytes of content.
@@ -95,6 +105,14 @@ impl Tally {
 
 fn named(name: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
+}
+
+fn size_of_block(block: &Block) -> u64 {
+    match block {
+        Block::Text { text, .. } | Block::Refusal(text) | Block::Thinking { text, .. } => text.len() as u64,
+        Block::ToolCall(call) => call.arguments.len() as u64,
+        Block::RedactedThinking(_) | Block::Raw { .. } => 0,
+    }
 }
 
 fn size(delta: &Delta) -> u64 {

@@ -1,13 +1,17 @@
 //! Writes parts of turns as content blocks. Parts that this shape rejects (empty texts) and reasoning that another
 //! provider made, or that nobody proves, are left out.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Scope, cache_marks::marked};
 use crate::{
     Loss, Refusal,
+    answer::Citation,
     anthropic_messages::{citations, names},
+    json::{Json, Object, json},
     request::{
         DocumentSource, FieldClass, Issuer, Media, Opaque, OtherField, Part, PartKind, ToolCall, ToolKind, ToolResult,
     },
@@ -17,12 +21,12 @@ use crate::{
 const PICTURES: [&str; 4] = ["image/jpeg", "image/png", "image/gif", "image/webp"];
 
 /// The blocks of a turn; `index` is the turn's place in the request, for refusals.
-pub(super) fn blocks(
-    parts: &[Part],
+pub(super) fn blocks<'p>(
+    parts: &'p [Part],
     index: usize,
     scope: Scope,
     losses: &mut Vec<Loss>,
-) -> Result<Vec<Value>, Refusal> {
+) -> Result<Vec<Json<'p>>, Refusal> {
     let mut blocks = Vec::with_capacity(parts.len());
     let mut calls = 0;
     for part in parts {
@@ -47,7 +51,12 @@ pub(super) fn begins_with_thinking(parts: &[Part]) -> bool {
     })
 }
 
-fn block(kind: &PartKind, index: usize, scope: Scope, losses: &mut Vec<Loss>) -> Result<Option<Value>, Refusal> {
+fn block<'p>(
+    kind: &'p PartKind,
+    index: usize,
+    scope: Scope,
+    losses: &mut Vec<Loss>,
+) -> Result<Option<Json<'p>>, Refusal> {
     let block = match kind {
         PartKind::Text { text, citations } => return Ok(text_block(text, citations)),
         PartKind::Refusal(text) => return Ok(text_block(text, &[])),
@@ -59,7 +68,7 @@ fn block(kind: &PartKind, index: usize, scope: Scope, losses: &mut Vec<Loss>) ->
             let mut block = json!({"type": "document", "source": document(source, index, scope, losses)?});
             for (key, value) in [("title", title), ("context", context)] {
                 if let Some(value) = value {
-                    block[key] = json!(value);
+                    block.set(key, value);
                 }
             }
             cited(block, *citations)
@@ -69,15 +78,15 @@ fn block(kind: &PartKind, index: usize, scope: Scope, losses: &mut Vec<Loss>) ->
             cited(json!({"type": "search_result", "source": source, "title": title, "content": texts}), *citations)
         }
         PartKind::Thinking { text, proof: Some(proof) } if is_own(proof) => {
-            json!({"type": "thinking", "thinking": text, "signature": proof.data})
+            json!({"type": "thinking", "thinking": text, "signature": &proof.data})
         }
         PartKind::RedactedThinking(opaque) if is_own(opaque) => {
-            json!({"type": "redacted_thinking", "data": opaque.data})
+            json!({"type": "redacted_thinking", "data": &opaque.data})
         }
         PartKind::Thinking { .. } | PartKind::RedactedThinking(_) => return Ok(None),
         PartKind::ToolCall(call) => tool_use(call, index, 0, scope)?,
         PartKind::ToolResult(result) => tool_result(result, index, scope, losses)?,
-        PartKind::Raw { value, .. } if scope.native() => value.clone(),
+        PartKind::Raw { value, .. } if scope.native() => value.into(),
         PartKind::Raw { name, value, class } => return raw(name, value, *class, scope, losses),
     };
     Ok(Some(block))
@@ -88,26 +97,26 @@ fn is_own(opaque: &Opaque) -> bool {
 }
 
 /// A text; none where it holds nothing but white space, which is refused upstream.
-fn text_block(text: &str, citations: &[crate::answer::Citation]) -> Option<Value> {
+fn text_block<'p>(text: &'p str, citations: &'p [Citation]) -> Option<Json<'p>> {
     if text.trim().is_empty() {
         return None;
     }
     let mut block = json!({"type": "text", "text": text});
-    let citations: Vec<_> = citations.iter().filter_map(citations::for_provider).map(|one| one.to_value()).collect();
+    let citations: Vec<_> = citations.iter().filter_map(citations::for_provider).collect();
     if !citations.is_empty() {
-        block["citations"] = json!(citations);
+        block.set("citations", citations);
     }
     Some(block)
 }
 
-fn cited(mut block: Value, citations: bool) -> Value {
+fn cited(mut block: Json<'_>, citations: bool) -> Json<'_> {
     if citations {
-        block["citations"] = json!({"enabled": true});
+        block.set("citations", json!({"enabled": true}));
     }
     block
 }
 
-fn image(source: &Media, scope: Scope) -> Result<Value, Refusal> {
+fn image<'p>(source: &'p Media, scope: Scope) -> Result<Json<'p>, Refusal> {
     match source {
         Media::Inline { media_type, data } => {
             let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
@@ -131,17 +140,22 @@ fn file_field<'a>(scope: Scope<'a>) -> &'a str {
 }
 
 /// A file in the provider's store. Ids are the provider's own.
-fn file(id: &str, field: &str, scope: Scope) -> Result<Value, Refusal> {
+fn file<'p>(id: &'p str, field: &str, scope: Scope) -> Result<Json<'p>, Refusal> {
     if scope.native() {
         return Ok(json!({"type": "file", "file_id": id}));
     }
     Err(scope.refuse(field, "a file id is known to the provider alone that gave it; send the file itself"))
 }
 
-fn document(source: &DocumentSource, index: usize, scope: Scope, losses: &mut Vec<Loss>) -> Result<Value, Refusal> {
-    let plain = |text: &str| json!({"type": "text", "media_type": "text/plain", "data": text});
+fn document<'p>(
+    source: &'p DocumentSource,
+    index: usize,
+    scope: Scope,
+    losses: &mut Vec<Loss>,
+) -> Result<Json<'p>, Refusal> {
+    let plain = |text: Cow<'p, str>| json!({"type": "text", "media_type": "text/plain", "data": text});
     match source {
-        DocumentSource::Text(text) => Ok(plain(text)),
+        DocumentSource::Text(text) => Ok(plain(text.into())),
         DocumentSource::Parts(parts) => Ok(json!({"type": "content", "content": blocks(parts, index, scope, losses)?})),
         DocumentSource::Media(Media::Url(url)) => Ok(json!({"type": "url", "url": url})),
         DocumentSource::Media(Media::FileId(id)) => file(id, file_field(scope), scope),
@@ -149,7 +163,7 @@ fn document(source: &DocumentSource, index: usize, scope: Scope, losses: &mut Ve
             Ok(json!({"type": "base64", "media_type": media_type, "data": data}))
         }
         DocumentSource::Media(Media::Inline { media_type, data }) => match text_of(media_type, data) {
-            Some(text) => Ok(plain(&text)),
+            Some(text) => Ok(plain(text.into())),
             None => Err(scope.refuse(file_field(scope), &format!("`{media_type}` is neither PDF nor text"))),
         },
     }
@@ -163,12 +177,12 @@ fn text_of(media_type: &str, data: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(data).ok()?).ok()
 }
 
-fn tool_use(call: &ToolCall, turn: usize, index: usize, scope: Scope) -> Result<Value, Refusal> {
+fn tool_use<'p>(call: &'p ToolCall, turn: usize, index: usize, scope: Scope) -> Result<Json<'p>, Refusal> {
     let input = match call.kind {
-        ToolKind::Custom => json!({"input": call.arguments}),
+        ToolKind::Custom => json!({"input": &call.arguments}),
         ToolKind::Function => match names::input(&call.arguments) {
-            Some(input) => input.to_value(),
-            None if scope.native() => names::raw_input(&call.arguments).to_value(),
+            Some(input) => input,
+            None if scope.native() => names::raw_input(&call.arguments),
             None => {
                 let path = format!("messages[{turn}].tool_calls[{index}].function.arguments");
                 return Err(scope.refuse(path, "arguments must be a JSON object"));
@@ -179,33 +193,41 @@ fn tool_use(call: &ToolCall, turn: usize, index: usize, scope: Scope) -> Result<
     Ok(json!({"type": "tool_use", "id": id, "name": name, "input": input}))
 }
 
-fn tool_result(result: &ToolResult, index: usize, scope: Scope, losses: &mut Vec<Loss>) -> Result<Value, Refusal> {
-    let mut block = json!({"type": "tool_result", "tool_use_id": names::wire_id(&result.call_id)});
-    let content = blocks(&result.content, index, scope, losses)?;
-    match content.as_slice() {
+fn tool_result<'p>(
+    result: &'p ToolResult,
+    index: usize,
+    scope: Scope,
+    losses: &mut Vec<Loss>,
+) -> Result<Json<'p>, Refusal> {
+    let mut block =
+        Object::of([("type", "tool_result".into()), ("tool_use_id", names::wire_id(&result.call_id).into())]);
+    let mut content = blocks(&result.content, index, scope, losses)?;
+    match content.as_mut_slice() {
         [] => {}
-        [Value::Object(only)] if only.len() == 2 && only["type"] == "text" => block["content"] = only["text"].clone(),
-        _ => block["content"] = Value::Array(content),
+        [Json::Object(only)] if only.len() == 2 && only.get("type").is_some_and(|kind| *kind == *"text") => {
+            block.put("content", only.take("text"));
+        }
+        _ => block.push("content", content),
     }
-    if let Some(is_error) = result.is_error {
-        block["is_error"] = json!(is_error);
-    }
-    Ok(block)
+    block.put("is_error", result.is_error);
+    Ok(block.into())
 }
 
-fn raw(
+fn raw<'p>(
     name: &str,
     value: &Value,
     class: FieldClass,
     scope: Scope,
     losses: &mut Vec<Loss>,
-) -> Result<Option<Value>, Refusal> {
+) -> Result<Option<Json<'p>>, Refusal> {
     let field = OtherField { path: format!("messages.content.{name}"), value: value.clone(), class };
     scope.other(&field, losses).map(|()| None)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{
         super::testing::{assistant, call, chat, encoded, named, refused, result, traits, turn, user},
         *,

@@ -1,10 +1,15 @@
 //! Writes the form that the answer shall have: a schema natively, or by a tool that the model must call, or, where no
 //! schema is given, an instruction.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{Scope, schema, tools};
-use crate::{Loss, Refusal, request::OutputFormat, translate::Back};
+use crate::{
+    Loss, Refusal,
+    json::{Json, Object, json},
+    request::OutputFormat,
+    translate::Back,
+};
 
 /// The tool whose input is the answer, for models without a native schema.
 const TOOL: &str = "json_response";
@@ -12,10 +17,10 @@ const TOOL: &str = "json_response";
 const INSTRUCTION: &str = "Respond only with one JSON object, without any text before or after it.";
 
 /// Writes the form; gives an instruction for the end of the system prompt where that is all that can be done.
-pub(super) fn format(
-    scope: Scope,
+pub(super) fn format<'a>(
+    scope: Scope<'a>,
     thinks: bool,
-    body: &mut Map<String, Value>,
+    body: &mut Object<'a>,
     back: &mut Back,
     losses: &mut Vec<Loss>,
 ) -> Result<Option<&'static str>, Refusal> {
@@ -37,22 +42,28 @@ pub(super) fn format(
     }
 }
 
-fn native(scope: Scope, schema: &Value, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
-    let (schema, moved) = if scope.native() { (schema.clone(), Vec::new()) } else { schema::supported(schema) };
+fn native<'a>(scope: Scope, schema: &'a Value, body: &mut Object<'a>, losses: &mut Vec<Loss>) {
+    let (schema, moved) = match scope.native() {
+        true => (Json::from(schema), Vec::new()),
+        false => {
+            let (supported, moved) = schema::supported(schema);
+            (Json::from(&supported).into_owned(), moved)
+        }
+    };
     if !moved.is_empty() {
         let why = format!("what is not enforced is described instead: {}", moved.join(", "));
         losses.push(Loss::approximated(scope.word("response_format.json_schema.schema", field(scope)), why));
     }
-    let config = body.entry("output_config").or_insert_with(|| json!({}));
-    config["format"] = json!({"type": "json_schema", "schema": schema});
+    let format = json!({"type": "json_schema", "schema": schema});
+    body.object_at("output_config").insert("format", format);
 }
 
-fn by_tool(
-    scope: Scope,
+fn by_tool<'a>(
+    scope: Scope<'a>,
     thinks: bool,
-    schema: &Value,
-    description: Option<&str>,
-    body: &mut Map<String, Value>,
+    schema: &'a Value,
+    description: Option<&'a str>,
+    body: &mut Object<'a>,
     back: &mut Back,
 ) -> Result<(), Refusal> {
     let why = match (scope.request.tools.is_empty(), thinks, scope.target.traits.forced_tool_choice) {
@@ -63,8 +74,8 @@ fn by_tool(
             let description = description.unwrap_or("Gives the answer. Call it once, with the whole answer.");
             let input_schema = tools::input_schema(Some(schema));
             let tool = json!({"name": TOOL, "description": description, "input_schema": input_schema});
-            body.insert("tool_choice".to_owned(), json!({"type": "tool", "name": TOOL}));
-            body.insert("tools".to_owned(), json!([tool]));
+            body.insert("tool_choice", json!({"type": "tool", "name": TOOL}));
+            body.insert("tools", json!([tool]));
             back.json_tool = Some(TOOL.to_owned());
             return Ok(());
         }
@@ -78,6 +89,8 @@ fn field<'a>(scope: Scope<'a>) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{
         super::testing::{chat, encode_for, encoded, named, refused, system, traits},
         *,

@@ -12,11 +12,12 @@ mod turns;
 #[cfg(test)]
 mod testing;
 
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Number, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
     Loss, Refusal, Strictness, Target, WireShape,
+    json::{Json, Object},
     request::{FieldClass, OtherField, Request, Sampling},
     translate::{Back, Encoded},
 };
@@ -75,15 +76,15 @@ impl<'a> Scope<'a> {
 /// Writes a request for a target. Losses are named in the caller's words.
 ///
 /// Errs on what this target cannot serve, and under strict translation on any loss.
-pub fn encode_request(request: &Request, target: &Target) -> Result<Encoded, Refusal> {
+pub fn encode_request(request: &Request, target: &Target<'_>) -> Result<Encoded, Refusal> {
     let scope = Scope { request, target };
     refuse_what_would_be_missed(scope)?;
-    let (mut losses, mut back, mut body) = (Vec::new(), Back::default(), Map::new());
-    body.insert("model".to_owned(), json!(target.model));
+    let (mut losses, mut back, mut body) = (Vec::new(), Back::default(), Object::default());
+    body.push("model", target.model);
     let cap = output_cap(scope, &mut losses)?;
-    body.insert("max_tokens".to_owned(), json!(cap));
+    body.push("max_tokens", cap);
     if request.stream {
-        body.insert("stream".to_owned(), json!(true));
+        body.push("stream", true);
     }
     let thinks = reasoning::reasoning(scope, cap, &mut body, &mut losses);
     sampling(scope, thinks, &mut body, &mut losses);
@@ -97,15 +98,14 @@ pub fn encode_request(request: &Request, target: &Target) -> Result<Encoded, Ref
     finish(scope, &body, losses, back)
 }
 
-fn finish(scope: Scope, body: &Map<String, Value>, mut losses: Vec<Loss>, back: Back) -> Result<Encoded, Refusal> {
+fn finish(scope: Scope, body: &Object<'_>, mut losses: Vec<Loss>, back: Back) -> Result<Encoded, Refusal> {
     losses.sort();
     losses.dedup();
     if let (Strictness::Strict, Some(loss)) = (scope.target.strictness, losses.first()) {
         let why = format!("it would be {}: {}", loss.kind, loss.reason);
         return Err(scope.refuse(&loss.field, &why));
     }
-    let body = serde_json::to_vec(body).expect("a map with string keys is JSON");
-    Ok(Encoded { body, headers: vec![("anthropic-version", VERSION.to_owned())], losses, back })
+    Ok(Encoded { body: body.to_bytes(), headers: vec![("anthropic-version", VERSION.to_owned())], losses, back })
 }
 
 /// Fields whose effect the caller will look for in the answer.
@@ -143,12 +143,12 @@ fn output_cap(scope: Scope, losses: &mut Vec<Loss>) -> Result<u64, Refusal> {
     }
 }
 
-fn sampling(scope: Scope, thinks: bool, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+fn sampling<'a>(scope: Scope<'a>, thinks: bool, body: &mut Object<'a>, losses: &mut Vec<Loss>) {
     let Sampling { temperature, top_p, top_k, .. } = &scope.request.sampling;
     for (field, number) in [("temperature", temperature), ("top_p", top_p), ("top_k", top_k)] {
         let Some(number) = number else { continue };
         match why_not(scope, thinks, field, body) {
-            None => drop(body.insert(field.to_owned(), Value::Number(number.clone()))),
+            None => body.insert(field, number),
             // 1 is what the model does anyway.
             Some(_) if field != "top_k" && number.as_f64() == Some(1.0) => {}
             Some(why) => losses.push(Loss::dropped(field, why)),
@@ -158,7 +158,7 @@ fn sampling(scope: Scope, thinks: bool, body: &mut Map<String, Value>, losses: &
     unknown_sampling(scope, losses);
 }
 
-fn why_not(scope: Scope, thinks: bool, field: &str, body: &Map<String, Value>) -> Option<&'static str> {
+fn why_not(scope: Scope, thinks: bool, field: &str, body: &Object<'_>) -> Option<&'static str> {
     let traits = scope.target.traits;
     if !traits.sampling {
         Some("the model takes no sampling parameters")
@@ -171,10 +171,10 @@ fn why_not(scope: Scope, thinks: bool, field: &str, body: &Map<String, Value>) -
     }
 }
 
-fn clamp_temperature(body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+fn clamp_temperature(body: &mut Object<'_>, losses: &mut Vec<Loss>) {
     let Some(temperature) = body.get_mut("temperature") else { return };
     if temperature.as_f64().is_some_and(|degrees| degrees > 1.0) {
-        *temperature = json!(1);
+        *temperature = Json::Count(1);
         losses.push(Loss::clamped("temperature", "the greatest is 1"));
     }
 }
@@ -183,7 +183,7 @@ fn clamp_temperature(body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
 fn unknown_sampling(scope: Scope, losses: &mut Vec<Loss>) {
     let sampling = &scope.request.sampling;
     let is_set = |number: &Option<Number>| number.as_ref().is_some_and(|number| number.as_f64() != Some(0.0));
-    let is_empty = |bias: &Value| bias.as_object().is_some_and(Map::is_empty);
+    let is_empty = |bias: &Value| bias.as_object().is_some_and(|bias| bias.is_empty());
     let dropped = [
         ("seed", sampling.seed.is_some()),
         ("frequency_penalty", is_set(&sampling.frequency_penalty)),
@@ -196,7 +196,7 @@ fn unknown_sampling(scope: Scope, losses: &mut Vec<Loss>) {
     }
 }
 
-fn stop_sequences(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+fn stop_sequences<'a>(scope: Scope<'a>, body: &mut Object<'a>, losses: &mut Vec<Loss>) {
     let field = scope.word("stop", "stop_sequences");
     if scope.request.stop.is_empty() {
         return;
@@ -210,34 +210,34 @@ fn stop_sequences(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<
         losses.push(Loss::dropped(field, "a stop sequence must hold more than white space"));
     }
     if !sent.is_empty() {
-        body.insert("stop_sequences".to_owned(), json!(sent));
+        body.insert("stop_sequences", sent.into_iter().collect::<Json<'_>>());
     }
 }
 
 /// The end user, the tier, and the cache mark of the whole request.
-fn who_asks(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) {
+fn who_asks<'a>(scope: Scope<'a>, body: &mut Object<'a>, losses: &mut Vec<Loss>) {
     let request = scope.request;
-    let mut metadata = if scope.native() { request.metadata.clone() } else { Map::new() };
+    let mut metadata = if scope.native() { Object::from(&request.metadata) } else { Object::default() };
     if let Some((field, id)) = end_user(scope) {
         let (sent, is_hashed) = user_id(scope, id);
         if is_hashed {
             losses.push(Loss::approximated(field, "a person's address must not be sent: its hash is"));
         }
-        metadata.insert("user_id".to_owned(), json!(sent));
+        metadata.insert("user_id", sent);
     }
     if !metadata.is_empty() {
-        body.insert("metadata".to_owned(), Value::Object(metadata));
+        body.insert("metadata", metadata);
     }
     if let Some(tier) = &request.service_tier {
         match (scope.native(), tier.as_str()) {
-            (true, tier) => drop(body.insert("service_tier".to_owned(), json!(tier))),
-            (false, "auto") => drop(body.insert("service_tier".to_owned(), json!("auto"))),
-            (false, "default") => drop(body.insert("service_tier".to_owned(), json!("standard_only"))),
+            (true, tier) => body.insert("service_tier", tier),
+            (false, "auto") => body.insert("service_tier", "auto"),
+            (false, "default") => body.insert("service_tier", "standard_only"),
             (false, _) => losses.push(Loss::dropped("service_tier", no_counterpart(scope.target.shape))),
         }
     }
     if let Some(mark) = &request.cache.mark {
-        body.insert("cache_control".to_owned(), cache_marks::control(scope, mark, losses));
+        body.insert("cache_control", cache_marks::control(scope, mark, losses));
     }
     for (field, is_set) in [
         ("prompt_cache_retention", request.cache.retention.is_some()),
@@ -274,12 +274,12 @@ fn is_telephone(id: &str) -> bool {
 }
 
 /// Fields without a canonical place: back in theirs where the shape is the same.
-fn others(scope: Scope, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
+fn others<'a>(scope: Scope<'a>, body: &mut Object<'a>, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
     for field in &scope.request.other {
         if !scope.native() {
             scope.other(field, losses)?;
         } else if !field.path.contains('.') {
-            body.insert(field.path.clone(), field.value.clone());
+            body.insert(&field.path, &field.value);
         }
     }
     Ok(())
@@ -291,6 +291,8 @@ pub(super) fn no_counterpart(shape: WireShape) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{
         testing::{chat, encode_for, encoded, named, refused, traits},
         *,

@@ -1,10 +1,9 @@
 //! Writes how much a model shall reason: a word of effort becomes adaptive thinking or a budget, as the model takes it.
 
-use serde_json::{Map, Value, json};
-
 use super::Scope;
 use crate::{
     Loss, ReasoningStyle,
+    json::{Object, json},
     request::{PartKind, Reasoning, Role, ThinkingMode, Turn},
 };
 
@@ -15,7 +14,7 @@ const LEAST_BUDGET: u64 = 1_024;
 const WORDS: [&str; 6] = ["minimal", "low", "medium", "high", "xhigh", "max"];
 
 /// Writes `thinking` and `output_config.effort`; tells whether the model will think.
-pub(super) fn reasoning(scope: Scope, cap: u64, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> bool {
+pub(super) fn reasoning<'a>(scope: Scope<'a>, cap: u64, body: &mut Object<'a>, losses: &mut Vec<Loss>) -> bool {
     let Some(reasoning) = &scope.request.reasoning else { return false };
     if let Some(mode) = reasoning.mode {
         return said_in_this_shape(reasoning, mode, body);
@@ -43,7 +42,7 @@ pub(super) fn reasoning(scope: Scope, cap: u64, body: &mut Map<String, Value>, l
     }
 }
 
-fn said_in_this_shape(reasoning: &Reasoning, mode: ThinkingMode, body: &mut Map<String, Value>) -> bool {
+fn said_in_this_shape<'a>(reasoning: &'a Reasoning, mode: ThinkingMode, body: &mut Object<'a>) -> bool {
     let mut thinking = match mode {
         ThinkingMode::Disabled => json!({"type": "disabled"}),
         ThinkingMode::Adaptive => json!({"type": "adaptive"}),
@@ -51,22 +50,22 @@ fn said_in_this_shape(reasoning: &Reasoning, mode: ThinkingMode, body: &mut Map<
         ThinkingMode::Budget(tokens) => json!({"type": "enabled", "budget_tokens": tokens}),
     };
     if let Some(display) = &reasoning.display {
-        thinking["display"] = json!(display);
+        thinking.set("display", display);
     }
-    body.insert("thinking".to_owned(), thinking);
+    body.insert("thinking", thinking);
     if let Some(effort) = &reasoning.effort {
         put_effort(body, effort);
     }
     mode != ThinkingMode::Disabled
 }
 
-fn adaptive(scope: Scope, effort: &str, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> bool {
+fn adaptive<'a>(scope: Scope<'a>, effort: &'a str, body: &mut Object<'a>, losses: &mut Vec<Loss>) -> bool {
     if effort == "none" {
-        body.insert("thinking".to_owned(), json!({"type": "disabled"}));
+        body.insert("thinking", json!({"type": "disabled"}));
         return false;
     }
     // Left alone, newer models keep their reasoning to themselves; the caller's shape shows it.
-    body.insert("thinking".to_owned(), json!({"type": "adaptive", "display": "summarized"}));
+    body.insert("thinking", json!({"type": "adaptive", "display": "summarized"}));
     if let Some(word) = nearest(scope, effort, losses) {
         put_effort(body, word);
     }
@@ -91,10 +90,10 @@ fn nearest<'a>(scope: Scope<'a>, effort: &'a str, losses: &mut Vec<Loss>) -> Opt
     chosen
 }
 
-fn budget(scope: Scope, effort: &str, cap: u64, body: &mut Map<String, Value>, losses: &mut Vec<Loss>) -> bool {
+fn budget(scope: Scope, effort: &str, cap: u64, body: &mut Object<'_>, losses: &mut Vec<Loss>) -> bool {
     let wanted = match effort {
         "none" => {
-            body.insert("thinking".to_owned(), json!({"type": "disabled"}));
+            body.insert("thinking", json!({"type": "disabled"}));
             return false;
         }
         "minimal" | "low" => LEAST_BUDGET,
@@ -120,7 +119,7 @@ fn budget(scope: Scope, effort: &str, cap: u64, body: &mut Map<String, Value>, l
     if wanted != u64::MAX && wanted >= cap {
         losses.push(Loss::clamped(field(scope), format!("reasoning must fit below the output cap of {cap} tokens")));
     }
-    body.insert("thinking".to_owned(), json!({"type": "enabled", "budget_tokens": wanted.min(cap - 1)}));
+    body.insert("thinking", json!({"type": "enabled", "budget_tokens": wanted.min(cap - 1)}));
     true
 }
 
@@ -134,9 +133,8 @@ fn lost_its_thinking(turns: &[Turn]) -> bool {
     calls(&turns[last]) && is_answered && !thinks(&turns[last])
 }
 
-fn put_effort(body: &mut Map<String, Value>, effort: &str) {
-    let config = body.entry("output_config").or_insert_with(|| json!({}));
-    config["effort"] = json!(effort);
+fn put_effort<'a>(body: &mut Object<'a>, effort: &'a str) {
+    body.object_at("output_config").insert("effort", effort);
 }
 
 fn field<'a>(scope: Scope<'a>) -> &'a str {
@@ -145,6 +143,8 @@ fn field<'a>(scope: Scope<'a>) -> &'a str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::{
         super::testing::{call, chat, encoded, named, result, traits, turn, user},
         *,

@@ -92,6 +92,8 @@ fn each_value(map: &Value, moved: &mut Vec<String>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -2,21 +2,22 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{Scope, cache_marks::marked};
 use crate::{
     Loss, Refusal,
     anthropic_messages::names,
+    json::{Json, Object, json},
     request::{OtherField, Tool, ToolChoice, ToolInput},
     translate::Back,
 };
 
 /// Writes `tools` and `tool_choice`.
-pub(super) fn tools(
-    scope: Scope,
+pub(super) fn tools<'a>(
+    scope: Scope<'a>,
     thinks: bool,
-    body: &mut Map<String, Value>,
+    body: &mut Object<'a>,
     back: &mut Back,
     losses: &mut Vec<Loss>,
 ) -> Result<(), Refusal> {
@@ -33,9 +34,9 @@ pub(super) fn tools(
         return Ok(());
     }
     if let Some(choice) = choice(scope, thinks, losses) {
-        body.insert("tool_choice".to_owned(), choice);
+        body.insert("tool_choice", choice);
     }
-    body.insert("tools".to_owned(), Value::Array(sent));
+    body.insert("tools", sent);
     Ok(())
 }
 
@@ -46,14 +47,19 @@ fn is_allowed(scope: Scope, tool: &Tool) -> bool {
     !names.iter().all(is_known) || names.contains(&tool.name)
 }
 
-fn encode(scope: Scope, tool: &Tool, back: &mut Back, losses: &mut Vec<Loss>) -> Result<Option<Value>, Refusal> {
+fn encode<'a>(
+    scope: Scope<'a>,
+    tool: &'a Tool,
+    back: &mut Back,
+    losses: &mut Vec<Loss>,
+) -> Result<Option<Json<'a>>, Refusal> {
     let name = names::wire_name(&tool.name);
     if let Cow::Owned(sent) = &name {
         back.tool_names.insert(sent.clone(), tool.name.clone());
     }
     let schema = match &tool.input {
         ToolInput::Hosted(value) if scope.native() => {
-            return Ok(Some(marked(value.clone(), tool.cache.as_ref(), scope, losses)));
+            return Ok(Some(marked(value.into(), tool.cache.as_ref(), scope, losses)));
         }
         ToolInput::Hosted(_) => {
             return Err(scope.refuse("tools", &format!("`{}` is run by its own provider alone", tool.name)));
@@ -67,22 +73,23 @@ fn encode(scope: Scope, tool: &Tool, back: &mut Back, losses: &mut Vec<Loss>) ->
             free_input()
         }
     };
-    let mut sent = json!({"name": name});
-    if let Some(description) = tool.description.as_deref().filter(|description| !description.is_empty()) {
-        sent["description"] = json!(description);
-    }
-    sent["input_schema"] = schema;
-    if let Some(strict) = tool.strict {
-        sent["strict"] = json!(strict);
-    }
+    let mut sent = Object::of([("name", name.into())]);
+    sent.put("description", tool.description.as_ref().filter(|description| !description.is_empty()));
+    sent.push("input_schema", schema);
+    sent.put("strict", tool.strict);
     other_fields(scope, tool, &mut sent, losses)?;
-    Ok(Some(marked(sent, tool.cache.as_ref(), scope, losses)))
+    Ok(Some(marked(sent.into(), tool.cache.as_ref(), scope, losses)))
 }
 
-fn other_fields(scope: Scope, tool: &Tool, sent: &mut Value, losses: &mut Vec<Loss>) -> Result<(), Refusal> {
+fn other_fields<'a>(
+    scope: Scope,
+    tool: &'a Tool,
+    sent: &mut Object<'a>,
+    losses: &mut Vec<Loss>,
+) -> Result<(), Refusal> {
     for field in &tool.other {
         if scope.native() {
-            sent[field.path.as_str()] = field.value.clone();
+            sent.insert(&field.path, &field.value);
         } else {
             scope.other(&OtherField { path: format!("tools.{}", field.path), ..field.clone() }, losses)?;
         }
@@ -91,25 +98,24 @@ fn other_fields(scope: Scope, tool: &Tool, sent: &mut Value, losses: &mut Vec<Lo
 }
 
 /// A schema with the `type` that is required here.
-pub(super) fn input_schema(schema: Option<&Value>) -> Value {
+pub(super) fn input_schema(schema: Option<&Value>) -> Json<'_> {
     match schema {
-        Some(Value::Object(schema)) if schema.contains_key("type") => Value::Object(schema.clone()),
+        Some(Value::Object(schema)) if schema.contains_key("type") => Object::from(schema).into(),
         Some(Value::Object(schema)) => {
-            let mut typed = Map::new();
-            typed.insert("type".to_owned(), json!("object"));
-            typed.extend(schema.clone());
-            Value::Object(typed)
+            let mut typed = Object::of([("type", "object".into())]);
+            Object::from(schema).into_iter().for_each(|(name, value)| typed.push(name, value));
+            typed.into()
         }
         _ => json!({"type": "object", "properties": {}}),
     }
 }
 
 /// The schema of a tool that takes free text: its answers are unwrapped again.
-fn free_input() -> Value {
+fn free_input() -> Json<'static> {
     json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]})
 }
 
-fn choice(scope: Scope, thinks: bool, losses: &mut Vec<Loss>) -> Option<Value> {
+fn choice<'a>(scope: Scope<'a>, thinks: bool, losses: &mut Vec<Loss>) -> Option<Json<'a>> {
     let alone = scope.request.parallel_tool_calls == Some(false);
     let mut choice = match &scope.request.tool_choice {
         None if !alone => return None,
@@ -123,13 +129,13 @@ fn choice(scope: Scope, thinks: bool, losses: &mut Vec<Loss>) -> Option<Value> {
         }
     };
     if alone {
-        choice["disable_parallel_tool_use"] = json!(true);
+        choice.set("disable_parallel_tool_use", true);
     }
     Some(choice)
 }
 
 /// A choice that forces a call, where the model can be forced.
-fn forced(scope: Scope, thinks: bool, choice: Value, losses: &mut Vec<Loss>) -> Value {
+fn forced<'a>(scope: Scope, thinks: bool, choice: Json<'a>, losses: &mut Vec<Loss>) -> Json<'a> {
     let why = match (scope.native(), scope.target.traits.forced_tool_choice, thinks) {
         (true, _, _) | (false, true, false) => return choice,
         (false, false, _) => "the model cannot be made to call a tool: it decides",
@@ -146,6 +152,8 @@ fn choice_word(scope: Scope<'_>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{
         super::testing::{chat, encode_for, encoded, named, refused, traits},
         *,

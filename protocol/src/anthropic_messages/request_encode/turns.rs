@@ -4,11 +4,10 @@
 //! Operator turns that lead go into `system`, one block a part. Later ones keep their place where the model takes them
 //! there, and are said as a user's words with a note otherwise; they are never moved to the top.
 
-use serde_json::{Map, Value, json};
-
 use super::{Scope, blocks::blocks};
 use crate::{
     Loss, Refusal,
+    json::{Json, Object, json},
     request::{Part, PartKind, Role, Turn},
 };
 
@@ -16,17 +15,17 @@ use crate::{
 const NOTE: &str = "The operator of this application says (not the user):\n\n";
 
 /// A message in the making. Results of tools come before anything else in it.
-struct Message {
+struct Message<'a> {
     role: &'static str,
-    results: Vec<Value>,
-    content: Vec<Value>,
+    results: Vec<Json<'a>>,
+    content: Vec<Json<'a>>,
 }
 
 /// Writes `system` and `messages`; `instruction` ends the system prompt.
-pub(super) fn turns(
-    scope: Scope,
-    instruction: Option<&str>,
-    body: &mut Map<String, Value>,
+pub(super) fn turns<'a>(
+    scope: Scope<'a>,
+    instruction: Option<&'a str>,
+    body: &mut Object<'a>,
     losses: &mut Vec<Loss>,
 ) -> Result<(), Refusal> {
     let turns = &scope.request.turns;
@@ -47,13 +46,13 @@ pub(super) fn turns(
     conversation(scope, leading, &mut messages, losses)?;
     system.extend(instruction.map(|text| json!({"type": "text", "text": text})));
     if !system.is_empty() {
-        body.insert("system".to_owned(), Value::Array(system));
+        body.insert("system", system);
     }
     let messages = finish(messages);
     if messages.is_empty() {
         return Err(scope.refuse("messages", "there must be at least one message that says something"));
     }
-    body.insert("messages".to_owned(), Value::Array(messages));
+    body.insert("messages", messages);
     Ok(())
 }
 
@@ -68,10 +67,10 @@ fn refuse_prefill(scope: Scope) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn conversation(
-    scope: Scope,
+fn conversation<'a>(
+    scope: Scope<'a>,
     leading: usize,
-    messages: &mut Vec<Message>,
+    messages: &mut Vec<Message<'a>>,
     losses: &mut Vec<Loss>,
 ) -> Result<(), Refusal> {
     let turns = &scope.request.turns;
@@ -89,7 +88,7 @@ fn conversation(
             Role::System | Role::Developer => {
                 let why = "the model takes instructions at the top alone: this one is said as a user's message";
                 losses.push(Loss::approximated("messages.role", why));
-                say(messages, blocks(&with_note(&turn.parts), index, scope, losses)?);
+                say(messages, noted(&turn.parts, index, scope, losses)?);
             }
         }
     }
@@ -97,7 +96,7 @@ fn conversation(
 }
 
 /// What a user says: behind results of tools in their message, else in a message of its own.
-fn say(messages: &mut Vec<Message>, content: Vec<Value>) {
+fn say<'a>(messages: &mut Vec<Message<'a>>, content: Vec<Json<'a>>) {
     match messages.last_mut().filter(|message| message.role == "user" && !message.results.is_empty()) {
         Some(message) => message.content.extend(content),
         None => messages.push(Message { role: "user", results: Vec::new(), content }),
@@ -105,7 +104,7 @@ fn say(messages: &mut Vec<Message>, content: Vec<Value>) {
 }
 
 /// Results of tools: all of one round in one message.
-fn answer_calls(messages: &mut Vec<Message>, results: Vec<Value>) {
+fn answer_calls<'a>(messages: &mut Vec<Message<'a>>, results: Vec<Json<'a>>) {
     match messages.last_mut().filter(|message| message.role == "user") {
         Some(message) => message.results.extend(results),
         None => messages.push(Message { role: "user", results, content: Vec::new() }),
@@ -113,7 +112,7 @@ fn answer_calls(messages: &mut Vec<Message>, results: Vec<Value>) {
 }
 
 /// Instructions in their place: those that follow each other are one message.
-fn instruct(messages: &mut Vec<Message>, content: Vec<Value>) {
+fn instruct<'a>(messages: &mut Vec<Message<'a>>, content: Vec<Json<'a>>) {
     match messages.last_mut().filter(|message| message.role == "system") {
         Some(message) => message.content.extend(content),
         None => messages.push(Message { role: "system", results: Vec::new(), content }),
@@ -138,15 +137,16 @@ fn is_operator(turn: &Turn) -> bool {
     matches!(turn.role, Role::System | Role::Developer)
 }
 
-fn with_note(parts: &[Part]) -> Vec<Part> {
+/// The blocks of an operator's words with a note before them.
+fn noted<'a>(parts: &[Part], index: usize, scope: Scope<'a>, losses: &mut Vec<Loss>) -> Result<Vec<Json<'a>>, Refusal> {
     let mut parts = parts.to_vec();
     if let Some(PartKind::Text { text, .. }) = parts.first_mut().map(|part| &mut part.kind) {
         text.insert_str(0, NOTE);
     }
-    parts
+    Ok(blocks(&parts, index, scope, losses)?.into_iter().map(Json::into_owned).collect())
 }
 
-fn finish(messages: Vec<Message>) -> Vec<Value> {
+fn finish<'a>(messages: Vec<Message<'a>>) -> Vec<Json<'a>> {
     let last = messages.len().wrapping_sub(1);
     let mut finished = Vec::with_capacity(messages.len());
     for (index, mut message) in messages.into_iter().enumerate() {
@@ -163,15 +163,18 @@ fn finish(messages: Vec<Message>) -> Vec<Value> {
 }
 
 /// A message that is to be continued must not end in white space.
-fn trim_end(content: &mut [Value]) {
-    let Some(last) = content.last_mut().filter(|block| block["type"] == "text") else { return };
+fn trim_end(content: &mut [Json<'_>]) {
+    let Some(last) = content.last_mut().filter(|block| block["type"] == *"text") else { return };
     if let Some(text) = last["text"].as_str() {
-        last["text"] = json!(text.trim_end());
+        let trimmed = text.trim_end().to_owned();
+        last.set("text", trimmed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::{
         super::testing::{assistant, call, chat, encoded, named, refused, result, system, traits, turn, user},
         *,

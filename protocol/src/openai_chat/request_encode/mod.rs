@@ -13,33 +13,31 @@ mod schema;
 mod tools;
 mod turns;
 
+use crate::{Refusal, Target, json::Object, request::Request, translate::Encoded};
 use ledger::Ledger;
-use serde_json::{Map, Value, json};
-
-use crate::{Refusal, Target, request::Request, translate::Encoded};
 
 /// Writes a request for a target. Errs on what the target cannot serve; in strict mode on every loss.
 pub fn encode_request(request: &Request, target: &Target<'_>) -> Result<Encoded, Refusal> {
     let mut ledger = Ledger::new(request, target);
-    let mut body = Map::new();
-    body.insert("model".to_owned(), json!(target.model));
-    body.insert("messages".to_owned(), turns::encode(&mut ledger)?.into());
+    let mut body = Object::default();
+    body.push("model", target.model);
+    body.push("messages", turns::encode(&mut ledger)?);
     tools::encode(&mut ledger, &mut body)?;
     options::encode(&mut ledger, &mut body)?;
     reasoning::encode(&mut ledger, &mut body)?;
     others(&mut ledger, &mut body)?;
-    let body = serde_json::to_vec(&body).expect("a map with string keys is always JSON");
+    let body = body.to_bytes();
     let (losses, back) = ledger.finish();
     Ok(Encoded { body, headers: Vec::new(), losses, back })
 }
 
 /// Fields without a canonical place: as they stood for a caller of this shape, else as their class says.
-fn others(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+fn others<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     for other in &ledger.request.other {
         if !ledger.is_native() {
             ledger.leave_out_other(other, "")?;
-        } else if !other.path.contains('.') {
-            body.entry(other.path.clone()).or_insert_with(|| other.value.clone());
+        } else if !other.path.contains('.') && !body.contains_key(&other.path) {
+            body.push(&other.path, &other.value);
         }
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! Tool names and call ids as a target takes them. Each is a function of the original alone, so that calls, results and
 //! later turns agree without anything being remembered.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 
 use super::ledger::Ledger;
@@ -12,30 +14,30 @@ const NAME: usize = 64;
 const ID: usize = 40;
 
 /// The name that goes out; noted for the answer where it is another.
-pub(super) fn tool_name(ledger: &mut Ledger<'_>, name: &str) -> String {
+pub(super) fn tool_name<'a>(ledger: &mut Ledger<'_>, name: &'a str) -> Cow<'a, str> {
     let sent = legal_name(name);
     if sent != name {
-        ledger.back.tool_names.insert(sent.clone(), name.to_owned());
+        ledger.back.tool_names.insert(sent.clone().into_owned(), name.to_owned());
     }
     sent
 }
 
-fn legal_name(name: &str) -> String {
+fn legal_name(name: &str) -> Cow<'_, str> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !name.is_empty() && name.len() <= NAME && name.chars().all(legal) {
-        return name.to_owned();
+        return Cow::Borrowed(name);
     }
     let start: String = name.chars().take(NAME - 9).map(|c| if legal(c) { c } else { '_' }).collect();
-    format!("{start}_{}", &digest(name)[..8])
+    Cow::Owned(format!("{start}_{}", &digest(name)[..8]))
 }
 
 /// The id that goes out.
-pub(super) fn call_id(ids: ToolCallIds, id: &str) -> String {
+pub(super) fn call_id(ids: ToolCallIds, id: &str) -> Cow<'_, str> {
     match ids {
-        ToolCallIds::Any if id.len() <= ID => id.to_owned(),
-        ToolCallIds::Any => format!("call_{}", &digest(id)[..32]),
-        ToolCallIds::Alnum9 if id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => id.to_owned(),
-        ToolCallIds::Alnum9 => digest(id)[..9].to_owned(),
+        ToolCallIds::Any if id.len() <= ID => Cow::Borrowed(id),
+        ToolCallIds::Any => Cow::Owned(format!("call_{}", &digest(id)[..32])),
+        ToolCallIds::Alnum9 if id.len() == 9 && id.bytes().all(|b| b.is_ascii_alphanumeric()) => Cow::Borrowed(id),
+        ToolCallIds::Alnum9 => Cow::Owned(digest(id)[..9].to_owned()),
     }
 }
 
@@ -51,7 +53,8 @@ mod tests {
     #[test]
     fn legal_names_stay_and_others_are_cut_and_told_apart() {
         assert_eq!(legal_name("get_weather-2"), "get_weather-2");
-        let (a, b) = (legal_name(&"a".repeat(70)), legal_name(&"a".repeat(71)));
+        let (a, b) = ("a".repeat(70), "a".repeat(71));
+        let (a, b) = (legal_name(&a), legal_name(&b));
         assert_eq!((a.len(), b.len()), (64, 64));
         assert_ne!(a, b);
         assert!(legal_name("ns.tool").starts_with("ns_tool_"));

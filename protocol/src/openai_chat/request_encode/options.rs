@@ -1,15 +1,19 @@
 //! Writes the top-level options: caps, sampling, stops, form of the answer, identity, cache, tier, stream.
 
-use serde_json::{Map, Number, Value, json};
+use std::borrow::Cow;
+
+use serde_json::{Number, Value};
 
 use super::{
     ledger::{Field, Ledger},
     names::digest,
     schema,
 };
-use crate::{MaxTokensField, Refusal, StreamUsage, WireShape, request::OutputFormat};
-
-type Body = Map<String, Value>;
+use crate::{
+    MaxTokensField, Refusal, StreamUsage, WireShape,
+    json::{Json, Object, json},
+    request::OutputFormat,
+};
 
 /// Most stop sequences of one request.
 const STOPS: usize = 4;
@@ -17,7 +21,7 @@ const STOPS: usize = 4;
 const IDENTIFIER: usize = 128;
 
 /// Writes all options.
-pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
+pub(super) fn encode<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     output_cap(ledger, body)?;
     sampling(ledger, body)?;
     stop(ledger, body)?;
@@ -30,13 +34,7 @@ pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Ref
     Ok(())
 }
 
-fn put(body: &mut Body, key: &str, value: Option<impl Into<Value>>) {
-    if let Some(value) = value {
-        body.insert(key.to_owned(), value.into());
-    }
-}
-
-fn output_cap(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
+fn output_cap<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     let Some(asked) = ledger.request.output_cap else { return Ok(()) };
     if asked == 0 {
         return Err(ledger.refuse(Field::OutputCap, "an answer of no tokens cannot be asked for"));
@@ -50,11 +48,11 @@ fn output_cap(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
         MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
         MaxTokensField::MaxTokens => "max_tokens",
     };
-    put(body, key, Some(asked.min(most)));
+    body.put(key, Some(asked.min(most)));
     Ok(())
 }
 
-fn sampling(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
+fn sampling<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     let request = ledger.request;
     let (sampling, traits) = (&request.sampling, ledger.target.traits);
     let temperature = drawn(ledger, Field::Temperature, sampling.temperature.as_ref())?;
@@ -63,25 +61,25 @@ fn sampling(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
         ledger.dropped(Field::TopP, "the model does not take it together with `temperature`")?;
         top_p = None;
     }
-    put(body, "temperature", temperature);
-    put(body, "top_p", top_p);
+    body.put("temperature", temperature);
+    body.put("top_p", top_p);
     match (&sampling.top_k, ledger.is_native()) {
-        (Some(top_k), true) => put(body, "top_k", Some(top_k.clone())),
+        (Some(top_k), true) => body.put("top_k", Some(top_k)),
         (Some(_), false) => ledger.dropped(Field::TopK, "has no counterpart in chat completions")?,
         (None, _) => {}
     }
-    put(body, "seed", sampling.seed.clone());
-    put(body, "frequency_penalty", sampling.frequency_penalty.clone());
-    put(body, "presence_penalty", sampling.presence_penalty.clone());
-    put(body, "logit_bias", sampling.logit_bias.clone());
+    body.put("seed", sampling.seed.as_ref());
+    body.put("frequency_penalty", sampling.frequency_penalty.as_ref());
+    body.put("presence_penalty", sampling.presence_penalty.as_ref());
+    body.put("logit_bias", sampling.logit_bias.as_ref());
     Ok(())
 }
 
 /// A parameter of sampling; where the model takes none, one that asks for the default is no loss.
-fn drawn(ledger: &mut Ledger<'_>, field: Field, value: Option<&Number>) -> Result<Option<Number>, Refusal> {
+fn drawn<'a>(ledger: &mut Ledger<'a>, field: Field, value: Option<&'a Number>) -> Result<Option<&'a Number>, Refusal> {
     let Some(value) = value else { return Ok(None) };
     if ledger.target.traits.sampling {
-        return Ok(Some(value.clone()));
+        return Ok(Some(value));
     }
     if value.as_f64() != Some(1.0) {
         ledger.dropped(field, "the model does not take it")?;
@@ -89,7 +87,7 @@ fn drawn(ledger: &mut Ledger<'_>, field: Field, value: Option<&Number>) -> Resul
     Ok(None)
 }
 
-fn stop(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
+fn stop<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     let stop = &ledger.request.stop;
     if stop.is_empty() {
         return Ok(());
@@ -100,19 +98,19 @@ fn stop(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
     if stop.len() > STOPS {
         return Err(ledger.refuse(Field::Stop, "at most four are taken"));
     }
-    put(body, "stop", Some(stop.clone()));
+    body.put("stop", Some(stop.iter().collect::<Json<'_>>()));
     Ok(())
 }
 
-fn choices(ledger: &Ledger<'_>, body: &mut Body) {
+fn choices<'a>(ledger: &Ledger<'a>, body: &mut Object<'a>) {
     let request = ledger.request;
-    put(body, "n", request.n);
-    put(body, "logprobs", request.logprobs);
-    put(body, "top_logprobs", request.top_logprobs);
-    put(body, "verbosity", request.verbosity.clone());
+    body.put("n", request.n);
+    body.put("logprobs", request.logprobs);
+    body.put("top_logprobs", request.top_logprobs);
+    body.put("verbosity", request.verbosity.as_ref());
 }
 
-fn format(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
+fn format<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     let request = ledger.request;
     let value = match &request.format {
         None => return Ok(()),
@@ -122,15 +120,15 @@ fn format(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
             if !(ledger.target.dialect.json_schema && ledger.target.traits.json_schema) {
                 return Err(ledger.refuse(Field::Format, "answers by a schema are not given"));
             }
-            let mut format = Map::new();
-            put(&mut format, "name", Some(name.as_deref().unwrap_or("response")));
-            put(&mut format, "description", description.clone());
-            put(&mut format, "schema", Some(schema.clone()));
-            put(&mut format, "strict", schema_strict(ledger, schema, *strict)?);
+            let mut format = Object::default();
+            format.put("name", Some(name.as_deref().unwrap_or("response")));
+            format.put("description", description.as_ref());
+            format.put("schema", Some(schema));
+            format.put("strict", schema_strict(ledger, schema, *strict)?);
             json!({"type": "json_schema", "json_schema": format})
         }
     };
-    put(body, "response_format", Some(value));
+    body.put("response_format", Some(value));
     Ok(())
 }
 
@@ -146,68 +144,69 @@ fn schema_strict(ledger: &mut Ledger<'_>, schema: &Value, strict: Option<bool>) 
     Ok(Some(kept))
 }
 
-fn end_user(ledger: &Ledger<'_>, body: &mut Body) {
+fn end_user<'a>(ledger: &Ledger<'a>, body: &mut Object<'a>) {
     let end_user = &ledger.request.end_user;
-    put(body, "user", end_user.user.clone());
+    body.put("user", end_user.user.as_ref());
     if !ledger.target.dialect.caller_fields {
         return;
     }
-    let hashed = end_user.user_id.as_deref().map(identifier);
-    put(body, "safety_identifier", end_user.safety_identifier.clone().or(hashed));
+    let sent = end_user.safety_identifier.as_deref().map(Cow::Borrowed);
+    body.put("safety_identifier", sent.or_else(|| end_user.user_id.as_deref().map(identifier)));
     if !ledger.request.metadata.is_empty() {
         let texts = ledger.request.metadata.iter().filter(|(_, value)| ledger.is_native() || value.is_string());
-        let texts: Map<String, Value> = texts.map(|(key, value)| (key.clone(), value.clone())).collect();
-        put(body, "metadata", (!texts.is_empty()).then_some(texts));
+        let mut metadata = Object::default();
+        texts.for_each(|(key, value)| metadata.push(key, value));
+        body.put("metadata", Some(metadata).filter(|metadata| !metadata.is_empty()));
     }
 }
 
 /// An identifier that fits; one that is too long or a structure of its own is replaced by its hash.
-fn identifier(user_id: &str) -> String {
+fn identifier(user_id: &str) -> Cow<'_, str> {
     let fits = user_id.len() <= IDENTIFIER && !user_id.starts_with('{');
-    if fits { user_id.to_owned() } else { digest(user_id) }
+    if fits { Cow::Borrowed(user_id) } else { Cow::Owned(digest(user_id)) }
 }
 
-fn cache(ledger: &Ledger<'_>, body: &mut Body) {
+fn cache<'a>(ledger: &Ledger<'a>, body: &mut Object<'a>) {
     if !ledger.target.dialect.caller_fields {
         return;
     }
     let (cache, user_id) = (&ledger.request.cache, ledger.request.end_user.user_id.as_deref());
-    put(body, "prompt_cache_key", cache.key.clone().or_else(|| user_id.and_then(session)));
-    put(body, "prompt_cache_retention", cache.retention.clone());
-    put(body, "prompt_cache_options", cache.options.clone());
+    body.put("prompt_cache_key", cache.key.clone().or_else(|| user_id.and_then(session)));
+    body.put("prompt_cache_retention", cache.retention.as_ref());
+    body.put("prompt_cache_options", cache.options.as_ref());
 }
 
 /// The session that Claude Code names within its `user_id`: a field of a JSON text, or the end of an underscored one.
 fn session(user_id: &str) -> Option<String> {
-    let fields: Option<Value> = serde_json::from_str(user_id).ok();
+    let fields = Json::parse_str(user_id).ok();
     let field = fields.as_ref().and_then(|fields| fields["session_id"].as_str());
     let session = field.or_else(|| user_id.rsplit_once("_session_").map(|(_, session)| session))?;
     let fits = !session.is_empty() && session.len() <= 64;
     fits.then(|| session.to_owned())
 }
 
-fn service_tier(ledger: &mut Ledger<'_>, body: &mut Body) -> Result<(), Refusal> {
-    let Some(tier) = ledger.request.service_tier.clone() else { return Ok(()) };
+fn service_tier<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
+    let Some(tier) = &ledger.request.service_tier else { return Ok(()) };
     match (ledger.request.source, tier.as_str()) {
-        (WireShape::OpenaiChat, _) | (_, "auto") => put(body, "service_tier", Some(tier)),
-        (WireShape::AnthropicMessages, "standard_only") => put(body, "service_tier", Some("default")),
+        (WireShape::OpenaiChat, _) | (_, "auto") => body.put("service_tier", Some(tier)),
+        (WireShape::AnthropicMessages, "standard_only") => body.put("service_tier", Some("default")),
         (WireShape::AnthropicMessages, _) => ledger.dropped(Field::ServiceTier, "has no counterpart of that name")?,
     }
     Ok(())
 }
 
-fn stream(ledger: &Ledger<'_>, body: &mut Body) {
+fn stream<'a>(ledger: &Ledger<'a>, body: &mut Object<'a>) {
     if !ledger.request.stream {
         return;
     }
-    put(body, "stream", Some(true));
+    body.put("stream", Some(true));
     if ledger.target.dialect.stream_usage == StreamUsage::Options {
-        let mut options = Map::from_iter([("include_usage".to_owned(), json!(true))]);
+        let mut options = Object::of([("include_usage", true.into())]);
         for other in ledger.request.other.iter().filter(|_| ledger.is_native()) {
             if let Some(key) = other.path.strip_prefix("stream_options.") {
-                options.insert(key.to_owned(), other.value.clone());
+                options.insert(key, &other.value);
             }
         }
-        put(body, "stream_options", Some(options));
+        body.put("stream_options", Some(options));
     }
 }

@@ -1,11 +1,11 @@
 //! Writes parts of content, with their prompt-cache marks.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde_json::{Value, json};
 
 use super::ledger::{Field, Ledger};
 use crate::{
     Refusal, WireShape,
+    json::{Json, json},
     request::{DocumentSource, Media, Part, PartKind},
 };
 
@@ -13,17 +13,22 @@ use crate::{
 const MARKS: usize = 4;
 
 /// Content as a string where it is one plain text, else as parts.
-pub(super) fn content(mut parts: Vec<Value>) -> Value {
-    let plain = |part: &Value| part["type"] == "text" && part.as_object().is_some_and(|fields| fields.len() == 2);
+pub(super) fn content(mut parts: Vec<Json<'_>>) -> Json<'_> {
     match parts.as_mut_slice() {
         [] => json!(""),
-        [one] if plain(one) => one["text"].take(),
-        _ => Value::Array(parts),
+        [Json::Object(one)] if one.len() == 2 && one.get("type").is_some_and(|kind| *kind == *"text") => {
+            one.take("text").unwrap_or_default()
+        }
+        _ => Json::Array(parts),
     }
 }
 
 /// A part of a user's, an operator's or a tool's message. One canonical part may need several.
-pub(super) fn user_part(ledger: &mut Ledger<'_>, part: &Part, marks: &mut Marks) -> Result<Vec<Value>, Refusal> {
+pub(super) fn user_part<'a>(
+    ledger: &mut Ledger<'a>,
+    part: &'a Part,
+    marks: &mut Marks,
+) -> Result<Vec<Json<'a>>, Refusal> {
     let mut values = match &part.kind {
         PartKind::Text { text, .. } => vec![text_part(text)],
         PartKind::Image { source, detail } => vec![image(ledger, source, detail.as_deref())?],
@@ -39,11 +44,11 @@ pub(super) fn user_part(ledger: &mut Ledger<'_>, part: &Part, marks: &mut Marks)
                 ledger.dropped(Field::SearchResult, "citations of search results are not given")?;
             }
             ledger.approximated(Field::SearchResult, "goes as text")?;
-            vec![text_part(&format!("{title} — {source}\n\n{}", texts.join("\n\n")))]
+            vec![text_part(format!("{title} — {source}\n\n{}", texts.join("\n\n")))]
         }
         PartKind::Refusal(text) => vec![text_part(text)],
         PartKind::Thinking { .. } | PartKind::RedactedThinking(_) => vec![],
-        PartKind::Raw { value, .. } if ledger.is_native() => vec![value.clone()],
+        PartKind::Raw { value, .. } if ledger.is_native() => vec![value.into()],
         PartKind::Raw { name, class, .. } => {
             let field = format!("messages.content.{name}");
             ledger.leave_out(*class, &field, "is known to its own provider alone")?;
@@ -58,7 +63,11 @@ pub(super) fn user_part(ledger: &mut Ledger<'_>, part: &Part, marks: &mut Marks)
 }
 
 /// A text that the model said.
-pub(super) fn assistant_text(ledger: &mut Ledger<'_>, part: &Part, marks: &mut Marks) -> Result<Value, Refusal> {
+pub(super) fn assistant_text<'a>(
+    ledger: &mut Ledger<'_>,
+    part: &'a Part,
+    marks: &mut Marks,
+) -> Result<Json<'a>, Refusal> {
     let PartKind::Text { text, citations } = &part.kind else {
         return Err(ledger.refuse(Field::Messages, "assistant messages take text and tool calls alone"));
     };
@@ -70,25 +79,25 @@ pub(super) fn assistant_text(ledger: &mut Ledger<'_>, part: &Part, marks: &mut M
     Ok(value)
 }
 
-fn text_part(text: &str) -> Value {
+fn text_part<'a>(text: impl Into<Json<'a>>) -> Json<'a> {
     json!({"type": "text", "text": text})
 }
 
-fn image(ledger: &Ledger<'_>, source: &Media, detail: Option<&str>) -> Result<Value, Refusal> {
+fn image<'a>(ledger: &Ledger<'_>, source: &'a Media, detail: Option<&'a str>) -> Result<Json<'a>, Refusal> {
     let url = match source {
-        Media::Inline { media_type, data } => format!("data:{media_type};base64,{data}"),
-        Media::Url(url) if ledger.target.dialect.image_urls => url.clone(),
+        Media::Inline { media_type, data } => Json::from(format!("data:{media_type};base64,{data}")),
+        Media::Url(url) if ledger.target.dialect.image_urls => url.into(),
         Media::Url(_) => return Err(ledger.refuse(Field::Image, "the host takes inline images alone")),
         Media::FileId(_) => return Err(ledger.refuse(Field::Image, "a file id is known to its own provider alone")),
     };
     let mut image = json!({"url": url});
     if let Some(detail) = detail {
-        image["detail"] = json!(detail);
+        image.set("detail", detail);
     }
     Ok(json!({"type": "image_url", "image_url": image}))
 }
 
-fn audio(ledger: &Ledger<'_>, source: &Media) -> Result<Value, Refusal> {
+fn audio<'a>(ledger: &Ledger<'_>, source: &'a Media) -> Result<Json<'a>, Refusal> {
     let Media::Inline { media_type, data } = source else {
         return Err(ledger.refuse(Field::Audio, "sound must be inline"));
     };
@@ -97,22 +106,22 @@ fn audio(ledger: &Ledger<'_>, source: &Media) -> Result<Value, Refusal> {
     Ok(json!({"type": "input_audio", "input_audio": {"data": data, "format": format}}))
 }
 
-fn document(
-    ledger: &mut Ledger<'_>,
-    source: &DocumentSource,
-    title: Option<&str>,
-    context: Option<&str>,
+fn document<'a>(
+    ledger: &mut Ledger<'a>,
+    source: &'a DocumentSource,
+    title: Option<&'a str>,
+    context: Option<&'a str>,
     marks: &mut Marks,
-) -> Result<Vec<Value>, Refusal> {
+) -> Result<Vec<Json<'a>>, Refusal> {
     let heading: Vec<&str> = title.into_iter().chain(context).collect();
-    let titled = |text: &str| text_part(&[heading.as_slice(), &[text]].concat().join("\n\n"));
+    let titled = |text: &str| text_part([heading.as_slice(), &[text]].concat().join("\n\n"));
     match source {
         DocumentSource::Text(text) => Ok(vec![titled(text)]),
         DocumentSource::Media(Media::Inline { media_type, data }) if media_type.starts_with("text/") => {
             Ok(vec![titled(&decoded_text(ledger, data)?)])
         }
         DocumentSource::Media(Media::Inline { media_type, data }) => {
-            let mut values: Vec<Value> = context.map(text_part).into_iter().collect();
+            let mut values: Vec<Json<'_>> = context.map(text_part).into_iter().collect();
             let filename = title.unwrap_or("document.pdf");
             let file = json!({"filename": filename, "file_data": format!("data:{media_type};base64,{data}")});
             values.push(json!({"type": "file", "file": file}));
@@ -124,7 +133,7 @@ fn document(
         }
         DocumentSource::Parts(parts) => {
             ledger.approximated(Field::Document, "its content goes as parts of the message")?;
-            let mut values: Vec<Value> = heading.iter().map(|line| text_part(line)).collect();
+            let mut values: Vec<Json<'_>> = heading.into_iter().map(text_part).collect();
             for part in parts {
                 values.extend(user_part(ledger, part, marks)?);
             }
@@ -157,11 +166,11 @@ impl Marks {
     }
 
     /// Puts the mark of a part on the value that stands for it.
-    pub(super) fn put(
+    pub(super) fn put<'a>(
         &mut self,
         ledger: &mut Ledger<'_>,
-        part: &Part,
-        value: Option<&mut Value>,
+        part: &'a Part,
+        value: Option<&mut Json<'a>>,
     ) -> Result<(), Refusal> {
         let Some(mark) = &part.cache else { return Ok(()) };
         let Some(value) = value else { return self.unused(ledger, part) };
@@ -178,9 +187,9 @@ impl Marks {
             (Some("1h"), WireShape::AnthropicMessages) => {
                 ledger.approximated(Field::ContentCache, "one hour becomes the provider's default time")?;
             }
-            (Some(ttl), _) => breakpoint["ttl"] = json!(ttl),
+            (Some(ttl), _) => breakpoint.set("ttl", ttl),
         }
-        value["prompt_cache_breakpoint"] = breakpoint;
+        value.set("prompt_cache_breakpoint", breakpoint);
         Ok(())
     }
 

@@ -1,10 +1,9 @@
 //! Writes how much to reason: one word of effort, moved to the nearest that the model takes.
 
-use serde_json::{Map, Value, json};
-
 use super::ledger::{Field, Ledger};
 use crate::{
     Refusal, Strictness,
+    json::Object,
     request::{Reasoning, ThinkingMode},
 };
 
@@ -14,7 +13,7 @@ const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh", 
 const NONE: &str = "none";
 
 /// Writes `reasoning_effort`.
-pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Object<'_>) -> Result<(), Refusal> {
     let asked = ledger.request.reasoning.clone().unwrap_or_default();
     let effort = match ledger.target.traits.efforts.is_empty() {
         true => {
@@ -24,9 +23,7 @@ pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> 
         false => wanted(ledger, &asked)?,
     };
     let effort = with_tools(ledger, effort, body.contains_key("tools"))?;
-    if let Some(effort) = effort {
-        body.insert("reasoning_effort".to_owned(), json!(effort));
-    }
+    body.put("reasoning_effort", effort);
     Ok(())
 }
 

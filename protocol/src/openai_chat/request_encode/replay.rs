@@ -3,43 +3,40 @@
 //! OpenAI's own surface never wants it. Proofs go where a field has room for them: only hosts that pass on the answers
 //! of several families have such a field, and they sort by the format that stands beside.
 
-use serde_json::{Map, Value, json};
-
 use crate::{
     ReasoningField,
+    json::{Json, Object, json},
     request::{Issuer, Opaque},
 };
 
 /// The reasoning of one assistant message.
 #[derive(Debug, Default)]
-pub(super) struct Replay {
+pub(super) struct Replay<'a> {
     text: String,
-    details: Vec<Value>,
+    details: Vec<Json<'a>>,
 }
 
-impl Replay {
-    pub(super) fn thinking(&mut self, text: &str, proof: Option<&Opaque>) {
+impl<'a> Replay<'a> {
+    pub(super) fn thinking(&mut self, text: &'a str, proof: Option<&'a Opaque>) {
         self.text.push_str(text);
         let mut detail = json!({"type": "reasoning.text", "text": text});
         if let Some(proof) = proof {
-            detail["signature"] = json!(proof.data);
-            detail["format"] = json!(format(proof.issuer));
+            detail.set("signature", &proof.data);
+            detail.set("format", format(proof.issuer));
         }
         self.detail(detail);
     }
 
-    pub(super) fn redacted(&mut self, data: &Opaque) {
-        self.detail(json!({"type": "reasoning.encrypted", "data": data.data, "format": format(data.issuer)}));
+    pub(super) fn redacted(&mut self, data: &'a Opaque) {
+        self.detail(json!({"type": "reasoning.encrypted", "data": &data.data, "format": format(data.issuer)}));
     }
 
     /// Puts it where the host gives it; nothing where there is none.
-    pub(super) fn put(self, field: ReasoningField, content: &mut Vec<Value>, extra: &mut Map<String, Value>) {
+    pub(super) fn put(self, field: ReasoningField, content: &mut Vec<Json<'a>>, extra: &mut Object<'a>) {
         if !self.text.is_empty() {
             match field {
-                ReasoningField::ReasoningContent => {
-                    drop(extra.insert("reasoning_content".to_owned(), json!(self.text)))
-                }
-                ReasoningField::Reasoning => drop(extra.insert("reasoning".to_owned(), json!(self.text))),
+                ReasoningField::ReasoningContent => extra.insert("reasoning_content", self.text),
+                ReasoningField::Reasoning => extra.insert("reasoning", self.text),
                 ReasoningField::ContentParts => {
                     let thinking = json!([{"type": "text", "text": self.text}]);
                     content.insert(0, json!({"type": "thinking", "thinking": thinking}));
@@ -48,12 +45,12 @@ impl Replay {
             }
         }
         if field == ReasoningField::ReasoningDetails && !self.details.is_empty() {
-            extra.insert("reasoning_details".to_owned(), self.details.into());
+            extra.insert("reasoning_details", self.details);
         }
     }
 
-    fn detail(&mut self, mut detail: Value) {
-        detail["index"] = json!(self.details.len());
+    fn detail(&mut self, mut detail: Json<'a>) {
+        detail.set("index", self.details.len() as u64);
         self.details.push(detail);
     }
 }
@@ -74,24 +71,24 @@ mod tests {
         super::super::reasoning::{Thought, thoughts},
         *,
     };
-    use crate::json::Object;
 
     #[test]
     fn every_field_that_gives_reasoning_takes_it_back() {
         let proof = Opaque { issuer: Issuer::Anthropic, data: "sig".into() };
         let blob = Opaque { issuer: Issuer::OpenAi, data: "blob".into() };
         let replayed = |field| {
-            let (mut replay, mut content, mut extra) = (Replay::default(), Vec::new(), Map::new());
+            let (mut replay, mut content, mut extra) = (Replay::default(), Vec::new(), Object::default());
             replay.thinking("hm", Some(&proof));
             replay.redacted(&blob);
             replay.put(field, &mut content, &mut extra);
             (content, extra)
         };
         for field in [ReasoningField::ReasoningContent, ReasoningField::Reasoning] {
-            assert_eq!(thoughts(&Object::from(&replayed(field).1)), [Thought::Thinking("hm".into(), None)]);
+            assert_eq!(thoughts(&replayed(field).1), [Thought::Thinking("hm".into(), None)]);
         }
         let whole = [Thought::Thinking("hm".into(), Some(proof.clone())), Thought::Redacted(blob.clone())];
-        assert_eq!(thoughts(&Object::from(&replayed(ReasoningField::ReasoningDetails).1)), whole);
-        assert_eq!(replayed(ReasoningField::ContentParts).0[0]["thinking"][0]["text"], "hm");
+        assert_eq!(thoughts(&replayed(ReasoningField::ReasoningDetails).1), whole);
+        let parts: Json<'_> = replayed(ReasoningField::ContentParts).0.into();
+        assert_eq!(parts.to_value()[0]["thinking"][0]["text"], "hm");
     }
 }

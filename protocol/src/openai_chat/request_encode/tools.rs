@@ -1,6 +1,6 @@
 //! Writes tools and which of them may be called.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{
     ledger::{Field, Ledger},
@@ -8,11 +8,12 @@ use super::{
 };
 use crate::{
     Loss, Refusal,
+    json::{Json, Object, json},
     request::{Tool, ToolChoice, ToolInput},
 };
 
 /// Writes `tools`, `tool_choice` and `parallel_tool_calls`; none of them where there is no tool.
-pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+pub(super) fn encode<'a>(ledger: &mut Ledger<'a>, body: &mut Object<'a>) -> Result<(), Refusal> {
     let request = ledger.request;
     let mut tools = Vec::new();
     for tool in &request.tools {
@@ -21,19 +22,19 @@ pub(super) fn encode(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> 
     if tools.is_empty() {
         return Ok(());
     }
-    body.insert("tools".to_owned(), tools.into());
+    body.push("tools", tools);
     if let Some(choice) = &request.tool_choice {
-        body.insert("tool_choice".to_owned(), encode_choice(ledger, choice)?);
+        body.push("tool_choice", encode_choice(ledger, choice)?);
     }
     parallel(ledger, body)
 }
 
 /// That calls may come together is the default everywhere and need not be said to hosts that may not know the field.
-fn parallel(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<(), Refusal> {
+fn parallel(ledger: &mut Ledger<'_>, body: &mut Object<'_>) -> Result<(), Refusal> {
     let Some(parallel) = ledger.request.parallel_tool_calls else { return Ok(()) };
     if ledger.target.dialect.parallel_tool_calls {
         if !parallel || ledger.is_native() {
-            body.insert("parallel_tool_calls".to_owned(), json!(parallel));
+            body.push("parallel_tool_calls", parallel);
         }
         return Ok(());
     }
@@ -43,34 +44,29 @@ fn parallel(ledger: &mut Ledger<'_>, body: &mut Map<String, Value>) -> Result<()
     }
 }
 
-fn encode_tool(ledger: &mut Ledger<'_>, tool: &Tool) -> Result<Option<Value>, Refusal> {
+fn encode_tool<'a>(ledger: &mut Ledger<'a>, tool: &'a Tool) -> Result<Option<Json<'a>>, Refusal> {
     if tool.cache.is_some() && ledger.target.traits.prompt_cache_breakpoints {
         ledger.dropped(Field::ToolCache, "tools take no cache mark")?;
     }
     let value = match &tool.input {
         ToolInput::Schema(schema) => function(ledger, tool, schema.as_ref())?,
         ToolInput::Custom(format) => custom(ledger, tool, format.as_ref()),
-        ToolInput::Hosted(value) if ledger.is_native() => value.clone(),
+        ToolInput::Hosted(value) if ledger.is_native() => value.into(),
         ToolInput::Hosted(value) => return hosted(ledger, tool, value).map(|()| None),
     };
     Ok(Some(value))
 }
 
-fn function(ledger: &mut Ledger<'_>, tool: &Tool, schema: Option<&Value>) -> Result<Value, Refusal> {
-    let mut function = Map::new();
-    function.insert("name".to_owned(), json!(names::tool_name(ledger, &tool.name)));
-    if let Some(description) = &tool.description {
-        function.insert("description".to_owned(), json!(description));
-    }
+fn function<'a>(ledger: &mut Ledger<'a>, tool: &'a Tool, schema: Option<&'a Value>) -> Result<Json<'a>, Refusal> {
+    let mut function = Object::of([("name", names::tool_name(ledger, &tool.name).into())]);
+    function.put("description", tool.description.as_ref());
     let parameters = parameters(schema);
     let strict = strict(ledger, tool, &parameters)?;
-    function.insert("parameters".to_owned(), parameters);
-    if let Some(strict) = strict {
-        function.insert("strict".to_owned(), json!(strict));
-    }
+    function.push("parameters", parameters);
+    function.put("strict", strict);
     for other in &tool.other {
         match ledger.is_native() {
-            true => drop(function.insert(other.path.clone(), other.value.clone())),
+            true => function.insert(&other.path, &other.value),
             false => ledger.leave_out_other(other, "tools.")?,
         }
     }
@@ -78,19 +74,19 @@ fn function(ledger: &mut Ledger<'_>, tool: &Tool, schema: Option<&Value>) -> Res
 }
 
 /// Hosts want an object that says so.
-fn parameters(schema: Option<&Value>) -> Value {
+fn parameters(schema: Option<&Value>) -> Json<'_> {
     let Some(Value::Object(fields)) = schema else { return json!({"type": "object", "properties": {}}) };
     if fields.contains_key("type") {
-        return Value::Object(fields.clone());
+        return Object::from(fields).into();
     }
-    let mut typed = Map::from_iter([("type".to_owned(), json!("object"))]);
-    typed.extend(fields.clone());
-    Value::Object(typed)
+    let mut typed = Object::of([("type", "object".into())]);
+    Object::from(fields).into_iter().for_each(|(name, value)| typed.push(name, value));
+    typed.into()
 }
 
 /// `strict` where the host takes it and, for callers of another shape, where the schema keeps to OpenAI's rules for it:
 /// they mean their own provider's rules, and OpenAI refuses the request over the difference.
-fn strict(ledger: &mut Ledger<'_>, tool: &Tool, parameters: &Value) -> Result<Option<bool>, Refusal> {
+fn strict(ledger: &mut Ledger<'_>, tool: &Tool, parameters: &Json<'_>) -> Result<Option<bool>, Refusal> {
     let Some(strict) = tool.strict else { return Ok(None) };
     if !ledger.target.dialect.tool_strict {
         if strict {
@@ -98,22 +94,17 @@ fn strict(ledger: &mut Ledger<'_>, tool: &Tool, parameters: &Value) -> Result<Op
         }
         return Ok(None);
     }
-    if strict && !ledger.is_native() && !schema::is_strict(parameters) {
+    if strict && !ledger.is_native() && !schema::is_strict(&parameters.to_value()) {
         ledger.dropped(Field::ToolStrict, "a schema does not keep to the rules of strict mode")?;
         return Ok(None);
     }
     Ok(Some(strict))
 }
 
-fn custom(ledger: &mut Ledger<'_>, tool: &Tool, format: Option<&Value>) -> Value {
-    let mut custom = Map::new();
-    custom.insert("name".to_owned(), json!(names::tool_name(ledger, &tool.name)));
-    if let Some(description) = &tool.description {
-        custom.insert("description".to_owned(), json!(description));
-    }
-    if let Some(format) = format {
-        custom.insert("format".to_owned(), format.clone());
-    }
+fn custom<'a>(ledger: &mut Ledger<'a>, tool: &'a Tool, format: Option<&'a Value>) -> Json<'a> {
+    let mut custom = Object::of([("name", names::tool_name(ledger, &tool.name).into())]);
+    custom.put("description", tool.description.as_ref());
+    custom.put("format", format);
     json!({"type": "custom", "custom": custom})
 }
 
@@ -135,7 +126,7 @@ fn hosted(ledger: &mut Ledger<'_>, tool: &Tool, value: &Value) -> Result<(), Ref
     Err(ledger.refuse(Field::Tools, &format!("`{kind}` is run by its own provider alone")))
 }
 
-fn encode_choice(ledger: &mut Ledger<'_>, choice: &ToolChoice) -> Result<Value, Refusal> {
+fn encode_choice<'a>(ledger: &mut Ledger<'a>, choice: &'a ToolChoice) -> Result<Json<'a>, Refusal> {
     let forces = match choice {
         ToolChoice::Auto | ToolChoice::None => false,
         ToolChoice::Required | ToolChoice::Named(_) => true,
@@ -152,13 +143,13 @@ fn encode_choice(ledger: &mut Ledger<'_>, choice: &ToolChoice) -> Result<Value, 
         ToolChoice::Named(name) => reference(ledger, name),
         ToolChoice::Allowed { names, required } => {
             let mode = if *required { "required" } else { "auto" };
-            let tools: Vec<Value> = names.iter().map(|name| reference(ledger, name)).collect();
+            let tools: Vec<Json<'_>> = names.iter().map(|name| reference(ledger, name)).collect();
             json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}})
         }
     })
 }
 
-fn reference(ledger: &mut Ledger<'_>, name: &str) -> Value {
+fn reference<'a>(ledger: &mut Ledger<'a>, name: &'a str) -> Json<'a> {
     let tool = ledger.request.tools.iter().find(|tool| tool.name == name);
     let kind = match tool.map(|tool| &tool.input) {
         Some(ToolInput::Custom(_)) => "custom",

@@ -1,6 +1,6 @@
 //! Writes turns as messages: instructions, user, assistant, and results of tools with what they attach.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::{
     ledger::{Field, Ledger},
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Refusal, SystemRole,
+    json::{Json, Object, json},
     request::{FieldClass, Part, PartKind, Role, ToolCall, ToolKind, ToolResult, Turn},
 };
 
@@ -18,7 +19,7 @@ use crate::{
 const BILLING_HEADER: &str = "x-anthropic-billing-header:";
 
 /// All turns as messages.
-pub(super) fn encode(ledger: &mut Ledger<'_>) -> Result<Vec<Value>, Refusal> {
+pub(super) fn encode<'a>(ledger: &mut Ledger<'a>) -> Result<Vec<Json<'a>>, Refusal> {
     let request = ledger.request;
     refuse_prefill(ledger)?;
     let mut marks = Marks::new(ledger);
@@ -44,7 +45,7 @@ fn refuse_prefill(ledger: &Ledger<'_>) -> Result<(), Refusal> {
     Err(ledger.refuse(Field::Messages, "the model does not continue a trailing assistant message"))
 }
 
-fn instructions(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<Option<Value>, Refusal> {
+fn instructions<'a>(ledger: &mut Ledger<'a>, turn: &'a Turn, marks: &mut Marks) -> Result<Option<Json<'a>>, Refusal> {
     let is_billing =
         |part: &&Part| matches!(&part.kind, PartKind::Text { text, .. } if text.starts_with(BILLING_HEADER));
     let mut content = Vec::new();
@@ -56,27 +57,25 @@ fn instructions(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Resu
     }
     let dialect = ledger.target.dialect;
     let developer = dialect.system_role == SystemRole::ByModel && ledger.target.traits.developer_role;
-    Ok(Some(message(if developer { "developer" } else { "system" }, turn, parts::content(content))))
+    Ok(Some(message(if developer { "developer" } else { "system" }, turn, parts::content(content)).into()))
 }
 
-fn user(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<Value, Refusal> {
+fn user<'a>(ledger: &mut Ledger<'a>, turn: &'a Turn, marks: &mut Marks) -> Result<Json<'a>, Refusal> {
     let mut content = Vec::new();
     for part in &turn.parts {
         content.extend(parts::user_part(ledger, part, marks)?);
     }
-    Ok(message("user", turn, parts::content(content)))
+    Ok(message("user", turn, parts::content(content)).into())
 }
 
-fn message(role: &str, turn: &Turn, content: Value) -> Value {
-    let mut message = json!({"role": role, "content": content});
-    if let Some(name) = &turn.name {
-        message["name"] = json!(name);
-    }
+fn message<'a>(role: &'static str, turn: &'a Turn, content: Json<'a>) -> Object<'a> {
+    let mut message = Object::of([("role", role.into()), ("content", content)]);
+    message.put("name", turn.name.as_ref());
     message
 }
 
-fn assistant(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<Value, Refusal> {
-    let (mut content, mut calls, mut extra) = (Vec::new(), Vec::new(), Map::new());
+fn assistant<'a>(ledger: &mut Ledger<'a>, turn: &'a Turn, marks: &mut Marks) -> Result<Json<'a>, Refusal> {
+    let (mut content, mut calls, mut extra) = (Vec::new(), Vec::new(), Object::default());
     let mut reasoning = Replay::default();
     for part in &turn.parts {
         match &part.kind {
@@ -86,7 +85,7 @@ fn assistant(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<
                 }
                 content.push(parts::assistant_text(ledger, part, marks)?);
             }
-            PartKind::Refusal(text) => drop(extra.insert("refusal".to_owned(), json!(text))),
+            PartKind::Refusal(text) => extra.insert("refusal", text),
             PartKind::Thinking { text, proof } => reasoning.thinking(text, proof.as_ref()),
             PartKind::RedactedThinking(data) => reasoning.redacted(data),
             PartKind::ToolCall(call) => {
@@ -101,27 +100,27 @@ fn assistant(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks) -> Result<
         reasoning.put(ledger.target.dialect.reasoning_field, &mut content, &mut extra);
     }
     let content = match content.is_empty() && !(calls.is_empty() && extra.get("refusal").is_none()) {
-        true => Value::Null,
+        true => Json::Null,
         false => parts::content(content),
     };
     let mut message = message("assistant", turn, content);
     if !calls.is_empty() {
-        extra.insert("tool_calls".to_owned(), calls.into());
+        extra.insert("tool_calls", calls);
     }
-    message.as_object_mut().expect("a message is made as an object").extend(extra);
-    Ok(message)
+    extra.into_iter().for_each(|(name, value)| message.insert(name, value));
+    Ok(message.into())
 }
 
 /// A block that only its own shape knows: to callers of this shape it goes back as it stood.
-fn raw(
+fn raw<'a>(
     ledger: &mut Ledger<'_>,
-    (name, value, class): (&str, &Value, FieldClass),
-    content: &mut Vec<Value>,
-    extra: &mut Map<String, Value>,
+    (name, value, class): (&'a str, &'a Value, FieldClass),
+    content: &mut Vec<Json<'a>>,
+    extra: &mut Object<'a>,
 ) -> Result<(), Refusal> {
     match (ledger.is_native(), name) {
-        (true, "audio") => drop(extra.insert(name.to_owned(), value.clone())),
-        (true, _) => content.push(value.clone()),
+        (true, "audio") => extra.insert(name, value),
+        (true, _) => content.push(value.into()),
         (false, _) => {
             ledger.leave_out(class, &format!("messages.content.{name}"), "is known to its own provider alone")?
         }
@@ -129,11 +128,11 @@ fn raw(
     Ok(())
 }
 
-fn tool_call(ledger: &mut Ledger<'_>, call: &ToolCall) -> Value {
+fn tool_call<'a>(ledger: &mut Ledger<'_>, call: &'a ToolCall) -> Json<'a> {
     let id = names::call_id(ledger.target.dialect.tool_call_ids, &call.id);
     let name = names::tool_name(ledger, &call.name);
     match call.kind {
-        ToolKind::Custom => json!({"id": id, "type": "custom", "custom": {"name": name, "input": call.arguments}}),
+        ToolKind::Custom => json!({"id": id, "type": "custom", "custom": {"name": name, "input": &call.arguments}}),
         ToolKind::Function => {
             let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
             json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
@@ -142,7 +141,12 @@ fn tool_call(ledger: &mut Ledger<'_>, call: &ToolCall) -> Value {
 }
 
 /// One message a result, then one user message with everything that tool messages cannot hold.
-fn results(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks, messages: &mut Vec<Value>) -> Result<(), Refusal> {
+fn results<'a>(
+    ledger: &mut Ledger<'a>,
+    turn: &'a Turn,
+    marks: &mut Marks,
+    messages: &mut Vec<Json<'a>>,
+) -> Result<(), Refusal> {
     let mut attached = Vec::new();
     for part in &turn.parts {
         let PartKind::ToolResult(result) = &part.kind else {
@@ -156,13 +160,13 @@ fn results(ledger: &mut Ledger<'_>, turn: &Turn, marks: &mut Marks, messages: &m
     Ok(())
 }
 
-fn tool_message(
-    ledger: &mut Ledger<'_>,
-    part: &Part,
-    result: &ToolResult,
+fn tool_message<'a>(
+    ledger: &mut Ledger<'a>,
+    part: &'a Part,
+    result: &'a ToolResult,
     marks: &mut Marks,
-    attached: &mut Vec<Value>,
-) -> Result<Value, Refusal> {
+    attached: &mut Vec<Json<'a>>,
+) -> Result<Json<'a>, Refusal> {
     let mut content = Vec::new();
     for inner in &result.content {
         match &inner.kind {
@@ -171,7 +175,7 @@ fn tool_message(
             }
             _ => {
                 for value in parts::user_part(ledger, inner, marks)? {
-                    if value["type"] == "text" { content.push(value) } else { attached.push(value) }
+                    if value["type"] == *"text" { content.push(value) } else { attached.push(value) }
                 }
             }
         }
@@ -185,12 +189,12 @@ fn tool_message(
     Ok(json!({"role": "tool", "tool_call_id": id, "content": parts::content(content)}))
 }
 
-fn attach(
-    ledger: &mut Ledger<'_>,
-    part: &Part,
+fn attach<'a>(
+    ledger: &mut Ledger<'a>,
+    part: &'a Part,
     marks: &mut Marks,
-    content: &mut Vec<Value>,
-    attached: &mut Vec<Value>,
+    content: &mut Vec<Json<'a>>,
+    attached: &mut Vec<Json<'a>>,
 ) -> Result<(), Refusal> {
     ledger.approximated(Field::ToolResult, "images of tool results follow in a user message")?;
     content.push(json!({"type": "text", "text": "[image attached below]"}));
@@ -198,12 +202,13 @@ fn attach(
     Ok(())
 }
 
-fn say_error(content: &mut Vec<Value>) {
+fn say_error(content: &mut Vec<Json<'_>>) {
     match content.first_mut() {
         Some(first) => {
             let text = first["text"].as_str().unwrap_or_default();
             if !text.starts_with("Error: ") {
-                first["text"] = json!(format!("Error: {text}"));
+                let said = format!("Error: {text}");
+                first.set("text", said);
             }
         }
         None => content.push(json!({"type": "text", "text": "Error: the tool gave no text"})),
