@@ -260,9 +260,9 @@ impl Batches {
         }
     }
 
-    /// Writes down what was settled, for the day when Redis loses its data. What reservations used that were lost with
-    /// them is spent anew; what they used that expired although they went on, because Redis was away for so long, is put
-    /// right.
+    /// Writes down what was settled, for the day when Redis loses its data. What reservations used that were lost, with
+    /// all data or because a new master never had them, is spent anew; what they used that expired although they went on,
+    /// because Redis was away for so long, is put right.
     fn book(
         self: &Arc<Self>,
         domain: &Arc<str>,
@@ -273,10 +273,11 @@ impl Batches {
         let Parts { spends: later, clock, spent, .. } = &self.parts;
         for (id, one) in ended {
             let is_unknown = settled.unknown.iter().any(|unknown| **unknown == *id);
-            if is_unknown && *one.born == *settled.born {
+            let has_expired = *one.born == *settled.born && settled.now >= one.at + lease();
+            if is_unknown && has_expired {
                 self.push(domain, Entry::Spend { scopes: self.amended(&one) });
             }
-            let is_lost = is_unknown && *one.born != *settled.born;
+            let is_lost = is_unknown && !has_expired;
             if is_lost || !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born) {
                 for claim in &one.scopes {
                     later.add(claim, one.outcome, clock.now());

@@ -13,7 +13,7 @@ use servers::Redis as Server;
 use table::{NanoUsd, ObjectRef, Period};
 
 use super::{
-    super::{Redis, Settings, script::Time, store::target},
+    super::{Redis, Settings, keys::Keys, script::Time, store::target},
     books,
 };
 use crate::{
@@ -98,6 +98,24 @@ async fn what_was_spent_is_in_the_counters_again_and_open_requests_are_not_forgo
     comes_to(&one, 39).await;
     open.settle(Used { cost: NanoUsd(100), ..Used::default() });
     comes_to(&other, 139).await;
+}
+
+#[tokio::test]
+async fn a_request_that_a_new_master_never_heard_of_counts_for_what_it_took() {
+    let server = Server::start();
+    let process = process(&server, None).await;
+    spend(&process, 7).await;
+    comes_to(&process, 7).await;
+    let (keys, counters) = (Keys::new("relay"), Keys::new("relay").scope(&scope().scope));
+    for cost in [10, 100] {
+        // What a replica has that takes over before it has heard of the request.
+        server.cli(&["COPY", &counters, "before", "REPLACE"]);
+        let open = reserve(&process).await;
+        server.cli(&["COPY", "before", &counters, "REPLACE"]);
+        server.cli(&["DEL", &keys.holds("team"), &keys.leases("team")]);
+        open.settle(Used { cost: NanoUsd(cost), ..Used::default() });
+        comes_to(&process, if cost == 10 { 17 } else { 117 }).await;
+    }
 }
 
 #[tokio::test]
