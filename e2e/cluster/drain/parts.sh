@@ -10,7 +10,7 @@ settings+=(--set redis.timeout=2s)
 # A slot is given back a moment after its stream has ended, when the next one has begun already.
 spare=50
 # Pods end well before a stream would be cut by them.
-settings+=(--set dataPlane.drainSeconds=$((words * 2 + 30)) --set dataPlane.deregisterSeconds=5)
+settings+=(--set dataPlane.drainSeconds=$((words * 2 + 30)))
 settings+=(--set dataPlane.resources.requests.cpu=50m)
 
 planes() { kubectl get pods -l app.kubernetes.io/name=relay-dataplane "$@"; }
@@ -46,12 +46,12 @@ begin() {
   export RELAY_STREAMS_TOKEN RELAY_REQUESTS_TOKEN
 }
 
-# metric NAME: its sum over the data planes that are there.
+# metric NAME [LABEL]: its sum over the data planes that are there, of all its series or of those with the label.
 metric() {
   local pod
   for pod in $(planes -o jsonpath='{.items[*].status.podIP}'); do
     cluster curl -sS --max-time 5 "http://$pod:8081/metrics" || true
-  done | awk -v name="$1" '$1 ~ "^" name "([{]|$)" { sum += $NF } END { print sum + 0 }'
+  done | awk -v name="$1" -v label="${2:-}" '$1 ~ "^" name "([{]|$)" && index($1, label) { sum += $NF } END { printf "%.0f\n", sum }'
 }
 is_quiet() { [ "$(metric relay_requests_in_flight)" = 0 ]; }
 are_open() { [ "$(metric relay_streams_open)" -ge "$1" ]; }
@@ -120,6 +120,50 @@ replace_redis() {
   echo "servers and sentinels of Redis are replaced, and the master is another one; $degraded requests were decided without it"
 }
 
+# kill_server POD: ends the pod's server of Redis as a crash does.
+kill_server() {
+  # shellcheck disable=SC2016
+  inside sh -euc 'for process in $(pgrep -x redis-server); do
+    [ "$(nsenter --target $process --uts hostname)" != "$0" ] || kill -KILL $process
+  done' "$1"
+}
+has_another_master() { local now && now=$(master) && [ "$now" != "$1" ]; }
+# cost KEY: billionths of a dollar that its requests have cost, say data planes.
+cost() { metric relay_key_cost_nano_usd_total "relay_key=\"$NAMESPACE/$1\""; }
+
+# kill_redis: the master. Requests go on; what its replica had not received is forgotten, which is what was settled within less
+# than a second, and nothing is counted twice.
+kill_redis() {
+  local before degraded started=$SECONDS key lost
+  local -A paid counted most=([streams]=$((streams / 10 * 132000)) [requests]=$((50 * 77000)))
+  eventually 30 is_quiet
+  for key in streams requests; do
+    paid[$key]=$(cost $key) counted[$key]=$(spent $key)
+  done
+  rm "$scratch/enough"
+  load --streams "$streams" --words "$words" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
+  load=$!
+  eventually 60 are_open "$((streams * 9 / 10))"
+  before=$(master) degraded=$(metric relay_limit_degraded_requests_total) started=$SECONDS
+  kill_server "${before%%.*}"
+  eventually 60 has_another_master "$before"
+  eventually 60 have_redis
+  degraded=$(($(metric relay_limit_degraded_requests_total) - degraded))
+  echo "the master was killed, another one is used after $((SECONDS - started)) s; $degraded requests were decided without it"
+  [ $degraded -gt 0 ] || fail "they should not have been all decided with a Redis that is gone"
+  touch "$scratch/enough"
+  wait $load || fail "the load ended with $?"
+  eventually 30 is_quiet
+  eventually 30 has_settled
+  for key in streams requests; do
+    is "{}" read_json "$scratch/load" "it['$key']['failed']"
+    lost=$(($(cost $key) - ${paid[$key]} - $(spent $key) + ${counted[$key]}))
+    echo "of $(($(cost $key) - ${paid[$key]})) billionths of a dollar of key $key, $lost are forgotten"
+    [ $lost -ge 0 ] && [ $lost -le ${most[$key]} ] || fail "between 0 and ${most[$key]} may be"
+  done
+}
+has_settled() { [ "$(metric relay_limit_reservations_live)" = 0 ]; }
+
 stop_load() {
   local pod
   touch "$scratch/enough"
@@ -148,11 +192,15 @@ books_agree() {
   is 0 metric relay_limit_reservations_live
 }
 
-# has_spent COST KEY: whether Redis says that the key has spent so many billionths of a dollar.
+# spent KEY: how many billionths of a dollar the key has spent, says Redis.
+spent() {
+  cluster curl -sS --max-time 5 "http://$address/v1/usage" -H "authorization: Bearer $(token "$1")" |
+    python3 -c 'import json, sys; print(*(limit["used"] for limit in json.load(sys.stdin)["limits"] if limit["rule"] == "budget_total"))'
+}
+# has_spent COST KEY: whether it is that.
 has_spent() {
   local spent
-  spent=$(cluster curl -sS --max-time 5 "http://$address/v1/usage" -H "authorization: Bearer $(token "$2")" |
-    python3 -c 'import json, sys; print(*(limit["used"] for limit in json.load(sys.stdin)["limits"] if limit["rule"] == "budget_total"))')
+  spent=$(spent "$2")
   [ "$spent" = "$1" ] || { echo "key $2 has spent $spent, and should have spent $1" && return 1; }
 }
 
