@@ -18,6 +18,7 @@ use self::{
 use crate::{
     connect::Connector,
     replica::{Kept, Refusal, Refused, Replica, Update},
+    schema::SCHEMA,
     store::Keeping,
     wire::{Codec, Hello, Rejection, Report, SealedBody, SealedHeader},
 };
@@ -214,7 +215,7 @@ impl Client {
         let About { pod, pod_uid, node, namespace, fleet, build } = self.about.clone();
         let (restored, resume) = (self.worker.replica.is_restored(), self.worker.replica.resume());
         let codecs = vec![Codec::Zstd.into()];
-        Hello { pod, pod_uid, node, namespace, fleet, build, schema: crate::SCHEMA, codecs, resume, restored }
+        Hello { pod, pod_uid, node, namespace, fleet, build, schema: SCHEMA, codecs, resume, restored }
     }
 }
 

@@ -16,6 +16,8 @@ pub enum Refusal {
     Unauthenticated,
     /// The token's owner may not have this, or is not who Hello says.
     Forbidden,
+    /// It cannot read rows of the form that is written here.
+    Incompatible,
     /// It cannot be said now.
     Unavailable,
     /// No Hello came, or it came too late.
@@ -24,8 +26,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Handshake, Self::Unauthenticated, Self::Forbidden, Self::Unavailable, Self::Malformed];
+    pub const ALL: [Self; 6] = [
+        Self::Handshake,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Incompatible,
+        Self::Unavailable,
+        Self::Malformed,
+    ];
 
     /// In one word.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +41,7 @@ impl Refusal {
             Self::Handshake => "handshake",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
+            Self::Incompatible => "incompatible",
             Self::Unavailable => "unavailable",
             Self::Malformed => "malformed",
         }
@@ -42,6 +51,7 @@ impl Refusal {
         match status.code() {
             Code::Unauthenticated => Self::Unauthenticated,
             Code::PermissionDenied => Self::Forbidden,
+            Code::FailedPrecondition => Self::Incompatible,
             Code::Unavailable => Self::Unavailable,
             _ => Self::Malformed,
         }

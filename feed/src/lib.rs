@@ -16,6 +16,7 @@ pub mod parts;
 pub mod publisher;
 pub mod replica;
 pub mod rows;
+pub mod schema;
 pub mod sealed;
 pub mod server;
 pub mod session;
@@ -24,6 +25,3 @@ pub mod tables;
 pub mod tls;
 pub mod vector;
 pub mod wire;
-
-/// The form of rows that this build writes, and the newest that it reads.
-pub const SCHEMA: u32 = 1;

@@ -20,6 +20,7 @@ use crate::{
     delta,
     parts::Digests,
     rows::{Decoded, Kind},
+    schema::{SCHEMA, read_here},
     tables::{Change, Key, Number, Table, Tables},
     vector::SourceVector,
     wire::{
@@ -357,7 +358,7 @@ impl Replica {
     pub fn keep(&self, confirmed_ms: u64) -> Option<Kept> {
         let tables = self.tables.clone()?;
         let header = SealedHeader {
-            schema: crate::SCHEMA,
+            schema: SCHEMA,
             epoch: self.epoch.clone(),
             source_vector: self.vector.to_wire(),
             root: bytes_of(&tables.root()),
@@ -379,6 +380,7 @@ impl Replica {
         apply: &mut dyn FnMut(Update) -> Result<(), Vec<Refused>>,
     ) -> Result<Self, Refusal> {
         let revision = header.revision;
+        read_here(header.schema).map_err(|words| corrupt(revision, words))?;
         let rows = body.tables.into_iter().flat_map(|SealedTable { table, rows }| {
             rows.into_iter().map(move |RowItem { key, row }| Change { table, key: key.into(), row: Some(row) })
         });

@@ -70,6 +70,9 @@ pub enum Denied {
     /// The token's owner may not have this.
     #[error("{0}")]
     Forbidden(String),
+    /// The client could not read what would be sent.
+    #[error("{0}")]
+    Incompatible(String),
     /// It cannot be said now; the client tries again.
     #[error("{0}")]
     Unavailable(String),
@@ -80,6 +83,7 @@ impl From<Denied> for Status {
         match denied {
             Denied::Unauthenticated(words) => Status::unauthenticated(words),
             Denied::Forbidden(words) => Status::permission_denied(words),
+            Denied::Incompatible(words) => Status::failed_precondition(words),
             Denied::Unavailable(words) => Status::unavailable(words),
         }
     }

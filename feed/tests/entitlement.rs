@@ -5,8 +5,10 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use feed::{
+    counts::Refusal,
     fleet::Identity,
     publisher::Publisher,
+    schema::SCHEMA,
     server::{Denied, Server, Settings},
     wire::{ClientMessage, FromClient, FromServer, Hello, ServerMessage},
 };
@@ -29,9 +31,14 @@ struct Stubborn {
 
 impl Stubborn {
     fn new(server: &Server, expires: Option<Duration>) -> Self {
+        Self::reading(server, expires, SCHEMA)
+    }
+
+    /// One that reads rows up to this form.
+    fn reading(server: &Server, expires: Option<Duration>, schema: u32) -> Self {
         let expires = expires.map(|left| std::time::SystemTime::now() + left);
         let identity = Identity { namespace: "apps".into(), expires, ..Identity::default() };
-        let hello = Hello { namespace: "apps".into(), fleet: "default".into(), ..Hello::default() };
+        let hello = Hello { namespace: "apps".into(), fleet: "default".into(), schema, ..Hello::default() };
         let (says, heard) = mpsc::unbounded_channel();
         says.send(Ok(FromClient::Hello(hello).into())).unwrap();
         Self { answers: server.attach(identity, UnboundedReceiverStream::new(heard)), _says: says }
@@ -129,4 +136,17 @@ async fn a_token_that_has_expired_serves_nobody() {
     let (heard, status) = client.rest().await;
     assert!(heard.iter().any(|message| matches!(message, FromServer::Rebalance(_))), "it was asked before: {heard:?}");
     assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the token has expired"));
+}
+
+#[tokio::test]
+async fn who_cannot_read_the_rows_gets_none_and_is_counted() {
+    let publisher = Publisher::new();
+    offer(&publisher, 1, 1, &keys([(1, 1)]));
+    let assigned: Assigned = Arc::new(Mutex::new(Ok(publisher.clone())));
+    let server = server(&assigned, PATIENCE);
+    let (heard, status) = Stubborn::reading(&server, None, SCHEMA - 1).rest().await;
+    assert_eq!((heard.len(), status.code()), (0, Code::FailedPrecondition));
+    assert!(status.message().contains("reads none newer than 0"), "{status:?}");
+    assert_eq!(server.counts().refused(Refusal::Incompatible), 1);
+    assert_eq!(publisher.fleet().streams(), 0);
 }

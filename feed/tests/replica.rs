@@ -11,8 +11,9 @@ use feed::{
     publisher::Publisher,
     replica::{Refused, Replica, Update},
     rows::Kind,
+    schema::SCHEMA,
     sealed::{self, SealKey},
-    wire::{Fault, FromClient, FromServer},
+    wire::{Fault, FromClient, FromServer, SealedHeader},
 };
 use table::{ObjectRef, Row};
 
@@ -210,6 +211,11 @@ fn a_sealed_replica_comes_back_with_its_guard_and_its_last_good_copies() {
     assert_eq!(restored.decoded(), replica.decoded());
     assert_eq!(restored.root(), replica.root());
     assert_eq!(restored.rejections().len(), 1);
+
+    // What a newer build has sealed in another form is not used.
+    let another = SealedHeader { schema: SCHEMA + 1, ..header.clone() };
+    let refused = Replica::restore(another, body.clone(), &mut content).unwrap_err();
+    assert_eq!(refused.message, "rows have the form 2, and this data plane reads 1 to 1");
 
     // A newer build that can use the entry uses it.
     let newer = Replica::restore(header, body, &mut content).unwrap();

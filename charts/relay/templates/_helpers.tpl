@@ -122,9 +122,6 @@ priorityClassName: {{ . }}
 - {name: RELAY_TOKEN_FILE, value: /var/run/relay-key/token}
 {{- end -}}
 
-{{- /* Of what a test may do: there before its pod, and gone after it, whatever it found. */ -}}
-{{- define "relay.test.rights" -}}
-helm.sh/hook: test
-helm.sh/hook-weight: "-1"
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- define "relay.sidecar.name" -}}
+{{ include "relay.fullname" . }}-sidecar-{{ .Release.Namespace }}
 {{- end -}}

@@ -2,6 +2,7 @@
 //! finding that is none of the good ones says what helps.
 
 mod admin;
+mod consenting;
 mod data_planes;
 mod definitions;
 mod deployment;
@@ -10,10 +11,13 @@ mod kubernetes;
 mod objects;
 mod operator;
 mod pods;
+mod policy;
 mod redis;
 mod request;
 mod rights;
 mod role;
+mod serving;
+mod sidecars;
 mod site;
 mod trust;
 
@@ -57,6 +61,10 @@ pub(crate) struct Checkup {
     /// Service account that --rbac is for
     #[arg(long, requires = "rbac", default_value = role::NAME, value_name = "NAME")]
     service_account: String,
+
+    /// Namespaces whose sidecars --rbac lets the check look at, separated by commas; `*`: all
+    #[arg(long, requires = "rbac", value_delimiter = ',', value_name = "NAMES")]
+    watch_namespaces: Vec<String>,
 }
 
 /// A real request.
@@ -88,7 +96,7 @@ impl Checkup {
         if self.rbac {
             let namespace = access.namespace.as_deref().unwrap_or(site::USUAL);
             let out = match output {
-                Format::Human => role::manifests(namespace, &self.service_account),
+                Format::Human => role::manifests(namespace, &self.service_account, &self.watch_namespaces),
                 Format::Json => outcome::json(&role::rules()),
             };
             return Ok(Outcome { out, ..Outcome::default() });
@@ -129,6 +137,7 @@ impl Checkup {
         data_planes.add_ages(&site, &pages);
         add("Data planes", data_planes.findings);
         add("Redis", redis::findings(&site, &pages));
+        add("Sidecars", sidecars::findings(cluster, &site).await);
         if are_served {
             let objects = Objects::read(cluster, &site).await;
             add("Secrets", objects.secrets(cluster, self.read_secrets).await);

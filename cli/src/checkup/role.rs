@@ -14,6 +14,17 @@ fn cluster() -> Value {
          "verbs": ["get"]},
         {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
         {"apiGroups": [GROUP], "resources": Kind::ALL.map(Kind::plural), "verbs": ["list"]},
+        {"apiGroups": ["admissionregistration.k8s.io"],
+         "resources": ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]},
+    ])
+}
+
+/// What is needed in each other namespace whose pods may have a sidecar.
+fn sidecars() -> Value {
+    json!([
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [rights::BUNDLE], "verbs": ["get"]},
     ])
 }
 
@@ -30,19 +41,29 @@ fn own() -> Value {
 
 /// The rules by where they are needed, for those who make roles of their own from them, as the chart does.
 pub(super) fn rules() -> Value {
-    json!({"cluster": cluster(), "own": own()})
+    json!({"cluster": cluster(), "own": own(), "sidecars": sidecars()})
 }
 
-/// The roles and their bindings to a service account, ready to apply.
-pub(super) fn manifests(namespace: &str, account: &str) -> String {
+/// The roles and their bindings to a service account, ready to apply. `watched` are the namespaces whose sidecars are looked
+/// at, and `*` all.
+pub(super) fn manifests(namespace: &str, account: &str, watched: &[String]) -> String {
     // Installations share a cluster.
     let of_cluster = format!("{NAME}-{namespace}");
-    let all = [
-        role("ClusterRole", &of_cluster, None, &cluster()),
+    let mut everywhere = cluster();
+    let all_are_watched = watched.iter().any(|name| name == "*");
+    if let (Some(rules), Value::Array(more), true) = (everywhere.as_array_mut(), sidecars(), all_are_watched) {
+        rules.extend(more);
+    }
+    let mut all = vec![
+        role("ClusterRole", &of_cluster, None, &everywhere),
         binding("ClusterRole", &of_cluster, None, namespace, account),
         role("Role", NAME, Some(namespace), &own()),
         binding("Role", NAME, Some(namespace), namespace, account),
     ];
+    for other in watched.iter().filter(|name| *name != namespace && !all_are_watched) {
+        all.push(role("Role", NAME, Some(other), &sidecars()));
+        all.push(binding("Role", NAME, Some(other), namespace, account));
+    }
     all.iter().map(|manifest| format!("---\n{}", crds::to_yaml(manifest))).collect()
 }
 
@@ -80,6 +101,20 @@ mod tests {
             rules(),
             "`relay check --cluster --rbac -o json >charts/relay/files/check.json` writes them"
         );
+    }
+
+    #[test]
+    fn sidecars_are_looked_at_where_they_are_asked_to_be_and_nowhere_else() {
+        let places = |watched: &[&str]| {
+            let watched: Vec<String> = watched.iter().map(|name| (*name).to_owned()).collect();
+            let all: Vec<Value> = serde_saphyr::from_multiple(&manifests("own", NAME, &watched)).unwrap();
+            let roles = all.iter().filter(|one| one["kind"] == "Role" || one["kind"] == "ClusterRole");
+            let of = |role: &Value| (role["metadata"]["namespace"].clone(), role["rules"].as_array().unwrap().len());
+            roles.map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(places(&[]), [(Value::Null, 5), (json!("own"), 5)]);
+        assert_eq!(places(&["own", "team-a"]), [(Value::Null, 5), (json!("own"), 5), (json!("team-a"), 2)]);
+        assert_eq!(places(&["*"]), [(Value::Null, 7), (json!("own"), 5)]);
     }
 
     #[test]

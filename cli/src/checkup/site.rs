@@ -71,6 +71,23 @@ impl Site {
         let set = set.unwrap_or_else(|| "relay-dataplane".to_owned());
         words(&set).into_iter().map(|account| qualified(&account, &self.namespace)).collect()
     }
+
+    /// The namespaces whose data planes belong to a fleet: they have to know whom to trust.
+    pub(super) fn trusting(&self) -> BTreeSet<String> {
+        let accounts = self.accounts().into_iter().map(|(namespace, _)| namespace);
+        accounts.chain([self.namespace.clone()]).collect()
+    }
+
+    /// Whether the operator serves data planes beside applications.
+    pub(super) fn serves_sidecars(&self) -> bool {
+        self.operator().is_some_and(|operator| is_switched_on(operator, "--sidecars", "RELAY_SIDECARS"))
+    }
+
+    /// The names that the operator makes the certificate of the shared data planes for.
+    pub(super) fn serving_names(&self) -> BTreeSet<String> {
+        let set = self.operator().and_then(|operator| setting(operator, "--serving-names", "RELAY_SERVING_NAMES"));
+        words(&set.unwrap_or_default())
+    }
 }
 
 /// A service account as `namespace/name`, or as a name in this namespace.
@@ -135,6 +152,19 @@ pub(super) fn is_set(of: &Deployment, flag: &str, variable: &str) -> bool {
     let named = |container: &Container| container.env.iter().flatten().any(|entry| entry.name == variable);
     setting(of, flag, variable).is_some_and(|value| !value.is_empty())
         || pod_spec(of).is_some_and(|spec| spec.containers.iter().any(named))
+}
+
+/// Whether a setting that is on or off is on: a flag without a value, or a variable that says so.
+fn is_switched_on(of: &Deployment, flag: &str, variable: &str) -> bool {
+    pod_spec(of).into_iter().flat_map(|spec| &spec.containers).any(|container| {
+        let mut words = container.command.iter().flatten().chain(container.args.iter().flatten());
+        words.any(|word| word == flag) || environment(container, variable).is_some_and(|value| is_yes(&value))
+    })
+}
+
+/// As clap reads variables of flags without a value.
+fn is_yes(value: &str) -> bool {
+    !["", "0", "f", "false", "n", "no", "off"].contains(&value.to_lowercase().as_str())
 }
 
 fn pod_spec(of: &Deployment) -> Option<&PodSpec> {
@@ -208,6 +238,19 @@ mod tests {
         let of = deployment(json!({"name": "x", "env": [secret]}));
         assert!(is_set(&of, "--redis", "RELAY_REDIS"));
         assert!(!is_set(&deployment(json!({"name": "x", "args": ["--redis="]})), "--redis", "RELAY_REDIS"));
+    }
+
+    #[test]
+    fn sidecars_are_served_where_the_operator_was_told_to() {
+        for container in [
+            json!({"name": "x", "args": ["--sidecars", "--serving-names=a.own.svc,b.own.svc"]}),
+            json!({"name": "x", "env": [{"name": "RELAY_SIDECARS", "value": "true"}], "args": ["--serving-names", "a.own.svc,b.own.svc"]}),
+        ] {
+            let site = site(container);
+            assert!(site.serves_sidecars());
+            assert_eq!(site.serving_names(), ["a.own.svc".to_owned(), "b.own.svc".to_owned()].into());
+        }
+        assert!(!site(json!({"name": "x", "args": ["--sidecars-of=x"]})).serves_sidecars());
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Whether data planes can know whom to trust, and have a key for their copies: what the operator makes for them.
 
-use std::collections::BTreeSet;
-
 use crds::rights::{BUNDLE, SEAL_KEY};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -16,11 +14,11 @@ use super::{
 use crate::cluster::{Cluster, Doing};
 
 /// The entries of the ConfigMap and of the Secret.
-const AUTHORITIES: &str = "ca.crt";
+pub(super) const AUTHORITIES: &str = "ca.crt";
 const KEY: &str = "key";
 
 /// What the operator labels as its own.
-const MANAGED: &str = "llmrelay.io/managed";
+pub(super) const MANAGED: &str = "llmrelay.io/managed";
 
 /// What the names of the operator's authorities begin with.
 const AUTHORITY: &str = "relay push authority";
@@ -35,32 +33,31 @@ const PAGE: &str = "docs/runbooks.md#relaypushcertificateends";
 const KEY_PAGE: &str = "docs/running.md#in-a-cluster";
 
 pub(super) async fn findings(cluster: &Cluster, site: &Site) -> Vec<Finding> {
-    let mut namespaces: BTreeSet<String> = site.accounts().into_iter().map(|(namespace, _)| namespace).collect();
-    namespaces.insert(site.namespace.clone());
     let mut findings = Vec::new();
-    for namespace in namespaces {
-        findings.push(bundle(cluster, &namespace).await);
+    for namespace in site.trusting() {
+        findings.push(bundle(cluster, site, &namespace).await);
     }
     findings.push(seal_key(cluster, &site.namespace).await);
     findings
 }
 
-async fn bundle(cluster: &Cluster, namespace: &str) -> Finding {
+/// Whom data planes of a namespace are to trust.
+pub(super) async fn bundle(cluster: &Cluster, site: &Site, namespace: &str) -> Finding {
     let check = "push-trust";
     let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), namespace);
     let doing = Doing { verb: "get", group: "", plural: "configmaps", namespace: Some(namespace), name: Some(BUNDLE) };
     match cluster.ask(doing, api.get_opt(BUNDLE)).await {
-        Ok(found) => judged(namespace, found.as_ref(), Timestamp::now()),
+        Ok(found) => judged(site, namespace, found.as_ref(), Timestamp::now()),
         Err(fault) => deployment::unknown(check, &fault),
     }
 }
 
-fn judged(namespace: &str, found: Option<&ConfigMap>, now: Timestamp) -> Finding {
+fn judged(site: &Site, namespace: &str, found: Option<&ConfigMap>, now: Timestamp) -> Finding {
     let id = format!("ConfigMap `{namespace}/{BUNDLE}`");
     let anew = format!("kubectl -n {namespace} delete configmap {BUNDLE}  # the operator makes it anew");
     let failed = |said: String| Finding::failed("push-trust", said).see(PAGE);
     let Some(found) = found else {
-        let logs = format!("kubectl -n {namespace} logs -l {} --tail=50", site::OPERATOR);
+        let logs = format!("kubectl -n {} logs -l {} --tail=50", site.namespace, site::OPERATOR);
         let said = format!("{id} is not there: data planes cannot know whom to trust, and their pods do not start");
         return failed(said).remedy(logs);
     };
@@ -85,7 +82,7 @@ fn judged(namespace: &str, found: Option<&ConfigMap>, now: Timestamp) -> Finding
     }
     let said = format!("{id} names who vouches for operators, until {last}");
     if last.duration_since(now).as_secs() < SOON_S {
-        let lease = format!("kubectl -n {namespace} get lease {}", crds::rights::LEASE);
+        let lease = format!("kubectl -n {} get lease {}", site.namespace, crds::rights::LEASE);
         return Finding::warning("push-trust", said + ", and the next is not there yet").remedy(lease).see(PAGE);
     }
     Finding::fine("push-trust", said)
@@ -164,7 +161,8 @@ mod tests {
             data: Some([(AUTHORITIES.to_owned(), text.to_owned())].into()),
             ..ConfigMap::default()
         };
-        let finding = judged("n", Some(&found), "2025-06-01T00:00:00Z".parse().unwrap());
+        let site = Site { namespace: "own".to_owned(), operators: Ok(Vec::new()), data_planes: Ok(Vec::new()) };
+        let finding = judged(&site, "n", Some(&found), "2025-06-01T00:00:00Z".parse().unwrap());
         (finding.mark, finding.text().to_owned())
     }
 

@@ -7,5 +7,6 @@ mod inject;
 mod keys;
 mod plugin;
 mod pod;
+mod sidecars;
 mod status;
 mod support;

@@ -103,9 +103,14 @@ struct Flags {
 impl Operator {
     /// Starts an operator that lives in a namespace and watches it alone.
     pub(crate) async fn start(plane: &Plane, namespace: &str) -> Self {
+        Self::start_with(plane, namespace, &[]).await
+    }
+
+    /// As [`Operator::start`], with further settings.
+    pub(crate) async fn start_with(plane: &Plane, namespace: &str, more: &[&str]) -> Self {
         let flags = ["--namespace", namespace, "--watch-namespaces", namespace, "--pod-name", "operator-0"];
         let ports = ["--admin", "127.0.0.1:0", "--push", "127.0.0.1:0", "--push-grace-seconds", "1"];
-        let config = Flags::parse_from([&["operator"], &flags[..], &ports].concat()).config;
+        let config = Flags::parse_from([&["operator"], &flags[..], &ports, more].concat()).config;
         let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
         let cluster = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         let runtime = Runtime::new().unwrap();

@@ -13,6 +13,7 @@ use tonic::Streaming;
 use super::{Backoff, Client, Worker, show};
 use crate::{
     replica::Refusal,
+    schema,
     wire::{ClientMessage, Delta, FromClient, FromServer, Ping, Pong, ServerMessage, SnapshotEnd},
 };
 
@@ -118,6 +119,7 @@ impl<'a> Talk<'a> {
     async fn on(&mut self, message: ServerMessage) -> anyhow::Result<()> {
         match message.kind {
             Some(FromServer::Welcome(welcome)) => {
+                schema::read_here(welcome.schema).map_err(anyhow::Error::msg)?;
                 self.heartbeat = Duration::from_millis(welcome.heartbeat_ms.max(1).into());
                 self.client.state.send_modify(|state| state.server = Some(welcome.server_id));
             }
@@ -245,4 +247,54 @@ fn settle(worker: &mut Worker, work: Work) -> Result<Option<FromClient>, Refusal
 
 fn refused(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("the server says {:?}: {}", status.code(), status.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use table::Secret;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::{
+        client::{About, Times},
+        connect::Connector,
+        wire::Welcome,
+    };
+
+    fn client() -> Client {
+        let nobody = || io::Error::other("nobody is called");
+        let dial = move || std::future::ready(Err::<TcpStream, _>(nobody()));
+        let connector =
+            Connector::new("operator.test", dial, move || Err(nobody()), || Ok(Secret::new("token".into())));
+        Client::new(About::default(), Times::default(), connector.unwrap(), |_| Ok(()))
+    }
+
+    async fn welcomed(schema: u32) -> (anyhow::Result<()>, Option<String>) {
+        let (mut client, mut backoff) = (client(), Backoff::new(HEARTBEAT, HEARTBEAT));
+        let (answers, now) = (mpsc::channel(QUEUE).0, Instant::now());
+        let mut talk = Talk {
+            client: &mut client,
+            backoff: &mut backoff,
+            answers,
+            heartbeat: HEARTBEAT,
+            leave: None,
+            reported: now,
+            rows: 0,
+        };
+        let welcome = Welcome { server_id: "operator-0".into(), schema, heartbeat_ms: 1, max_frame_bytes: 1 };
+        let taken = talk.on(FromServer::Welcome(welcome).into()).await;
+        (taken, client.state().borrow().server.clone())
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_rows_cannot_be_read_is_left() {
+        let (taken, server) = welcomed(schema::SCHEMA).await;
+        assert!(taken.is_ok());
+        assert_eq!(server.as_deref(), Some("operator-0"));
+        let (taken, server) = welcomed(schema::SCHEMA + 1).await;
+        assert_eq!(taken.unwrap_err().to_string(), "rows have the form 2, and this data plane reads 1 to 1");
+        assert_eq!(server, None);
+    }
 }

@@ -12,12 +12,14 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 use tonic::Status;
+use tracing::warn;
 
 use super::{Denied, Shared, Summons};
 use crate::{
     fleet::{Identity, Pod},
     parts::Digests,
     publisher::{Published, Publisher},
+    schema::{self, SCHEMA},
     session::{Plan, Session},
     vector::Regression,
     wire::{
@@ -370,6 +372,15 @@ where
         return Err(Status::invalid_argument("the first message must be Hello"));
     };
     check(identity, &hello)?;
+    schema::written_for(&hello).inspect_err(|denied| {
+        warn!(
+            pod = hello.pod,
+            namespace = hello.namespace,
+            build = hello.build,
+            schema = hello.schema,
+            "a data plane is refused: {denied}"
+        )
+    })?;
     let publisher = (shared.assign)(identity, &hello.fleet)?;
     Ok((hello, publisher))
 }
@@ -417,7 +428,7 @@ fn welcome(shared: &Shared) -> ServerMessage {
     let settings = &shared.settings;
     let welcome = Welcome {
         server_id: settings.server_id.clone(),
-        schema: crate::SCHEMA,
+        schema: SCHEMA,
         heartbeat_ms: u32::try_from(settings.heartbeat.as_millis()).unwrap_or(u32::MAX),
         max_frame_bytes: u32::try_from(settings.max_frame).unwrap_or(u32::MAX),
     };

@@ -249,7 +249,7 @@ impl Light {
             pod: self.pod.name.clone(),
             pod_uid: self.pod.uid.clone(),
             namespace: self.fleet.namespace.clone(),
-            schema: feed::SCHEMA,
+            schema: feed::schema::SCHEMA,
             codecs: vec![Codec::Zstd.into()],
             resume: self.fleet.resumes.lock().unwrap().get(&self.root).cloned(),
             ..Hello::default()

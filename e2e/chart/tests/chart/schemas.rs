@@ -67,7 +67,7 @@ fn the_api_server_would_take_every_object_of_every_combination() {
         plane.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}).to_string());
     }
     // A controller would make the first; the second is only rehearsed, and its pod needs it.
-    for name in ["default", "relay-test-check"] {
+    for name in ["default", "relay-test"] {
         let account =
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}});
         plane.apply(&account.to_string());

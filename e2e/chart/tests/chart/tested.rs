@@ -1,8 +1,8 @@
-//! What `helm test` makes: pods, and what they may do for as long as they run.
+//! What `helm test` makes, and what it may do.
 
 use std::fs;
 
-use chart::{Combination, Helm, charts, name};
+use chart::{Combination, Helm, charts, name, objects};
 use plane::Plane;
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -32,17 +32,24 @@ fn a_test_checks_the_installation_and_asks_where_there_is_a_key() {
 }
 
 #[test]
-fn rights_are_there_before_the_pod_and_go_when_the_test_is_over() {
-    let rights: Vec<Value> = hooks("default").into_iter().filter(|object| object["kind"] != "Pod").collect();
-    let kinds: Vec<&str> = rights.iter().filter_map(|object| object["kind"].as_str()).collect();
-    assert_eq!(kinds, ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"]);
-    for object in &rights {
-        let wanted = json!({
-            "helm.sh/hook": "test", "helm.sh/hook-weight": "-1",
-            "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded",
-        });
-        assert_eq!(object["metadata"]["annotations"], wanted, "{}", name(object));
+fn every_hook_is_a_pod_for_helm_asks_each_for_its_log() {
+    for hook in Combination::all().iter().flat_map(|combination| hooks(&combination.name)) {
+        assert_eq!((&hook["kind"], &hook["metadata"]["annotations"]["helm.sh/hook"]), (&json!("Pod"), &json!("test")));
     }
+}
+
+#[test]
+fn sidecars_are_looked_at_where_the_release_watches() {
+    let places = |more: &[&str]| -> Vec<String> {
+        let home = tempdir().expect("a folder is made");
+        let only = ["--show-only", "templates/tests/check.yaml"];
+        let rendered = Combination::named("sidecars").rendered(&Helm::alone(home.path()), &[&only, more].concat());
+        let roles = objects(&rendered).into_iter().filter(|object| object["kind"] == "Role");
+        roles.filter_map(|role| role["metadata"]["namespace"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(places(&[]), ["routing", "team-a"]);
+    assert_eq!(places(&["--set", "sidecars.enabled=false"]), ["routing"]);
+    assert_eq!(places(&["--set", "watchNamespaces={*}"]), ["routing"], "the cluster's role has it");
 }
 
 #[test]
@@ -62,7 +69,7 @@ fn the_account_of_the_check_may_do_what_the_check_needs_and_read_no_secret() {
         "templates/tests/check.yaml",
     ]);
     plane.apply(&rendered);
-    let account = format!("--as=system:serviceaccount:{namespace}:relay-test-check");
+    let account = format!("--as=system:serviceaccount:{namespace}:relay-test");
     let may = |verb: &str, resource: &str, place: &[&str]| {
         let asked = [&["auth", "can-i", verb, resource, &account], place].concat();
         plane.try_kubectl(plane.kubeconfig(), &asked, "").is_ok()
