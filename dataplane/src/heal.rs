@@ -98,7 +98,7 @@ pub fn wards(world: &World, keyring: &Keyring) -> Vec<Ward> {
 impl Ward {
     /// Where its health is kept.
     pub fn hash(&self) -> KeyHash {
-        let keyless = KeyHash::keyless(&self.host.id);
+        let keyless = self.host.keyless;
         self.secret.as_ref().map_or(keyless, |secret| secret.hash().at(keyless))
     }
 

@@ -66,7 +66,7 @@ pub struct Plan {
     /// What could not, and why.
     pub skipped: Vec<Skipped>,
     /// What the caller's policies say together.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// When the first of the keys that are out may be back; absent: none is out.
     pub earliest: Option<Instant>,
 }
@@ -214,10 +214,10 @@ pub fn explained(
     weather: &Weather<'_>,
     skipped: &mut Vec<Skipped>,
 ) -> Result<Plan, Denied> {
-    let rules = Rules::of(grant.policies());
+    let rules = grant.caller().key.rules.clone();
     let chance = if rules.is_sticky { draw::affinity(query) } else { query.seed };
     let groups = expand::groups(world, grant, chance, skipped);
-    let ordered = groups.into_iter().flat_map(|group| order::within(group, &rules, chance, query, weather));
+    let ordered = order::of(groups, &rules, chance, query, weather);
     let (fitting, too_small) = fit::sort_out(ordered, grant, query, skipped);
     // An estimate must not refuse what the largest model might still take; its own words say more than ours would.
     let leaves = if fitting.is_empty() { fit::largest(too_small, skipped) } else { fitting };

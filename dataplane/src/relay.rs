@@ -33,7 +33,7 @@ use crate::{
     upstream::{
         client::Client,
         clients::Clients,
-        credentials::{self, CredentialError, KeyHash, Keyring, warn_unusable},
+        credentials::{self, CredentialError, Keyring, warn_unusable},
         resolver::Resolve,
     },
     world::World,
@@ -227,10 +227,9 @@ impl Relay {
         let Some(installed) = self.installed.load_full() else { return Vec::new() };
         let (now, mut phases) = (Instant::now().into_std(), Vec::new());
         for host in installed.world.hosts() {
-            let keyless = KeyHash::keyless(&host.id);
             for key in &host.pool {
                 let Some(Ok(secret)) = installed.keyring.secret(&key.id) else { continue };
-                phases.push((key.id.clone(), self.signals.key(secret.hash().at(keyless)).phase(now)));
+                phases.push((key.id.clone(), self.signals.key(secret.hash().at(host.keyless)).phase(now)));
             }
         }
         phases

@@ -5,11 +5,9 @@
 mod names;
 mod objects;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::HashMap;
 use table::{ClientCertificate, Credentials, ObjectRef, RoutingTable, Row, Rows, token::TokenHash};
 
 pub use self::names::Named;
@@ -141,7 +139,7 @@ type Prices = HashMap<String, HashMap<ObjectRef, HashMap<String, Arc<Price>>>>;
 fn prices(models: &HashMap<ObjectRef, Found<Model>>) -> Prices {
     let mut sorted: Vec<_> = usable(models).collect();
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut prices = Prices::new();
+    let mut prices = Prices::default();
     for model in sorted {
         let by_host = prices.entry(model.id.namespace.clone()).or_default();
         for (at, binding) in model.bindings().iter().enumerate() {

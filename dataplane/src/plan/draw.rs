@@ -92,6 +92,9 @@ pub(super) fn draws(
         skipped.push(Skipped { place, why: Why::Out { class, wait } });
         out.push(Out { until, error: weather.signals.key(draw.hash).last_error() });
     }
+    if ordered.ready.iter().copied().eq(0..drawable.len()) {
+        return Draws { ready: drawable, last_resort: Vec::new() };
+    }
     let at = |positions: Vec<usize>, is_out| {
         positions.into_iter().map(|position| Draw { is_out, ..drawable[position].clone() }).collect()
     };
@@ -100,7 +103,7 @@ pub(super) fn draws(
 
 /// Keys whose secret can be sent; for a host that needs none, the one draw without a key.
 fn drawable(leaf: &Leaf, keys: Vec<Arc<HostKey>>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
-    let keyless = KeyHash::keyless(&leaf.host.id);
+    let keyless = leaf.host.keyless;
     if !super::needs_key(&leaf.host) {
         return vec![Draw { key: None, secret: None, hash: keyless, is_out: false }];
     }
@@ -135,7 +138,11 @@ fn choice(leaf: &Leaf, rules: &Rules, query: &Query<'_>, weather: &Weather<'_>) 
         KeySelection::RoundRobin => weather.signals.host(&leaf.host.id).next_turn(),
         KeySelection::LeastUtilized | KeySelection::Weighted | KeySelection::CacheAffinity => 0,
     };
-    Choice { selection, affinity: Some(affinity(query)), turn, seed: query.seed }
+    let affinity = match selection {
+        KeySelection::CacheAffinity => Some(affinity(query)),
+        KeySelection::LeastUtilized | KeySelection::Weighted | KeySelection::RoundRobin => None,
+    };
+    Choice { selection, affinity, turn, seed: query.seed }
 }
 
 /// Whether a host is known to be failing as a whole.

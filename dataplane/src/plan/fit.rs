@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use protocol::ask::Needs;
-use table::{Capability, ObjectRef};
+use table::Capability;
 
 use super::{Place, Purpose, Query, Skipped, Why, expand::Leaf, is_pinned_away, needs_key, place};
 use crate::{
@@ -16,18 +16,17 @@ use crate::{
 
 /// Those that can serve, and those that could if their context window were larger.
 pub(super) fn sort_out(
-    leaves: impl Iterator<Item = Leaf>,
+    leaves: Vec<Leaf>,
     grant: &Grant,
     query: &Query<'_>,
     skipped: &mut Vec<Skipped>,
 ) -> (Vec<Leaf>, Vec<(Leaf, Why)>) {
     let pin = grant.resolved().pin.as_ref();
-    let mut seen: HashSet<(ObjectRef, String)> = HashSet::new();
-    let (mut fitting, mut too_small) = (Vec::new(), Vec::new());
-    for leaf in leaves {
+    let repeated = repeated(&leaves);
+    let (mut fitting, mut too_small) = (Vec::with_capacity(leaves.len()), Vec::new());
+    for (at, leaf) in leaves.into_iter().enumerate() {
         let obstacle = standing_obstacle(&leaf, grant.policies(), pin).or_else(|| unfitness(&leaf, query));
-        let is_new = seen.insert((leaf.host.id.clone(), leaf.served.upstream_model().to_owned()));
-        match obstacle.or((!is_new).then_some(Why::Repeated)) {
+        match obstacle.or_else(|| repeated.contains(&at).then_some(Why::Repeated)) {
             None => fitting.push(leaf),
             Some(why @ Why::TooSmall { .. }) => too_small.push((leaf, why)),
             Some(why) => skipped.push(Skipped { place: place(&leaf.host.id, leaf.served.model()), why }),
@@ -38,6 +37,17 @@ pub(super) fn sort_out(
         skipped.extend(too_small.map(|(leaf, why)| Skipped { place: place(&leaf.host.id, leaf.served.model()), why }));
     }
     (fitting, too_small)
+}
+
+/// The places at which the same model at the same host comes before.
+fn repeated(leaves: &[Leaf]) -> HashSet<usize> {
+    if leaves.len() < 2 {
+        return HashSet::new();
+    }
+    let mut seen = HashSet::with_capacity(leaves.len());
+    let is_new = |leaf| seen.insert(leaf);
+    let places = leaves.iter().map(|leaf| (&leaf.host.id, leaf.served.upstream_model())).map(is_new);
+    places.enumerate().filter(|(_, is_new)| !is_new).map(|(at, _)| at).collect()
 }
 
 /// Of those that are all too small the largest, in their order; the others are skipped.

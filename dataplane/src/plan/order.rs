@@ -21,9 +21,26 @@ enum Rank {
     Load(u32),
 }
 
+/// The leaves of all groups in the order in which they are tried.
+pub(super) fn of(
+    mut groups: Vec<Group>,
+    rules: &Rules,
+    chance: u64,
+    query: &Query<'_>,
+    weather: &Weather<'_>,
+) -> Vec<Leaf> {
+    if groups.len() == 1 {
+        return within(groups.remove(0), rules, chance, query, weather);
+    }
+    groups.into_iter().flat_map(|group| within(group, rules, chance, query, weather)).collect()
+}
+
 /// The leaves of a group in the order in which they are tried. `chance` is the conversation's number where policies want
 /// it to stay, and then decides for every strategy that would move it about.
-pub(super) fn within(group: Group, rules: &Rules, chance: u64, query: &Query<'_>, weather: &Weather<'_>) -> Group {
+fn within(group: Group, rules: &Rules, chance: u64, query: &Query<'_>, weather: &Weather<'_>) -> Group {
+    if group.len() < 2 {
+        return group;
+    }
     let drawn = |leaf: &Leaf| Rank::Score(-lottery::score(chance, &leaf.host.id.to_string(), leaf.weight));
     let rank = |leaf: &Leaf| match rules.strategy {
         Strategy::Priority => Rank::Listed,

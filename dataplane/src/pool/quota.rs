@@ -25,7 +25,8 @@ impl Quota {
         let counters = shape.surface().quotas;
         for (position, names) in counters.iter().enumerate() {
             let number = |name| hints::text(headers, name)?.parse::<f64>().ok();
-            let (Some(limit), Some(remaining)) = (number(names.limit), number(names.remaining)) else { continue };
+            let Some(limit) = number(names.limit) else { continue };
+            let Some(remaining) = number(names.remaining) else { continue };
             let is_sound = limit.is_finite() && limit > 0.0 && remaining.is_finite();
             if !is_sound {
                 continue;

@@ -4,7 +4,6 @@
 //! Times are arguments; callers take them from `tokio::time::Instant::now().into_std()`, which tests can pause.
 
 use std::{
-    collections::HashMap,
     hash::Hash,
     sync::{
         Arc,
@@ -13,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use http::HeaderMap;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};

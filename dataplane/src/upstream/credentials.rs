@@ -72,7 +72,9 @@ impl KeyHash {
 
     /// The record of this secret at a host, given the host's [`KeyHash::keyless`].
     pub fn at(self, keyless: KeyHash) -> Self {
-        Self(std::array::from_fn(|at| self.0[at] ^ keyless.0[at]))
+        let mut mixed = self.0;
+        mixed.iter_mut().zip(keyless.0).for_each(|(byte, other)| *byte ^= other);
+        Self(mixed)
     }
 
     /// The bytes, stable over processes and machines.

@@ -1,10 +1,8 @@
 //! Model ids and aliases by namespace.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::HashMap;
 use table::ObjectRef;
 
 use super::{Found, Model};

@@ -1,14 +1,13 @@
 //! Rows of the table as requests use them: with their references resolved and their patterns ready to match.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 use table::{Binding, Glob, Lists, ObjectRef, Pricing, Route, Scoped, token::TokenHash};
 
 use super::Found;
+use crate::{plan::Rules, upstream::credentials::KeyHash};
 
 /// An upstream API surface with its keys.
 #[derive(Debug)]
@@ -23,12 +22,14 @@ pub struct Host {
     pub patterns: Vec<Glob>,
     /// Its keys, whoever may draw them, sorted by name.
     pub pool: Vec<Arc<HostKey>>,
+    /// Under which its health is kept without a key, and which is part of where that of its keys is kept.
+    pub keyless: KeyHash,
 }
 
 impl Host {
     pub(super) fn new(id: ObjectRef, row: table::Host, pool: Vec<Arc<HostKey>>) -> Self {
         let patterns = row.model_patterns.iter().map(|pattern| Glob::new(pattern)).collect();
-        Self { name: told(&id), id, row, patterns, pool }
+        Self { name: told(&id), keyless: KeyHash::keyless(&id), id, row, patterns, pool }
     }
 
     /// Whether a model that no Model names may be sent there by its own name.
@@ -175,6 +176,8 @@ pub struct RelayKey {
     pub row: table::RelayKey,
     /// Its policies, in its order.
     pub policies: Vec<Arc<Policy>>,
+    /// What its policies say together about routing.
+    pub rules: Arc<Rules>,
     /// Why it cannot be used although it is known.
     pub unusable: Option<String>,
 }
@@ -218,7 +221,8 @@ impl RelayKey {
         if policies.is_empty() {
             unusable = unusable.or(Some("it has no policy".to_owned()));
         }
-        Self { asker: Asker::of(&id, &row, &policies), id, row, policies, unusable }
+        let rules = Arc::new(Rules::of(&policies));
+        Self { asker: Asker::of(&id, &row, &policies), id, row, policies, rules, unusable }
     }
 
     /// The hashes of its tokens, as far as the table holds some that can be read.
