@@ -192,7 +192,7 @@ fn scope(scope: Scope, rates: &[(Counted, Span)]) -> ScopeClaim {
 }
 
 fn budget(period: Period) -> BudgetClaim {
-    let timezone = "Europe/Paris".to_owned();
+    let timezone = "Europe/Paris".into();
     let (limit, amount) = (NanoUsd(1 << 52), NanoUsd(5_000_000));
-    BudgetClaim { period, timezone, limit, amount, blocks: true, alert_at_percent: vec![80] }
+    BudgetClaim { period, timezone, limit, amount, blocks: true, alert_at_percent: [80].into() }
 }

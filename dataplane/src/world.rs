@@ -4,6 +4,7 @@
 
 mod names;
 mod objects;
+mod scopes;
 
 use std::{collections::BTreeMap, sync::Arc};
 

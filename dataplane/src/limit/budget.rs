@@ -2,6 +2,8 @@
 //!
 //! Pure: the time is an argument. Whether a spent budget refuses is left to others.
 
+use std::sync::Arc;
+
 use jiff::{Timestamp, ToSpan, Zoned, tz::TimeZone};
 use table::Period;
 
@@ -52,7 +54,7 @@ pub type Epoch = u64;
 /// What was spent in the current period of one budget.
 #[derive(Clone, Debug)]
 pub struct Spending {
-    timezone: String,
+    timezone: Arc<str>,
     bounds: Bounds,
     epoch: Epoch,
     spent: u64,
@@ -60,13 +62,13 @@ pub struct Spending {
 
 impl Spending {
     /// Nothing spent yet.
-    pub fn new(now: Timestamp, period: Period, timezone: &str) -> Self {
-        Self { timezone: timezone.to_owned(), bounds: Bounds::holding(now, period, timezone), epoch: 0, spent: 0 }
+    pub fn new(now: Timestamp, period: Period, timezone: &Arc<str>) -> Self {
+        Self { timezone: timezone.clone(), bounds: Bounds::holding(now, period, timezone), epoch: 0, spent: 0 }
     }
 
     /// A budget as it was kept elsewhere.
-    pub(super) fn restored(bounds: Bounds, spent: u64, timezone: &str) -> Self {
-        Self { timezone: timezone.to_owned(), bounds, epoch: 0, spent }
+    pub(super) fn restored(bounds: Bounds, spent: u64, timezone: &Arc<str>) -> Self {
+        Self { timezone: timezone.clone(), bounds, epoch: 0, spent }
     }
 
     /// Takes over what was counted elsewhere in the period that is there; `None`: nothing.
@@ -81,15 +83,15 @@ impl Spending {
 
     /// Moves on to the period of `now`. A clock that steps back, and a time zone that was changed, do not make a budget
     /// new: only the end of the period does.
-    pub fn roll(&mut self, now: Timestamp, period: Period, timezone: &str) {
+    pub fn roll(&mut self, now: Timestamp, period: Period, timezone: &Arc<str>) {
         if self.ended(now) {
             *self = Self { epoch: self.epoch + 1, ..Self::new(now, period, timezone) };
-        } else if self.timezone != timezone {
+        } else if self.timezone != *timezone {
             let bounds = Bounds::holding(now, period, timezone);
             if bounds.start >= self.bounds.start {
                 self.bounds = bounds;
             }
-            self.timezone = timezone.to_owned();
+            self.timezone = timezone.clone();
         }
     }
 
@@ -191,37 +193,37 @@ mod tests {
 
     #[test]
     fn a_clock_that_steps_back_over_midnight_does_not_renew_a_budget() {
-        let mut spending = Spending::new(at("2026-01-02T00:00:10Z"), Period::Day, "UTC");
+        let mut spending = Spending::new(at("2026-01-02T00:00:10Z"), Period::Day, &"UTC".into());
         spending.add(5);
-        spending.roll(at("2026-01-01T23:59:50Z"), Period::Day, "UTC");
-        spending.roll(at("2026-01-02T00:00:20Z"), Period::Day, "UTC");
+        spending.roll(at("2026-01-01T23:59:50Z"), Period::Day, &"UTC".into());
+        spending.roll(at("2026-01-02T00:00:20Z"), Period::Day, &"UTC".into());
         assert_eq!(spending.spent(at("2026-01-02T00:00:20Z")), 5);
     }
 
     #[test]
     fn another_time_zone_moves_the_end_and_keeps_what_was_spent() {
-        let mut spending = Spending::new(at("2026-01-02T12:00:00Z"), Period::Day, "UTC");
+        let mut spending = Spending::new(at("2026-01-02T12:00:00Z"), Period::Day, &"UTC".into());
         spending.add(5);
-        spending.roll(at("2026-01-02T12:00:00Z"), Period::Day, "America/New_York");
+        spending.roll(at("2026-01-02T12:00:00Z"), Period::Day, &"America/New_York".into());
         assert_eq!(spending.spent(at("2026-01-02T12:00:00Z")), 5);
         assert_eq!(spending.end(), Some(at("2026-01-03T05:00:00Z")));
     }
 
     #[test]
     fn another_time_zone_never_makes_a_period_end_earlier() {
-        let mut spending = Spending::new(at("2026-01-02T12:00:00Z"), Period::Day, "UTC");
-        spending.roll(at("2026-01-02T12:00:00Z"), Period::Day, "Asia/Tokyo");
+        let mut spending = Spending::new(at("2026-01-02T12:00:00Z"), Period::Day, &"UTC".into());
+        spending.roll(at("2026-01-02T12:00:00Z"), Period::Day, &"Asia/Tokyo".into());
         assert_eq!(spending.end(), Some(at("2026-01-03T00:00:00Z")));
-        spending.roll(at("2026-01-03T00:00:00Z"), Period::Day, "Asia/Tokyo");
+        spending.roll(at("2026-01-03T00:00:00Z"), Period::Day, &"Asia/Tokyo".into());
         assert_eq!(spending.end(), Some(at("2026-01-03T15:00:00Z")));
     }
 
     #[test]
     fn what_is_settled_late_does_not_touch_the_next_period() {
-        let mut spending = Spending::new(at("2026-01-01T12:00:00Z"), Period::Day, "UTC");
+        let mut spending = Spending::new(at("2026-01-01T12:00:00Z"), Period::Day, &"UTC".into());
         let epoch = spending.epoch();
         spending.add(5);
-        spending.roll(at("2026-01-02T00:00:00Z"), Period::Day, "UTC");
+        spending.roll(at("2026-01-02T00:00:00Z"), Period::Day, &"UTC".into());
         spending.correct(epoch, 5, 100);
         assert_eq!(spending.spent(at("2026-01-02T00:00:00Z")), 0);
     }

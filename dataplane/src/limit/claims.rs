@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 use table::{LimitMode, NanoUsd, Period, RedisOutage};
 
 use super::{
@@ -18,7 +19,7 @@ use crate::upstream::credentials::KeyHash;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
     /// The namespace of the relay key: what counters of one request have in common.
-    pub domain: String,
+    pub domain: Arc<str>,
     /// The caller's scopes; every rule of each must let it in.
     pub scopes: Vec<ScopeClaim>,
     /// Host keys that could serve it, in order of preference; one of them at least must be open. Empty: none is needed.
@@ -40,10 +41,16 @@ pub struct CandidateClaim {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BreakerClaim {
     /// The namespace of the host key, or of the host where it needs none.
-    pub domain: String,
+    pub domain: Arc<str>,
     /// Under which its health is kept.
     pub key: KeyHash,
 }
+
+/// Rates of one scope: as many as people set are kept without an allocation.
+pub type Rates = SmallVec<[RateClaim; 4]>;
+
+/// Budgets of one scope, likewise.
+pub type Budgets = SmallVec<[BudgetClaim; 1]>;
 
 /// What is claimed of one scope.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,11 +58,11 @@ pub struct ScopeClaim {
     /// Whose counters. No scope appears twice among the caller's, nor within one candidate.
     pub scope: Arc<Scope>,
     /// One for each rate that is limited; none twice.
-    pub rates: Vec<RateClaim>,
+    pub rates: Rates,
     /// Most requests in flight; absent: not limited.
     pub concurrency: Option<u64>,
     /// One a period.
-    pub budgets: Vec<BudgetClaim>,
+    pub budgets: Budgets,
     /// How exactly replicas count together.
     pub mode: LimitMode,
     /// What holds while they cannot.
@@ -67,9 +74,9 @@ impl ScopeClaim {
     pub fn new(scope: Arc<Scope>) -> Self {
         Self {
             scope,
-            rates: Vec::new(),
+            rates: Rates::new(),
             concurrency: None,
-            budgets: Vec::new(),
+            budgets: Budgets::new(),
             mode: LimitMode::default(),
             outage: RedisOutage::default(),
         }
@@ -117,7 +124,7 @@ pub struct BudgetClaim {
     /// Its calendar period.
     pub period: Period,
     /// The IANA time zone in which periods begin.
-    pub timezone: String,
+    pub timezone: Arc<str>,
     /// What may be spent.
     pub limit: NanoUsd,
     /// What the request is expected to cost; more than the limit is refused for good.
@@ -125,7 +132,7 @@ pub struct BudgetClaim {
     /// Whether a spent budget refuses; otherwise it only alerts.
     pub blocks: bool,
     /// Shares of the limit at which an alert is raised, in percent.
-    pub alert_at_percent: Vec<u32>,
+    pub alert_at_percent: Arc<[u32]>,
 }
 
 impl BudgetClaim {

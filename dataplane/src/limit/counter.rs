@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 use table::Period;
 
 use super::{
@@ -24,8 +25,8 @@ pub(super) struct Now {
 /// The counters of one scope. A rate or budget that nobody claimed has none: a new limit starts at zero.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
-    rates: Vec<(Counted, Span, Window)>,
-    budgets: Vec<(Period, Spending)>,
+    rates: SmallVec<[(Counted, Span, Window); 4]>,
+    budgets: SmallVec<[(Period, Spending); 1]>,
     in_flight: u64,
 }
 
@@ -59,8 +60,8 @@ impl Verdict {
 #[derive(Debug)]
 pub(super) struct Charge {
     pub(super) scope: Arc<Scope>,
-    rates: Vec<(RateClaim, BucketIndex)>,
-    budgets: Vec<(Period, Epoch, u64)>,
+    rates: SmallVec<[(RateClaim, BucketIndex); 4]>,
+    budgets: SmallVec<[(Period, Epoch, u64); 1]>,
 }
 
 impl Charge {
@@ -111,11 +112,11 @@ impl Outcome {
 impl Counter {
     /// Counters as they were kept elsewhere.
     pub(super) fn restored(
-        rates: Vec<(Counted, Span, Window)>,
-        budgets: Vec<(Period, Spending)>,
+        rates: impl IntoIterator<Item = (Counted, Span, Window)>,
+        budgets: impl IntoIterator<Item = (Period, Spending)>,
         in_flight: u64,
     ) -> Self {
-        Self { rates, budgets, in_flight }
+        Self { rates: rates.into_iter().collect(), budgets: budgets.into_iter().collect(), in_flight }
     }
 
     /// The rule that refuses the claim longest; none: it fits.

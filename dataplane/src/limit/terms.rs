@@ -1,4 +1,5 @@
-//! From table rows to claims: which counters a request touches, and how much it wants of each. Pure.
+//! From table rows to claims: which counters a request touches, and how much it wants of each. Pure. Which they are
+//! depends on the table alone, so that is found out once; how much is said for each request by [`wanting`].
 //!
 //! Decides what is claimed of small buckets: an estimate may be wrong, so it is cut to what the bucket could ever hold,
 //! and only a request whose input is out of all proportion is refused for good.
@@ -11,7 +12,7 @@ use table::{
 };
 
 use super::{
-    claims::{BudgetClaim, CandidateClaim, Claims, RateClaim, ScopeClaim},
+    claims::{BudgetClaim, RateClaim, ScopeClaim},
     rule::{Counted, Scope, Sharer, Span},
     window::Ceiling,
 };
@@ -43,15 +44,6 @@ pub struct PolicyTerms<'a> {
     pub per_model: &'a [Glob],
 }
 
-/// A host key that could serve the request.
-#[derive(Clone, Copy)]
-pub struct CandidateTerms<'a> {
-    /// Its host.
-    pub host: (&'a ObjectRef, &'a ProviderLimits),
-    /// The key itself; absent where the host needs none.
-    pub key: Option<(&'a ObjectRef, &'a ProviderLimits)>,
-}
-
 /// How large a request is thought to be before its answer is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
@@ -63,34 +55,20 @@ pub struct Expected {
     pub cost: NanoUsd,
 }
 
-/// Everything that a request wants to reserve. Scopes without any limit are left out.
-pub fn claims(
-    terms: &Terms<'_>,
-    candidates: &[CandidateTerms<'_>],
-    expected: Expected,
-    max_candidates: usize,
-) -> Claims {
-    Claims {
-        domain: terms.key.namespace.clone(),
-        scopes: caller_scopes(terms, expected),
-        candidates: candidates.iter().map(|candidate| candidate_claim(candidate, expected)).collect(),
-        max_candidates,
-    }
-}
-
-/// The caller's own scopes: of the key, of each policy, and of the model within each policy.
-pub fn caller_scopes(terms: &Terms<'_>, expected: Expected) -> Vec<ScopeClaim> {
-    let mut scopes = vec![own_scope(terms, expected)];
+/// The caller's own scopes, with nothing claimed: of the key, of each policy, and of the model within each policy.
+/// Scopes without any limit are left out.
+pub fn caller_scopes(terms: &Terms<'_>) -> Vec<ScopeClaim> {
+    let mut scopes = vec![own_scope(terms)];
     for of in terms.policies {
         let Policy { limits, budgets, limit_mode: mode, redis_outage: outage, .. } = of.policy;
         let sharer = sharer(of.policy.limit_scope, terms.key);
         let name = Scope::Policy { policy: of.name.clone(), sharer: sharer.clone() };
         let (mode, outage) = (*mode, *outage);
-        scopes.push(ScopeClaim { mode, outage, ..scope(name, limits, budgets, expected) });
+        scopes.push(ScopeClaim { mode, outage, ..scope(name, limits, budgets) });
         let limited = terms.model.and_then(|model| Some((model, model_limits(of, model)?)));
         if let Some((model, limits)) = limited {
             let name = Scope::Model { policy: of.name.clone(), sharer, model: model.to_owned() };
-            scopes.push(ScopeClaim { mode, outage, ..scope(name, &limits, &[], expected) });
+            scopes.push(ScopeClaim { mode, outage, ..scope(name, &limits, &[]) });
         }
     }
     scopes.retain(ScopeClaim::limits_something);
@@ -98,19 +76,45 @@ pub fn caller_scopes(terms: &Terms<'_>, expected: Expected) -> Vec<ScopeClaim> {
 }
 
 /// The relay key's own scope. A key says nothing of outages itself: of what its policies say, the strictest holds.
-fn own_scope(terms: &Terms<'_>, expected: Expected) -> ScopeClaim {
+fn own_scope(terms: &Terms<'_>) -> ScopeClaim {
     let RelayKey { limits, budget, .. } = terms.relay_key;
     let outage = terms.policies.iter().map(|of| of.policy.redis_outage).max();
     let name = Scope::RelayKey(terms.key.clone());
-    let claim = scope(name, limits, budget.as_slice(), expected);
+    let claim = scope(name, limits, budget.as_slice());
     ScopeClaim { mode: LimitMode::Exact, outage: outage.unwrap_or(RedisOutage::LocalShare), ..claim }
 }
 
-fn candidate_claim(candidate: &CandidateTerms<'_>, expected: Expected) -> CandidateClaim {
-    let key = candidate.key.map(|(name, limits)| (Scope::HostKey(name.clone()), limits));
-    let host = (Scope::Host(candidate.host.0.clone()), candidate.host.1);
-    let scopes = key.into_iter().chain([host]).map(|(name, limits)| scope(name, &caller_like(limits), &[], expected));
-    CandidateClaim { breaker: None, scopes: scopes.filter(ScopeClaim::limits_something).collect() }
+/// What a provider allows, with nothing claimed; absent: nothing is limited.
+pub fn provider_scope(name: Scope, limits: &ProviderLimits) -> Option<ScopeClaim> {
+    let scope = scope(name, &caller_like(limits), &[]);
+    scope.limits_something().then_some(scope)
+}
+
+/// What a request of this size claims of these scopes.
+pub fn wanting(scopes: &[ScopeClaim], expected: Expected) -> Vec<ScopeClaim> {
+    scopes.iter().map(|scope| scope.wanting(expected)).collect()
+}
+
+impl ScopeClaim {
+    /// What a request of this size claims of the scope, whatever was claimed here before.
+    pub fn wanting(&self, expected: Expected) -> Self {
+        let rates = self
+            .rates
+            .iter()
+            .map(|rate| RateClaim { amount: rate_amount(rate.counted, rate.ceiling.capacity(), expected), ..*rate });
+        let budgets = self
+            .budgets
+            .iter()
+            .map(|budget| BudgetClaim { amount: budget_amount(budget.limit, expected.cost), ..budget.clone() });
+        Self {
+            scope: self.scope.clone(),
+            rates: rates.collect(),
+            concurrency: self.concurrency,
+            budgets: budgets.collect(),
+            mode: self.mode,
+            outage: self.outage,
+        }
+    }
 }
 
 fn sharer(scope: LimitScope, key: &ObjectRef) -> Sharer {
@@ -145,7 +149,7 @@ fn caller_like(limits: &ProviderLimits) -> Limits {
     Limits { rpm, rpd, tpm, tpd, concurrency, ..Limits::default() }
 }
 
-fn scope(name: Scope, limits: &Limits, budgets: &[Budget], expected: Expected) -> ScopeClaim {
+fn scope(name: Scope, limits: &Limits, budgets: &[Budget]) -> ScopeClaim {
     let kinds = [
         (Counted::Requests, Span::Minute, limits.rpm),
         (Counted::Requests, Span::Day, limits.rpd),
@@ -156,12 +160,12 @@ fn scope(name: Scope, limits: &Limits, budgets: &[Budget], expected: Expected) -
     ];
     let rates = kinds.into_iter().filter_map(|(counted, span, limit)| {
         let ceiling = ceiling(span, limit?, limits.burst_percent);
-        Some(RateClaim { counted, span, ceiling, amount: rate_amount(counted, ceiling.capacity(), expected) })
+        Some(RateClaim { counted, span, ceiling, amount: 0 })
     });
     ScopeClaim {
         rates: rates.collect(),
         concurrency: limits.concurrency,
-        budgets: budgets.iter().map(|budget| budget_claim(budget, expected.cost)).collect(),
+        budgets: budgets.iter().map(budget_claim).collect(),
         ..ScopeClaim::new(Arc::new(name))
     }
 }
@@ -188,14 +192,18 @@ fn proportionate(known: u64, wanted: u64, capacity: u64) -> u64 {
     if known > capacity.saturating_mul(OUT_OF_PROPORTION) { wanted } else { wanted.min(capacity) }
 }
 
-fn budget_claim(budget: &Budget, cost: NanoUsd) -> BudgetClaim {
+fn budget_amount(limit: NanoUsd, cost: NanoUsd) -> NanoUsd {
+    NanoUsd(proportionate(cost.0, cost.0, limit.0))
+}
+
+fn budget_claim(budget: &Budget) -> BudgetClaim {
     BudgetClaim {
         period: budget.period,
-        timezone: budget.timezone.clone(),
+        timezone: budget.timezone.as_str().into(),
         limit: budget.amount,
-        amount: NanoUsd(proportionate(cost.0, cost.0, budget.amount.0)),
+        amount: NanoUsd(0),
         blocks: budget.on_exceeded == BudgetAction::Block,
-        alert_at_percent: budget.alert_at_percent.clone(),
+        alert_at_percent: budget.alert_at_percent.as_slice().into(),
     }
 }
 

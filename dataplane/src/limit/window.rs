@@ -157,6 +157,10 @@ fn fades_to(amount: u64, room: u64, length: Millis) -> Millis {
 
 /// The part of `amount` that is still covered, rounded up.
 fn share(amount: u64, covered: Millis, length: Millis) -> u64 {
+    if let Some(product) = amount.checked_mul(covered) {
+        // As below, where numbers are as small as they usually are.
+        return product.div_ceil(length);
+    }
     let part = (u128::from(amount) * u128::from(covered)).div_ceil(u128::from(length));
     u64::try_from(part).unwrap_or(u64::MAX)
 }

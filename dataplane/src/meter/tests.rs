@@ -3,6 +3,7 @@ use std::{fs, path::PathBuf};
 use jiff::Timestamp;
 use protocol::WireShape;
 use serde_json::{Value, json};
+use smallvec::smallvec;
 use table::{PicoUsdPerToken, Pricing, Rates};
 
 use super::{sinks::Target, *};
@@ -76,14 +77,14 @@ fn claims() -> Claims {
         limit: NanoUsd(1_000_000_000),
         amount: NanoUsd(1_000),
         blocks: true,
-        alert_at_percent: Vec::new(),
+        alert_at_percent: [].into(),
     };
     let scope = ScopeClaim {
-        rates: vec![
+        rates: smallvec![
             RateClaim { counted, span, ceiling, amount: 356 },
             RateClaim { counted: Counted::Requests, span, ceiling, amount: 1 },
         ],
-        budgets: vec![budget],
+        budgets: smallvec![budget],
         ..ScopeClaim::new(Arc::new(Scope::RelayKey(key())))
     };
     let candidates = vec![CandidateClaim::default()];

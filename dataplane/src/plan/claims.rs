@@ -5,8 +5,8 @@ use crate::{
     admit::Grant,
     auth::Caller,
     limit::{
-        claims::{BreakerClaim, Claims, ScopeClaim},
-        terms::{self, CandidateTerms, Expected, PolicyTerms, Terms},
+        claims::{BreakerClaim, CandidateClaim, Claims, ScopeClaim},
+        terms::{Expected, wanting},
     },
 };
 
@@ -29,41 +29,31 @@ impl Plan {
 
     /// What the request wants to reserve; `at_most` candidates are wanted open.
     pub fn claims(&self, grant: &Grant, expected: Expected, at_most: usize) -> Claims {
-        let steps = self.steps();
-        let candidates: Vec<_> = steps.iter().map(candidate_terms).collect();
-        let policies = policy_terms(grant.caller());
-        let terms = of(grant.caller(), &policies, Some(grant.public_model()));
-        let mut claims = terms::claims(&terms, &candidates, expected, at_most);
-        for (claim, step) in claims.candidates.iter_mut().zip(&steps) {
-            claim.breaker = breaker(step);
+        let key = &grant.caller().key;
+        Claims {
+            domain: key.domain.clone(),
+            scopes: wanting(&key.scopes(Some(grant.public_model())), expected),
+            candidates: self.steps().iter().map(|step| candidate(step, expected)).collect(),
+            max_candidates: at_most,
         }
-        claims
     }
 }
 
 /// The scopes of a caller whatever it asks for, with nothing claimed: what `/v1/usage` tells of. Limits of single models
 /// are not among them.
 pub fn caller_scopes(caller: &Caller) -> Vec<ScopeClaim> {
-    terms::caller_scopes(&of(caller, &policy_terms(caller), None), Expected::default())
+    wanting(&caller.key.scopes(None), Expected::default())
 }
 
-fn candidate_terms<'a>(step: &Step<'a>) -> CandidateTerms<'a> {
-    let host = &step.candidate.host;
-    let key = step.draw.key.as_ref().map(|key| (&key.id, &key.row.limits));
-    CandidateTerms { host: (&host.id, &host.row.limits), key }
+/// What is claimed of a key and of its host, in this order.
+fn candidate(step: &Step<'_>, expected: Expected) -> CandidateClaim {
+    let own = step.draw.key.as_ref().and_then(|key| key.scope.as_ref());
+    let scopes = own.into_iter().chain(&step.candidate.host.scope).map(|scope| scope.wanting(expected));
+    CandidateClaim { breaker: breaker(step), scopes: scopes.collect() }
 }
 
 /// Whose breaker has to be closed for other replicas too; none for a key that is tried although it is out.
 fn breaker(step: &Step<'_>) -> Option<BreakerClaim> {
-    let name = step.draw.key.as_ref().map_or(&step.candidate.host.id, |key| &key.id);
-    (!step.draw.is_out).then(|| BreakerClaim { domain: name.namespace.clone(), key: step.draw.hash })
-}
-
-fn policy_terms(caller: &Caller) -> Vec<PolicyTerms<'_>> {
-    let policies = caller.key.policies.iter();
-    policies.map(|p| PolicyTerms { name: &p.id, policy: &p.row, per_model: &p.per_model }).collect()
-}
-
-fn of<'a>(caller: &'a Caller, policies: &'a [PolicyTerms<'a>], model: Option<&'a str>) -> Terms<'a> {
-    Terms { key: &caller.key.id, relay_key: &caller.key.row, policies, model }
+    let domain = step.draw.key.as_ref().map_or(&step.candidate.host.domain, |key| &key.domain);
+    (!step.draw.is_out).then(|| BreakerClaim { domain: domain.clone(), key: step.draw.hash })
 }

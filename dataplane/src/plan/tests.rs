@@ -446,6 +446,7 @@ fn a_plan_reads_as_lines() {
 fn a_plan_claims_the_callers_scopes_and_every_key_in_order() {
     let tables = two()
         .host_key("a2", "a", |key| (key.priority, key.limits.rpm) = (1, Some(5)))
+        .edit_host("a", |host| host.limits.rpm = Some(8))
         .edit_host("b", |host| host.limits.tpm = Some(9))
         .relay_key("app", &["all"], |key| key.limits.rpm = Some(60))
         .policy("all", &["*"], |policy| {
@@ -458,10 +459,10 @@ fn a_plan_claims_the_callers_scopes_and_every_key_in_order() {
     let plan = Case::of("m").plan(&tables).unwrap();
     let claims = plan.claims(&grant, Expected { input: 1, output: 1, ..Expected::default() }, 2);
     let kinds = |scopes: &[ScopeClaim]| scopes.iter().map(|claim| claim.scope.kind()).collect::<Vec<_>>();
-    assert_eq!((claims.domain.as_str(), claims.max_candidates), ("team", 2));
+    assert_eq!((&*claims.domain, claims.max_candidates), ("team", 2));
     assert_eq!(kinds(&claims.scopes), ["relay_key", "model"]);
     let candidates: Vec<_> = claims.candidates.iter().map(|claim| kinds(&claim.scopes)).collect();
-    assert_eq!(candidates, [vec![], vec!["host_key"], vec!["host"]]);
+    assert_eq!(candidates, [vec!["host"], vec!["host_key", "host"], vec!["host"]]);
     let steps: Vec<_> = plan.steps().iter().map(|step| step.draw.key.as_ref().unwrap().id.name.clone()).collect();
     assert_eq!(steps, ["a", "a2", "b"]);
     assert_eq!(kinds(&caller_scopes(&caller)), ["relay_key"]);
@@ -485,7 +486,7 @@ fn a_plan_names_the_breaker_of_each_key_in_the_namespace_of_the_key_or_of_a_host
         .model("m", &["catalog/a", "catalog/local"]);
     let own = HostSecret::new("secret-of-own").unwrap().hash();
     let keyless = |name: &str| KeyHash::keyless(&id(name));
-    let claim = |domain: &str, key| Some(BreakerClaim { domain: domain.to_owned(), key });
+    let claim = |domain: &str, key| Some(BreakerClaim { domain: domain.into(), key });
     let expected = [claim("team", own.at(keyless("catalog/a"))), claim("catalog", keyless("catalog/local"))];
     assert_eq!(breakers(&Case::of("m"), &tables), expected);
 }

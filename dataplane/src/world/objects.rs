@@ -6,8 +6,12 @@ use foldhash::HashMap;
 use jiff::Timestamp;
 use table::{Binding, Glob, Lists, ObjectRef, Pricing, Route, Scoped, token::TokenHash};
 
-use super::Found;
-use crate::{plan::Rules, upstream::credentials::KeyHash};
+use super::{Found, scopes::CallerScopes};
+use crate::{
+    limit::{claims::ScopeClaim, rule::Scope, terms::provider_scope},
+    plan::Rules,
+    upstream::credentials::KeyHash,
+};
 
 /// An upstream API surface with its keys.
 #[derive(Debug)]
@@ -22,6 +26,10 @@ pub struct Host {
     pub patterns: Vec<Glob>,
     /// Its keys, whoever may draw them, sorted by name.
     pub pool: Vec<Arc<HostKey>>,
+    /// Its namespace, to be shared.
+    pub domain: Arc<str>,
+    /// What its provider allows, whatever the key, with nothing claimed; absent: nothing is limited.
+    pub scope: Option<ScopeClaim>,
     /// Under which its health is kept without a key, and which is part of where that of its keys is kept.
     pub keyless: KeyHash,
 }
@@ -29,7 +37,9 @@ pub struct Host {
 impl Host {
     pub(super) fn new(id: ObjectRef, row: table::Host, pool: Vec<Arc<HostKey>>) -> Self {
         let patterns = row.model_patterns.iter().map(|pattern| Glob::new(pattern)).collect();
-        Self { name: told(&id), keyless: KeyHash::keyless(&id), id, row, patterns, pool }
+        let (keyless, domain) = (KeyHash::keyless(&id), id.namespace.as_str().into());
+        let scope = provider_scope(Scope::Host(id.clone()), &row.limits);
+        Self { name: told(&id), id, row, patterns, pool, domain, scope, keyless }
     }
 
     /// Whether a model that no Model names may be sent there by its own name.
@@ -47,13 +57,18 @@ pub struct HostKey {
     pub name: Arc<str>,
     /// The row.
     pub row: table::HostKey,
+    /// Its namespace, to be shared.
+    pub domain: Arc<str>,
+    /// What its provider allows, with nothing claimed; absent: nothing is limited.
+    pub scope: Option<ScopeClaim>,
     models: Lists,
 }
 
 impl HostKey {
     pub(super) fn new(id: ObjectRef, row: table::HostKey) -> Self {
-        let models = Lists::of_models(&row.models);
-        Self { name: told(&id), id, row, models }
+        let (models, domain) = (Lists::of_models(&row.models), id.namespace.as_str().into());
+        let scope = provider_scope(Scope::HostKey(id.clone()), &row.limits);
+        Self { name: told(&id), id, row, domain, scope, models }
     }
 
     /// Whether the account is entitled to an upstream model.
@@ -178,6 +193,9 @@ pub struct RelayKey {
     pub policies: Vec<Arc<Policy>>,
     /// What its policies say together about routing.
     pub rules: Arc<Rules>,
+    /// Its namespace, to be shared.
+    pub domain: Arc<str>,
+    pub(super) scopes: CallerScopes,
     /// Why it cannot be used although it is known.
     pub unusable: Option<String>,
 }
@@ -222,7 +240,16 @@ impl RelayKey {
             unusable = unusable.or(Some("it has no policy".to_owned()));
         }
         let rules = Arc::new(Rules::of(&policies));
-        Self { asker: Asker::of(&id, &row, &policies), id, row, policies, rules, unusable }
+        let domain = id.namespace.as_str().into();
+        let scopes = CallerScopes::of(&id, &row, &policies);
+        let asker = Asker::of(&id, &row, &policies);
+        Self { asker, id, row, policies, rules, domain, scopes, unusable }
+    }
+
+    /// What a request of this key may claim for itself, with nothing claimed yet. `model` is the public id of the model;
+    /// absent: limits of single models are left out.
+    pub fn scopes(&self, model: Option<&str>) -> Arc<[ScopeClaim]> {
+        self.scopes.for_model(self, model)
     }
 
     /// The hashes of its tokens, as far as the table holds some that can be read.

@@ -78,7 +78,7 @@ pub fn a_budget_that_alerts_does_not_refuse<B: Bench>() {
     on_a_quiet_day(async |bench: Arc<B>| {
         let claim = |amount| {
             let mut claim = key("a").budget(Period::Day, "UTC", 1_000, amount);
-            (claim.budgets[0].blocks, claim.budgets[0].alert_at_percent) = (false, vec![50, 80]);
+            (claim.budgets[0].blocks, claim.budgets[0].alert_at_percent) = (false, [50, 80].into());
             claim
         };
         let rule = |claim: &ScopeClaim| RuleRef { scope: claim.scope.clone(), rule: Rule::Budget(Period::Day) };

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use table::{Limits, NanoUsd, ObjectRef, RelayKey};
 
-use super::{Bench, admitted, key, on_a_quiet_day, refused};
+use super::{Bench, admitted, claims, key, on_a_quiet_day, refused};
 use crate::limit::{
-    claims::Claims, estimate::Estimator, estimate::Sizes, reservation::Used, terms::Expected, terms::Terms,
-    terms::claims as claims_of,
+    claims::Claims,
+    estimate::{Estimator, Sizes},
+    reservation::Used,
+    terms::{Expected, Terms, caller_scopes, wanting},
 };
 
 fn relay_key(tpm: u64) -> RelayKey {
@@ -31,7 +33,7 @@ fn request(estimator: &Estimator, relay_key: &RelayKey, sizes: &Sizes) -> Claims
     let terms = Terms { key: &name, relay_key, policies: &[], model: Some("gpt-5") };
     let estimate = estimator.estimate(&name, "gpt-5", sizes);
     let expected = Expected { input: estimate.input, output: estimate.output, cost: NanoUsd(0) };
-    claims_of(&terms, &[], expected, 1)
+    claims(wanting(&caller_scopes(&terms), expected))
 }
 
 /// Whatever it asks for, and though nothing is known of it yet.

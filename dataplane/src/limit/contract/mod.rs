@@ -178,7 +178,7 @@ impl ScopeClaim {
             limit: NanoUsd(limit),
             amount: NanoUsd(amount),
             blocks: true,
-            alert_at_percent: Vec::new(),
+            alert_at_percent: [].into(),
         });
         self
     }

@@ -19,13 +19,15 @@ pub(super) struct Hold {
     pub(super) current: Option<usize>,
     /// Whether an attempt was begun.
     pub(super) begun: bool,
-    /// The open candidates, by their index in the claims.
-    pub(super) candidates: Vec<(usize, CandidateClaim)>,
+    /// All candidates of the claims.
+    pub(super) candidates: Vec<CandidateClaim>,
+    /// Those of them, by their index, that were not open.
+    pub(super) closed: Vec<usize>,
 }
 
 impl Hold {
     /// What an attempt on `candidate` would claim; absent: it is not one of the open candidates.
     pub(super) fn claim(&self, candidate: usize) -> Option<CandidateClaim> {
-        self.candidates.iter().find(|(index, _)| *index == candidate).map(|(_, claim)| claim.clone())
+        self.candidates.get(candidate).filter(|_| !self.closed.contains(&candidate)).cloned()
     }
 }

@@ -1,11 +1,8 @@
 //! All counters and all open reservations: decides everything first, then writes all or nothing. Time is an argument.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    mem,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, mem, sync::Arc, time::Duration};
+
+use foldhash::HashMap;
 
 use super::hold::Hold;
 use crate::limit::{
@@ -114,20 +111,22 @@ impl State {
     }
 
     fn write(&mut self, claims: Claims, open: Vec<usize>, now: Now) -> Granted {
-        let caller = self.charge(&claims.scopes, now);
-        let current = open.first().copied();
-        let attempt = current.map(|index| self.charge(&claims.candidates[index].scopes, now)).unwrap_or_default();
         let (mut standing, mut alerts) = (Standing::default(), Vec::new());
-        for claim in &claims.scopes {
+        let charge = |claim: &ScopeClaim| {
             let counter = self.counter(&claim.scope);
+            let charge = counter.charge(claim, now);
             counter.stand(claim, now, &mut standing);
             counter.alerts(claim, now, &mut alerts);
-        }
-        let candidates =
-            claims.candidates.into_iter().enumerate().filter(|(index, _)| open.binary_search(index).is_ok()).collect();
+            charge
+        };
+        let caller = claims.scopes.iter().map(charge).collect();
+        let current = open.first().copied();
+        let attempt = current.map(|index| self.charge(&claims.candidates[index].scopes, now)).unwrap_or_default();
+        let candidates = claims.candidates;
+        let closed = (0..candidates.len()).filter(|index| open.binary_search(index).is_err()).collect();
         let pulse = Pulse::default();
         let expires = now.mono + lease();
-        let hold = Hold { pulse: pulse.watch(), expires, caller, attempt, current, begun: false, candidates };
+        let hold = Hold { pulse: pulse.watch(), expires, caller, attempt, current, begun: false, candidates, closed };
         self.last_id += 1;
         let id = ReservationId(self.last_id);
         self.leases.insert((expires, id));

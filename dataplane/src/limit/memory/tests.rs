@@ -1,6 +1,7 @@
 use std::{future::Future, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use smallvec::smallvec;
 use tokio::time::Instant;
 
 use super::*;
@@ -68,7 +69,7 @@ crate::limiter_contract!(Paused);
 fn request(key: usize) -> Claims {
     let scope = Arc::new(Scope::RelayKey(table::ObjectRef::new("team", format!("key-{key}"))));
     let (counted, span, ceiling) = (Counted::Requests, Span::Minute, Ceiling::flat(10));
-    let rates = vec![RateClaim { counted, span, ceiling, amount: 1 }];
+    let rates = smallvec![RateClaim { counted, span, ceiling, amount: 1 }];
     let scopes = vec![ScopeClaim { rates, ..ScopeClaim::new(scope) }];
     Claims { domain: "team".into(), scopes, ..Claims::default() }
 }

@@ -13,9 +13,9 @@ use tracing::{debug, error};
 use super::{
     births::Births,
     clock::RedisClock,
-    keys::Keys,
     ledger::Dated,
     link::Link,
+    phrases::Phrases,
     script::Script,
     spends::{Spend, Spends},
     spent::Spent,
@@ -82,7 +82,7 @@ pub(super) struct Batches {
 /// What sending needs.
 pub(super) struct Parts {
     pub(super) link: Arc<Link>,
-    pub(super) keys: Keys,
+    pub(super) phrases: Arc<Phrases>,
     pub(super) settle: Script,
     pub(super) process: Arc<str>,
     pub(super) clock: Arc<RedisClock>,
@@ -221,8 +221,8 @@ impl Batches {
 
     /// Sends one batch until it is taken; also gives the birth that was known before. `None`: nobody knows whether it was.
     async fn send(&self, domain: &Arc<str>, number: u64, entries: &[Entry]) -> Option<(Settled, Option<Arc<str>>)> {
-        let Parts { link, keys, settle, process, clock, births, metrics, .. } = &self.parts;
-        let keys = wire::batch_keys(keys, domain, process);
+        let Parts { link, phrases, settle, process, clock, births, metrics, .. } = &self.parts;
+        let keys = wire::batch_keys(&phrases.keys, domain, process);
         let argument = wire::batch(number, lease(), &clock.fresh_birth(process), entries);
         let mut tries = 0;
         loop {
@@ -298,10 +298,10 @@ impl Batches {
         });
         let budgets = spend.budgets.iter().map(|budget| {
             let at = u64::try_from(budget.at_ms).unwrap_or_default();
-            let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
+            let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall).into();
             AddedBudget(Rule::Budget(budget.period).as_str(), at, amount(budget.amount), bounds)
         });
-        Added(self.parts.keys.scope(&spend.scope), rates.collect(), budgets.collect())
+        Added(self.parts.phrases.names(&spend.scope).counters, rates.collect(), budgets.collect())
     }
 
     /// What is missing of a reservation that has expired: its windows were given back, its money stayed as reserved.
@@ -312,11 +312,11 @@ impl Batches {
                 .iter()
                 .map(|rate| AddedRate(rate.rule().as_str(), length(rate.span), ended.at, ended.outcome.counts(rate)));
             let budgets = claim.budgets.iter().map(|budget| {
-                let bounds = wire::periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
+                let bounds = self.parts.phrases.periods(budget.period, &budget.timezone, self.parts.clock.now().wall);
                 let missing = amount(ended.outcome.spends(budget.amount.0)) - amount(budget.amount.0);
                 AddedBudget(budget.rule().as_str(), ended.at, missing, bounds)
             });
-            Added(self.parts.keys.scope(&claim.scope), rates.collect(), budgets.collect())
+            Added(self.parts.phrases.names(&claim.scope).counters, rates.collect(), budgets.collect())
         };
         ended.scopes.iter().map(scope).collect()
     }

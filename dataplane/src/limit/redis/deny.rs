@@ -102,6 +102,7 @@ fn asked(claim: &ScopeClaim, rule: Rule) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
     use table::ObjectRef;
 
     use super::*;
@@ -115,7 +116,7 @@ mod tests {
         let ceiling = Ceiling::flat(limit);
         let rate = RateClaim { counted: Counted::Tokens, span: Span::Minute, ceiling, amount };
         let scope = Arc::new(Scope::RelayKey(ObjectRef::new("team", "a")));
-        ScopeClaim { rates: vec![rate], ..ScopeClaim::new(scope) }
+        ScopeClaim { rates: smallvec![rate], ..ScopeClaim::new(scope) }
     }
 
     /// A refusal that is certain for so many milliseconds, of a request that was asked for at `start`.

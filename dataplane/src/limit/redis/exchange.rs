@@ -3,6 +3,8 @@
 //!
 //! The same call carries news of breakers. What they mean is not known here.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use table::Period;
@@ -147,9 +149,9 @@ impl Total {
         });
         let budgets = self.2.iter().filter_map(|Spent(name, start, end, spent)| {
             let bounds = Bounds { start: timestamp(*start), end: (*end > 0).then(|| timestamp(*end)) };
-            Some((budget_named(name)?, Spending::restored(bounds, *spent, "")))
+            Some((budget_named(name)?, Spending::restored(bounds, *spent, &Arc::default())))
         });
-        Counter::restored(rates.collect(), budgets.collect(), self.0)
+        Counter::restored(rates, budgets, self.0)
     }
 }
 

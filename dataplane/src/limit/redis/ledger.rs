@@ -1,18 +1,18 @@
 //! The open reservations of this process: what each may still turn to, and what becomes of it.
 
 use std::{
-    collections::HashMap,
     mem,
     sync::{Arc, Weak},
 };
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use table::Period;
 
 use super::{
     batches::{self, Batches, Ended, Posted},
     clock::RedisClock,
-    keys::Keys,
+    phrases::Phrases,
     shares::Shares,
     wire::{self, Entry},
 };
@@ -29,7 +29,7 @@ pub(super) struct Reservations {
     pub(super) batches: Arc<Batches>,
     pub(super) shares: Arc<Shares>,
     pub(super) clock: Arc<RedisClock>,
-    pub(super) keys: Keys,
+    pub(super) phrases: Arc<Phrases>,
     open: Mutex<HashMap<ReservationId, Open>>,
 }
 
@@ -73,8 +73,13 @@ pub(super) struct Open {
 }
 
 impl Reservations {
-    pub(super) fn new(batches: Arc<Batches>, shares: Arc<Shares>, clock: Arc<RedisClock>, keys: Keys) -> Self {
-        Self { batches, shares, clock, keys, open: Mutex::default() }
+    pub(super) fn new(
+        batches: Arc<Batches>,
+        shares: Arc<Shares>,
+        clock: Arc<RedisClock>,
+        phrases: Arc<Phrases>,
+    ) -> Self {
+        Self { batches, shares, clock, phrases, open: Mutex::default() }
     }
 
     pub(super) fn insert(&self, id: ReservationId, open: Open) {
@@ -125,7 +130,7 @@ impl Reservations {
         open.attempt = self.shares.take(&elsewhere);
         if open.born.is_some() {
             let now = self.clock.now();
-            let scopes = here.iter().map(|claim| wire::Scope::charged(&self.keys, claim, now)).collect();
+            let scopes = here.iter().map(|claim| wire::Scope::charged(&self.phrases, claim, now)).collect();
             self.batches.push(&open.domain, Entry::Attempt { id: open.id.clone(), begun: !first, scopes });
         }
     }

@@ -102,7 +102,13 @@ impl Link {
     }
 
     /// Runs a script on keys of one domain. Errs at once where this part of Redis is down.
-    pub async fn call(&self, domain: &str, script: &Script, keys: &[String], arg: &[u8]) -> Result<Vec<u8>, Missed> {
+    pub async fn call(
+        &self,
+        domain: &str,
+        script: &Script,
+        keys: &[impl AsRef<str> + Sync],
+        arg: &[u8],
+    ) -> Result<Vec<u8>, Missed> {
         if !self.is_up(domain) {
             return Err(Missed::Down);
         }

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod learned;
 mod ledger;
 pub mod link;
+mod phrases;
 pub mod pods;
 mod reserve;
 pub mod script;
@@ -56,6 +57,7 @@ use self::{
     learned::Learned,
     ledger::Reservations,
     link::{Link, Missed},
+    phrases::Phrases,
     pods::Pods,
     script::{Scripts, Time},
     seed::Seeder,
@@ -83,6 +85,7 @@ pub struct Redis {
 
 struct Inner {
     keys: Keys,
+    phrases: Arc<Phrases>,
     scripts: Scripts,
     link: Arc<Link>,
     clock: Arc<RedisClock>,
@@ -206,6 +209,7 @@ impl Limiter for Redis {
 impl Inner {
     fn new(target: Target, settings: &Settings, books: &Books, signals: Arc<Signals>) -> anyhow::Result<Self> {
         let (keys, scripts) = (Keys::new(&settings.prefix), Scripts::new(&settings.time));
+        let phrases = Arc::new(Phrases::new(keys.clone()));
         let (units, metrics) = (Units::of(&target.mode), &books.metrics);
         let others = [pods::script(&settings.time), link::trial()];
         let store = Store::new(target, scripts.all().into_iter().chain(others).collect())?;
@@ -220,7 +224,7 @@ impl Inner {
         let learned = Arc::new(Learned::new(link.clone(), keys.clone(), &scripts, books.estimator.clone()));
         let parts = Parts {
             link: link.clone(),
-            keys: keys.clone(),
+            phrases: phrases.clone(),
             settle: scripts.settle.clone(),
             process: process.clone(),
             clock: clock.clone(),
@@ -231,13 +235,14 @@ impl Inner {
         };
         let shares = Arc::new(Shares::new(world(&keys, &process, &clock, &link, &scripts, &fleet, &pods)));
         let batches = Arc::new(Batches::new(parts));
-        let ledger = Arc::new(Reservations::new(batches, shares, clock.clone(), keys.clone()));
+        let ledger = Arc::new(Reservations::new(batches, shares, clock.clone(), phrases.clone()));
         let live = pods.clone();
         let degraded = Degraded::new(clock.clone(), Arc::new(move || live.live()), spends, metrics.clone());
         let (denials, next) = (Denials::default(), AtomicU64::default());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         Ok(Self {
             keys,
+            phrases,
             scripts,
             link,
             clock,
@@ -284,8 +289,8 @@ impl Inner {
     async fn look(&self, claim: &ScopeClaim) -> Result<Vec<RuleUsage>, Missed> {
         let domain = claim.scope.domain();
         for _ in 0..2 {
-            let mut call = Call::new(&self.keys, domain);
-            call.scope(&self.keys, claim, self.clock.now());
+            let mut call = Call::new(&self.phrases, domain);
+            call.scope(&self.phrases, claim, self.clock.now());
             let asking = Asking { peek: true, lease: lease(), process: &self.process, ..Asking::default() };
             let answer = reserve::said(self, domain, &call, &asking).await?;
             if let (status::GRANTED, Some(state)) = (answer.status, answer.scopes.first()) {

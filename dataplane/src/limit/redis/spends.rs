@@ -232,11 +232,12 @@ fn length(span: Span) -> Millis {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
     use table::{NanoUsd, ObjectRef};
 
     use super::*;
     use crate::limit::{
-        claims::{BudgetClaim, RateClaim},
+        claims::{BudgetClaim, Budgets, RateClaim},
         reservation::Used,
         window::Ceiling,
     };
@@ -252,11 +253,11 @@ mod tests {
             limit: NanoUsd(1_000),
             amount: NanoUsd(30),
             blocks: true,
-            alert_at_percent: Vec::new(),
+            alert_at_percent: [].into(),
         };
         ScopeClaim {
-            rates: vec![rate(PER_MINUTE, 1), rate(TOKENS_PER_DAY, 20)],
-            budgets: vec![budget],
+            rates: smallvec![rate(PER_MINUTE, 1), rate(TOKENS_PER_DAY, 20)],
+            budgets: smallvec![budget],
             ..ScopeClaim::new(Arc::new(Scope::RelayKey(ObjectRef::new("team", key))))
         }
     }
@@ -369,7 +370,7 @@ mod tests {
     fn beyond_the_bound_only_money_is_kept() {
         let spends = Spends::default();
         let noon = at("2026-01-15T12:00:00Z");
-        let free = |key: String| ScopeClaim { budgets: Vec::new(), ..claim(&key) };
+        let free = |key: String| ScopeClaim { budgets: Budgets::new(), ..claim(&key) };
         for key in 0..MOST_SCOPES + 10 {
             spends.add(&free(key.to_string()), Outcome::Unknown, noon);
         }

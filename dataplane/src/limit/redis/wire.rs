@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use table::Period;
 
-use super::{clock, keys::Keys};
+use super::{clock, keys::Keys, phrases::Phrases};
 use crate::limit::{
     budget::{Bounds, Spending},
     claims::{BudgetClaim, RateClaim, ScopeClaim},
@@ -19,12 +19,15 @@ use crate::limit::{
 /// The largest whole number that Lua keeps exactly.
 const MOST: u64 = (1 << 53) - 1;
 
+/// Keys of a call beside those of its domain, as many as are usual.
+const SCOPES: usize = 8;
+
 /// How many calendar periods a call names: the present one and those beside it, because only the script knows the time.
 const PERIODS: usize = 3;
 
 /// `{name, limit, amount, blocks, bounds}`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Budget(&'static str, u64, u64, u8, Vec<Millis>);
+pub(super) struct Budget(&'static str, u64, u64, u8, Arc<[Millis]>);
 
 /// `{counters, slots, concurrency (-1: none), budgets (0: none), then name, span, capacity, pair (0: none) and amount of
 /// one rate after the other}`: in one list, because Lua makes a table of each. Keys by their index, from 1, where 0 is none;
@@ -97,28 +100,29 @@ pub(super) struct Asking<'a> {
 /// A call of `reserve.lua`.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) keys: Vec<String>,
+    pub(super) keys: Vec<Arc<str>>,
     scopes: Vec<Scope<usize>>,
     candidates: Vec<Candidate>,
 }
 
 impl Call {
     /// A call about scopes of one domain. `now` chooses the calendar periods that are named.
-    pub(super) fn new(keys: &Keys, domain: &str) -> Self {
-        let fixed =
-            [keys.born(domain), keys.holds(domain), keys.leases(domain), keys.breakers(domain), keys.seeded(domain)];
-        Self { keys: fixed.into(), scopes: Vec::new(), candidates: Vec::new() }
+    pub(super) fn new(phrases: &Phrases, domain: &str) -> Self {
+        let fixed = phrases.fixed(domain);
+        let mut keys = Vec::with_capacity(fixed.len() + SCOPES);
+        keys.extend_from_slice(&*fixed);
+        Self { keys, scopes: Vec::new(), candidates: Vec::new() }
     }
 
     /// Adds a scope of the caller.
-    pub(super) fn scope(&mut self, keys: &Keys, claim: &ScopeClaim, now: Now) {
-        let scope = self.one(keys, claim, now);
+    pub(super) fn scope(&mut self, phrases: &Phrases, claim: &ScopeClaim, now: Now) {
+        let scope = self.one(phrases, claim, now);
         self.scopes.push(scope);
     }
 
     /// Adds a candidate.
-    pub(super) fn candidate(&mut self, keys: &Keys, breaker: String, scopes: &[ScopeClaim], now: Now) {
-        let scopes = scopes.iter().map(|claim| self.one(keys, claim, now)).collect();
+    pub(super) fn candidate(&mut self, phrases: &Phrases, breaker: String, scopes: &[ScopeClaim], now: Now) {
+        let scopes = scopes.iter().map(|claim| self.one(phrases, claim, now)).collect();
         self.candidates.push(Candidate(breaker, scopes));
     }
 
@@ -131,14 +135,15 @@ impl Call {
         encoded(&(a, b, c, d, e, f, g, h, &self.scopes, &self.candidates))
     }
 
-    fn one(&mut self, keys: &Keys, claim: &ScopeClaim, now: Now) -> Scope<usize> {
-        let counters = self.key(keys.scope(&claim.scope));
-        let slots = if claim.concurrency.is_some() { self.key(keys.slots(&claim.scope)) } else { 0 };
-        Scope::of(counters, slots, claim, now)
+    fn one(&mut self, phrases: &Phrases, claim: &ScopeClaim, now: Now) -> Scope<usize> {
+        let names = phrases.names(&claim.scope);
+        let counters = self.key(names.counters);
+        let slots = if claim.concurrency.is_some() { self.key(names.slots) } else { 0 };
+        Scope::of(counters, slots, claim, phrases, now)
     }
 
     /// The index of a key, as Lua counts. Candidates of one host share their host's.
-    fn key(&mut self, name: String) -> usize {
+    fn key(&mut self, name: Arc<str>) -> usize {
         match self.keys.iter().position(|known| *known == name) {
             Some(at) => at + 1,
             None => {
@@ -157,7 +162,7 @@ pub(super) enum Entry {
     /// It is over, and nobody knows what it used.
     Release { id: Arc<str>, begun: bool, doubtful: bool },
     /// Another candidate is tried.
-    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Scope<String>> },
+    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Scope<Arc<str>>> },
     /// Its holder lives.
     Renew { id: Arc<str>, lease: Millis },
     /// So much was used without a reservation.
@@ -166,7 +171,7 @@ pub(super) enum Entry {
 
 /// `{counters, rates, budgets}`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Added(pub(super) String, pub(super) Vec<AddedRate>, pub(super) Vec<AddedBudget>);
+pub(super) struct Added(pub(super) Arc<str>, pub(super) Vec<AddedRate>, pub(super) Vec<AddedBudget>);
 
 /// `{name, span, at, amount}`.
 #[derive(Clone, Debug, Serialize)]
@@ -174,20 +179,22 @@ pub(super) struct AddedRate(pub(super) &'static str, pub(super) Millis, pub(supe
 
 /// `{name, at, amount, bounds}`.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) i64, pub(super) Vec<Millis>);
+pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) i64, pub(super) Arc<[Millis]>);
 
 impl<K> Scope<K> {
-    fn of(counters: K, slots: K, claim: &ScopeClaim, now: Now) -> Self {
+    fn of(counters: K, slots: K, claim: &ScopeClaim, phrases: &Phrases, now: Now) -> Self {
         let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
-        Self { counters, slots, concurrency, budgets: budgets(&claim.budgets, now), rates: rates(&claim.rates) }
+        let (budgets, rates) = (budgets(&claim.budgets, phrases, now), rates(&claim.rates));
+        Self { counters, slots, concurrency, budgets, rates }
     }
 }
 
-impl Scope<String> {
+impl Scope<Arc<str>> {
     /// What an attempt charges of a scope.
-    pub(super) fn charged(keys: &Keys, claim: &ScopeClaim, now: Now) -> Self {
-        let slots = claim.concurrency.map(|_| keys.slots(&claim.scope)).unwrap_or_default();
-        Self::of(keys.scope(&claim.scope), slots, claim, now)
+    pub(super) fn charged(phrases: &Phrases, claim: &ScopeClaim, now: Now) -> Self {
+        let names = phrases.names(&claim.scope);
+        let slots = claim.concurrency.map(|_| names.slots).unwrap_or_default();
+        Self::of(names.counters, slots, claim, phrases, now)
     }
 }
 
@@ -274,7 +281,7 @@ impl State {
             (budget.period, Spending::restored(bounds, without(spent, held), &budget.timezone))
         });
         let in_flight = self.0.first().copied().filter(|_| !settled);
-        Counter::restored(rates.collect(), budgets.collect(), in_flight.unwrap_or_default())
+        Counter::restored(rates, budgets, in_flight.unwrap_or_default())
     }
 
     /// When the period of each budget of the claim begins and ends; `0`: never.
@@ -313,9 +320,9 @@ fn rates(claims: &[RateClaim]) -> Vec<Rate> {
     claims.iter().map(rate).collect()
 }
 
-fn budgets(claims: &[BudgetClaim], now: Now) -> Vec<Budget> {
+fn budgets(claims: &[BudgetClaim], phrases: &Phrases, now: Now) -> Vec<Budget> {
     let budget = |claim: &BudgetClaim| {
-        let bounds = periods(claim.period, &claim.timezone, now.wall);
+        let bounds = phrases.periods(claim.period, &claim.timezone, now.wall);
         let (limit, amount) = (claim.limit.0.min(MOST), claim.amount.0.min(MOST));
         Budget(Rule::Budget(claim.period).as_str(), limit, amount, u8::from(claim.blocks), bounds)
     };

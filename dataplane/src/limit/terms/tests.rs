@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use smallvec::smallvec;
 use table::{Globs, ModelLimits, NamespaceGrant, PartialTimeouts, Period, Retries, Routing, Translation};
 
 use super::*;
@@ -69,12 +70,18 @@ fn under(policy: &Policy, expected: Expected) -> Vec<ScopeClaim> {
     let globs: Vec<_> = policy.per_model.iter().map(|row| Glob::new(&row.matches)).collect();
     let of = PolicyTerms { name: &team("p"), policy, per_model: &globs };
     let relay_key = relay_key(Limits::default(), None);
-    caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: Some("gpt-5") }, expected)
+    wanting(
+        &caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: Some("gpt-5") }),
+        expected,
+    )
 }
 
 fn of_key(limits: Limits, expected: Expected) -> Vec<ScopeClaim> {
     let relay_key = relay_key(limits, None);
-    caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") }, expected)
+    wanting(
+        &caller_scopes(&Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") }),
+        expected,
+    )
 }
 
 fn rate(counted: Counted, span: Span, limit: u64, amount: u64) -> RateClaim {
@@ -103,7 +110,7 @@ fn every_kind_of_limit_becomes_a_claim_of_its_own_amount() {
         burst_percent: 0,
     };
     let expected = ScopeClaim {
-        rates: vec![
+        rates: smallvec![
             rate(Counted::Requests, Span::Minute, 1_000, 1),
             rate(Counted::Requests, Span::Day, 2_000, 1),
             rate(Counted::Tokens, Span::Minute, 3_000, 100),
@@ -132,7 +139,7 @@ fn the_key_and_every_policy_are_charged() {
     let policies = [&one, &two].into_iter().zip([&p, &q]);
     let policies: Vec<_> = policies.map(|(policy, name)| PolicyTerms { name, policy, per_model: &[] }).collect();
     let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &policies, model: Some("gpt-5") };
-    let scopes: Vec<_> = caller_scopes(&terms, SMALL).iter().map(|claim| (*claim.scope).clone()).collect();
+    let scopes: Vec<_> = wanting(&caller_scopes(&terms), SMALL).iter().map(|claim| (*claim.scope).clone()).collect();
     let expected = [
         Scope::RelayKey(team("a")),
         Scope::Policy { policy: p, sharer: by_key() },
@@ -146,7 +153,7 @@ fn a_model_has_counters_of_its_own_within_the_policy() {
     let claims = under(&policy(rpm(9), LimitScope::PerKey, &[("gpt-*", tpm(500))]), SMALL);
     let scope = Scope::Model { policy: team("p"), sharer: by_key(), model: "gpt-5".into() };
     assert_eq!(*claims[1].scope, scope);
-    assert_eq!(claims[1].rates, [rate(Counted::Tokens, Span::Minute, 500, 100)]);
+    assert_eq!(claims[1].rates[..], [rate(Counted::Tokens, Span::Minute, 500, 100)]);
 }
 
 #[test]
@@ -170,7 +177,7 @@ fn the_keys_own_counters_are_exact_and_follow_the_strictest_of_its_policies_in_a
         let (name, relay_key) = (team("p"), relay_key(rpm(1), None));
         let terms: Vec<_> = rows.iter().map(|policy| PolicyTerms { name: &name, policy, per_model: &[] }).collect();
         let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &terms, model: None };
-        let claims = caller_scopes(&terms, SMALL);
+        let claims = wanting(&caller_scopes(&terms), SMALL);
         assert_eq!((claims.len(), claims[0].mode), (1, LimitMode::Exact));
         claims[0].outage
     };
@@ -185,7 +192,7 @@ fn without_a_model_the_limits_of_single_models_are_left_out() {
     let (globs, relay_key) = ([Glob::new("*")], relay_key(Limits::default(), None));
     let of = PolicyTerms { name: &team("p"), policy: &policy, per_model: &globs };
     let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[of], model: None };
-    let scopes: Vec<_> = caller_scopes(&terms, SMALL).iter().map(|claim| claim.scope.kind()).collect();
+    let scopes: Vec<_> = wanting(&caller_scopes(&terms), SMALL).iter().map(|claim| claim.scope.kind()).collect();
     assert_eq!(scopes, ["policy"]);
 }
 
@@ -233,29 +240,28 @@ fn a_budget_claims_the_expected_cost_and_keeps_its_calendar() {
         limit: NanoUsd(1_000),
         amount: NanoUsd(7),
         blocks: false,
-        alert_at_percent: vec![80],
+        alert_at_percent: [80].into(),
     };
-    assert_eq!(caller_scopes(&terms, SMALL)[0].budgets, [expected]);
+    assert_eq!(wanting(&caller_scopes(&terms), SMALL)[0].budgets[..], [expected]);
 }
 
 #[test]
-fn candidates_claim_of_their_key_and_of_their_host_in_the_given_order() {
-    let limited = |rpm| ProviderLimits { rpm: Some(rpm), ..ProviderLimits::default() };
-    let (none, host, one) = (ProviderLimits::default(), limited(100), limited(10));
-    let (h, k1, k2) =
-        (ObjectRef::new("catalog", "h"), ObjectRef::new("catalog", "k1"), ObjectRef::new("catalog", "k2"));
-    let candidates = [
-        CandidateTerms { host: (&h, &host), key: Some((&k1, &one)) },
-        CandidateTerms { host: (&h, &none), key: Some((&k2, &one)) },
-        CandidateTerms { host: (&h, &none), key: None },
-    ];
-    let relay_key = relay_key(Limits::default(), None);
-    let terms = Terms { key: &team("a"), relay_key: &relay_key, policies: &[], model: Some("gpt-5") };
-    let claims = claims(&terms, &candidates, SMALL, 2);
-    let names = |claim: &CandidateClaim| claim.scopes.iter().map(|claim| (*claim.scope).clone()).collect::<Vec<_>>();
-    let (host, k1, k2) = (Scope::Host(h), Scope::HostKey(k1), Scope::HostKey(k2));
-    assert_eq!(claims.candidates.iter().map(names).collect::<Vec<_>>(), [vec![k1, host], vec![k2], vec![]]);
-    assert_eq!((claims.domain.as_str(), claims.max_candidates), ("team", 2));
-    let ways = claims.candidates.iter().flat_map(|claim| &claim.scopes).map(|claim| (claim.mode, claim.outage));
-    assert!(ways.into_iter().all(|way| way == (LimitMode::Exact, RedisOutage::LocalShare)), "whoever the caller is");
+fn what_a_provider_limits_is_exact_whoever_the_caller_is() {
+    let limited = ProviderLimits { rpm: Some(10), concurrency: Some(2), ..ProviderLimits::default() };
+    let name = Scope::HostKey(ObjectRef::new("catalog", "k"));
+    let expected = ScopeClaim {
+        rates: smallvec![rate(Counted::Requests, Span::Minute, 10, 1)],
+        concurrency: Some(2),
+        ..ScopeClaim::new(Arc::new(name.clone()))
+    };
+    assert_eq!((expected.mode, expected.outage), (LimitMode::Exact, RedisOutage::LocalShare));
+    assert_eq!(provider_scope(name.clone(), &limited).map(|scope| scope.wanting(SMALL)), Some(expected));
+    assert_eq!(provider_scope(name, &ProviderLimits::default()), None);
+}
+
+#[test]
+fn what_is_claimed_depends_on_the_last_request_alone() {
+    let policy = Policy { budgets: vec![budget(1_000)], ..policy(tpm(500), LimitScope::PerKey, &[]) };
+    let large = under(&policy, Expected { input: 100, output: 200, cost: NanoUsd(900) });
+    assert_eq!(wanting(&large, SMALL), under(&policy, SMALL));
 }

@@ -4,6 +4,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use smallvec::smallvec;
 use table::{ObjectRef, Period};
 use tokio::time::Instant;
 
@@ -134,15 +135,15 @@ fn limited(name: &str, outage: RedisOutage) -> ScopeClaim {
         limit: NanoUsd(100_000),
         amount: NanoUsd(30),
         blocks: true,
-        alert_at_percent: Vec::new(),
+        alert_at_percent: [].into(),
     };
-    let rates = vec![rate(Counted::Requests, 1), rate(Counted::Tokens, 20)];
-    ScopeClaim { rates, budgets: vec![budget], outage, ..key(name) }
+    let rates = smallvec![rate(Counted::Requests, 1), rate(Counted::Tokens, 20)];
+    ScopeClaim { rates, budgets: smallvec![budget], outage, ..key(name) }
 }
 
 fn requests(name: &str, limit: u64, burst_percent: u32) -> ScopeClaim {
     let ceiling = Ceiling { limit, burst_percent };
-    let rates = vec![RateClaim { counted: Counted::Requests, span: Span::Minute, ceiling, amount: 1 }];
+    let rates = smallvec![RateClaim { counted: Counted::Requests, span: Span::Minute, ceiling, amount: 1 }];
     ScopeClaim { rates, ..key(name) }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn refusal(
         Some(verdict) => Obstacle::Refused(verdict),
         None => {
             // The script refuses by the same arithmetic and shows what it refused by: another version's may not.
-            error!(domain = claims.domain, "Redis refuses what nothing stands against");
+            error!(domain = &*claims.domain, "Redis refuses what nothing stands against");
             Obstacle::Missed
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn refusal(
 pub(super) fn grant(
     inner: &Arc<Inner>,
     claims: &Claims,
-    split: &Split,
+    split: Split,
     reachable: &[usize],
     answer: Option<Answer>,
     mut pending: Pending<'_>,
@@ -77,7 +77,7 @@ pub(super) fn grant(
         inner.ledger.shares.conclude(&mem::take(&mut pending.attempt), Outcome::NeverRan);
         pending.attempt = current.map(|at| inner.ledger.shares.take(&split.elsewhere[at])).unwrap_or_default();
     }
-    let (standing, alerts) = standing(inner, split, answer.as_ref());
+    let (standing, alerts) = standing(inner, &split, answer.as_ref());
     if let Some(answer) = &answer {
         heed(inner, claims, reachable, answer);
     }
@@ -88,7 +88,7 @@ pub(super) fn grant(
     let born = answer.as_ref().map(|answer| Arc::from(&*answer.born));
     let budgets = answer.as_ref().map(|answer| budgets(&split.exact, &answer.scopes)).unwrap_or_default();
     let at = answer.as_ref().map_or_else(|| inner.clock.millis(), |answer| answer.now);
-    let scopes = split.exact.clone();
+    let scopes = split.exact;
     let pulse_watch = pulse.watch();
     let reservation = Open {
         id: wire_id,

@@ -88,7 +88,7 @@ async fn attempt(inner: &Arc<Inner>, claims: &Claims) -> Result<Reservation, Obs
     } else {
         None
     };
-    Ok(answer::grant(inner, claims, &split, &reachable, said, pending))
+    Ok(answer::grant(inner, claims, split, &reachable, said, pending))
 }
 
 /// Takes what the caller's leased scopes need from the shares of this process.
@@ -169,20 +169,20 @@ async fn ask(
 
 fn call(inner: &Inner, claims: &Claims, split: &Split, reachable: &[usize]) -> Call {
     let now = inner.clock.now();
-    let mut call = Call::new(&inner.keys, &claims.domain);
+    let mut call = Call::new(&inner.phrases, &claims.domain);
     for scope in &split.exact {
-        call.scope(&inner.keys, scope, now);
+        call.scope(&inner.phrases, scope, now);
     }
     for at in reachable {
         let breaker = shared_breaker(&claims.candidates[*at], &claims.domain);
         let breaker = breaker.map(|breaker| hex::encode(breaker.key.as_bytes())).unwrap_or_default();
-        call.candidate(&inner.keys, breaker, &split.here[*at], now);
+        call.candidate(&inner.phrases, breaker, &split.here[*at], now);
     }
     call
 }
 
 fn shared_breaker<'a>(candidate: &'a CandidateClaim, domain: &str) -> Option<&'a BreakerClaim> {
-    candidate.breaker.as_ref().filter(|breaker| breaker.domain == domain)
+    candidate.breaker.as_ref().filter(|breaker| *breaker.domain == *domain)
 }
 
 /// One call of the script.

@@ -19,7 +19,7 @@ pub(super) struct Split {
 
 impl Split {
     pub(super) fn of(claims: &Claims) -> Self {
-        let is_exact = |claim: &ScopeClaim| claim.mode == LimitMode::Exact && claim.scope.domain() == claims.domain;
+        let is_exact = |claim: &ScopeClaim| claim.mode == LimitMode::Exact && *claim.scope.domain() == *claims.domain;
         let (exact, leased) = claims.scopes.iter().cloned().partition(is_exact);
         let (here, elsewhere) = claims.candidates.iter().map(|candidate| split(candidate, &claims.domain)).unzip();
         Self { exact, leased, here, elsewhere }

@@ -142,6 +142,9 @@ impl Shares {
     /// The rule of these scopes that keeps a request out longest; none: as far as this process knows, there is room.
     /// Before the first exchange that is what it counted itself; one is begun then.
     pub(super) fn verdict(&self, scopes: &[ScopeClaim]) -> Option<Verdict> {
+        if scopes.is_empty() {
+            return None;
+        }
         let now = (self.world.now)();
         let mut state = self.state.lock();
         let verdicts = scopes.iter().filter_map(|claim| {
@@ -156,6 +159,9 @@ impl Shares {
 
     /// Charges these scopes, whether it fits or not.
     pub(super) fn take(&self, scopes: &[ScopeClaim]) -> Vec<Charge> {
+        if scopes.is_empty() {
+            return Vec::new();
+        }
         let now = (self.world.now)();
         self.charge(&mut self.state.lock(), scopes, now)
     }
@@ -176,6 +182,9 @@ impl Shares {
 
     /// Ends charges.
     pub(super) fn conclude(&self, charges: &[Charge], outcome: Outcome) {
+        if charges.is_empty() {
+            return;
+        }
         let now = (self.world.now)();
         let mut state = self.state.lock();
         for charge in charges {
@@ -187,6 +196,9 @@ impl Shares {
 
     /// Takes the rates of these scopes into what the caller is told, and their budgets of which much is spent.
     pub(super) fn stand(&self, scopes: &[ScopeClaim], standing: &mut Standing, alerts: &mut Vec<BudgetAlert>) {
+        if scopes.is_empty() {
+            return;
+        }
         let now = (self.world.now)();
         let mut state = self.state.lock();
         for claim in scopes {

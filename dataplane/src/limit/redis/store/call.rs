@@ -21,13 +21,13 @@ const PAUSE: Duration = Duration::from_millis(3);
 
 /// What is called.
 #[derive(Clone, Copy)]
-pub(super) enum Call<'a> {
-    Script { script: &'a Script, keys: &'a [String], arg: &'a [u8] },
+pub(super) enum Call<'a, K> {
+    Script { script: &'a Script, keys: &'a [K], arg: &'a [u8] },
     SetIfAbsent { key: &'a str, value: &'a str, ttl: Duration },
     ReadHash { key: &'a str },
 }
 
-impl Call<'_> {
+impl<K: AsRef<str>> Call<'_, K> {
     fn command(&self) -> Cmd {
         match self {
             Self::Script { script, keys, arg } => run("EVALSHA", &script.sha, keys, arg),
@@ -53,12 +53,12 @@ impl Call<'_> {
     }
 }
 
-fn run(how: &str, script: &str, keys: &[String], arg: &[u8]) -> Cmd {
-    let length = how.len() + script.len() + keys.iter().map(String::len).sum::<usize>() + arg.len() + 8;
+fn run(how: &str, script: &str, keys: &[impl AsRef<str>], arg: &[u8]) -> Cmd {
+    let length = how.len() + script.len() + keys.iter().map(|key| key.as_ref().len()).sum::<usize>() + arg.len() + 8;
     let mut command = Cmd::with_capacity(keys.len() + 4, length);
     command.arg(how).arg(script).arg(keys.len());
     for key in keys {
-        command.arg(key);
+        command.arg(key.as_ref());
     }
     command.arg(arg);
     command
@@ -66,7 +66,7 @@ fn run(how: &str, script: &str, keys: &[String], arg: &[u8]) -> Cmd {
 
 impl Inner {
     /// Calls the node that serves `key`.
-    pub(super) async fn call(&self, key: &str, call: Call<'_>) -> Result<Value, StoreError> {
+    pub(super) async fn call<K: AsRef<str> + Sync>(&self, key: &str, call: Call<'_, K>) -> Result<Value, StoreError> {
         let mut line = self.layout.load().line(key)?.clone();
         let (mut command, mut is_spelled_out, mut asking) = (call.command(), false, false);
         for _ in 0..SENDINGS {

@@ -95,21 +95,28 @@ impl Store {
 
     /// Runs a script. All keys have the same hash tag. Errs at once where there is no connection, and after the target's
     /// timeout in any case.
-    pub async fn eval(&self, script: &Script, keys: &[String], arg: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let key = keys.first().map_or("", String::as_str);
+    pub async fn eval(
+        &self,
+        script: &Script,
+        keys: &[impl AsRef<str> + Sync],
+        arg: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        let key = keys.first().map_or("", AsRef::as_ref);
         let value = self.in_time(self.0.call(key, Call::Script { script, keys, arg })).await?;
         reply::blob(value)
     }
 
     /// Sets a key that does not exist yet, for a while. Gives whether it was set.
     pub async fn set_if_absent(&self, key: &str, value: &str, ttl: Duration) -> Result<bool, StoreError> {
-        let value = self.in_time(self.0.call(key, Call::SetIfAbsent { key, value, ttl })).await?;
+        let call: Call<'_, &str> = Call::SetIfAbsent { key, value, ttl };
+        let value = self.in_time(self.0.call(key, call)).await?;
         reply::was_set(&value)
     }
 
     /// The fields of a hash; none where the key does not exist.
     pub async fn read_hash(&self, key: &str) -> Result<HashMap<String, Vec<u8>>, StoreError> {
-        let value = self.in_time(self.0.call(key, Call::ReadHash { key })).await?;
+        let call: Call<'_, &str> = Call::ReadHash { key };
+        let value = self.in_time(self.0.call(key, call)).await?;
         reply::fields(value)
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use smallvec::smallvec;
 use table::{NanoUsd, ObjectRef, Period};
 
 use super::{bench::Counting, places::Standalone};
@@ -24,11 +25,11 @@ fn claim(tokens: u64, cost: u64) -> ScopeClaim {
         limit: NanoUsd(1_000),
         amount: NanoUsd(cost),
         blocks: true,
-        alert_at_percent: Vec::new(),
+        alert_at_percent: [].into(),
     };
     ScopeClaim {
-        rates: vec![RateClaim { counted: Counted::Tokens, span: Span::Minute, ceiling, amount: tokens }],
-        budgets: vec![budget],
+        rates: smallvec![RateClaim { counted: Counted::Tokens, span: Span::Minute, ceiling, amount: tokens }],
+        budgets: smallvec![budget],
         concurrency: Some(10),
         ..ScopeClaim::new(scope)
     }

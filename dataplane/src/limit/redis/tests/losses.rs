@@ -10,6 +10,7 @@ use std::{
 };
 
 use servers::Redis as Server;
+use smallvec::smallvec;
 use table::{NanoUsd, ObjectRef, Period};
 
 use super::{
@@ -43,21 +44,21 @@ async fn hasty_process(server: &Server, records: Option<PathBuf>, timeout: Durat
 fn budget(period: Period) -> BudgetClaim {
     BudgetClaim {
         period,
-        timezone: "Europe/Berlin".to_owned(),
+        timezone: "Europe/Berlin".into(),
         limit: NanoUsd(1_000_000_000),
         amount: NanoUsd(50),
         blocks: true,
-        alert_at_percent: Vec::new(),
+        alert_at_percent: [].into(),
     }
 }
 
 fn scope() -> ScopeClaim {
     let scope = Arc::new(Scope::RelayKey(ObjectRef::new("team", "a")));
-    ScopeClaim { budgets: vec![budget(Period::Month), budget(Period::Total)], ..ScopeClaim::new(scope) }
+    ScopeClaim { budgets: smallvec![budget(Period::Month), budget(Period::Total)], ..ScopeClaim::new(scope) }
 }
 
 async fn reserve(process: &Redis) -> Reservation {
-    let claims = Claims { domain: "team".to_owned(), scopes: vec![scope()], ..Claims::default() };
+    let claims = Claims { domain: "team".into(), scopes: vec![scope()], ..Claims::default() };
     process.reserve(claims).await.expect("the budgets are large")
 }
 

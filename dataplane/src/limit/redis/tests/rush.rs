@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use servers::CountingProxy;
+use smallvec::smallvec;
 use table::{LimitMode, NanoUsd, ObjectRef, Period};
 use tokio::task::JoinSet;
 
@@ -32,7 +33,7 @@ const LIMIT: usize = 20_000;
 /// A leased policy with a budget of one nano-USD a request, and a host key of another namespace.
 fn claims() -> Claims {
     let rate = |counted, amount| RateClaim { counted, span: Span::Minute, ceiling: Ceiling::flat(1 << 40), amount };
-    let rates = vec![rate(Counted::Requests, 1), rate(Counted::Tokens, 100)];
+    let rates = smallvec![rate(Counted::Requests, 1), rate(Counted::Tokens, 100)];
     let (limit, amount) = (NanoUsd(LIMIT as u64), NanoUsd(1));
     let budget = BudgetClaim {
         period: Period::Total,
@@ -40,14 +41,14 @@ fn claims() -> Claims {
         limit,
         amount,
         blocks: true,
-        alert_at_percent: vec![],
+        alert_at_percent: [].into(),
     };
     let sharer = Sharer::Namespace("team".into());
     let policy = Scope::Policy { policy: ObjectRef::new("team", "busy"), sharer };
     let policy = ScopeClaim {
         rates: rates.clone(),
         concurrency: Some(1_000),
-        budgets: vec![budget],
+        budgets: smallvec![budget],
         mode: LimitMode::Leased,
         ..ScopeClaim::new(Arc::new(policy))
     };

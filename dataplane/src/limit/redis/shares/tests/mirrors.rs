@@ -254,7 +254,7 @@ fn mirrors_that_nobody_uses_for_a_minute_are_forgotten_unless_a_request_is_open(
 fn the_caller_is_told_what_is_left_of_rates_and_of_which_budgets_much_is_spent() {
     let fleet = Fleet::of(1);
     let mut claim = [host_key("k").with_tokens(1_000, 300).with_budget(Period::Day, 100, 80)];
-    claim[0].budgets[0].alert_at_percent = vec![50, 75, 90];
+    claim[0].budgets[0].alert_at_percent = [50, 75, 90].into();
     fleet.shares(0).take(&claim);
     let (mut standing, mut alerts) = (Standing::default(), Vec::new());
     fleet.shares(0).stand(&claim, &mut standing, &mut alerts);

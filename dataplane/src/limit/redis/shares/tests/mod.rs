@@ -216,7 +216,7 @@ impl ScopeClaim {
 
     fn with_budget(mut self, period: Period, limit: u64, amount: u64) -> Self {
         let (limit, amount, timezone) = (NanoUsd(limit), NanoUsd(amount), "UTC".into());
-        self.budgets.push(BudgetClaim { period, timezone, limit, amount, blocks: true, alert_at_percent: Vec::new() });
+        self.budgets.push(BudgetClaim { period, timezone, limit, amount, blocks: true, alert_at_percent: [].into() });
         self
     }
 }

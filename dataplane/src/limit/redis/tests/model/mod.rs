@@ -16,6 +16,7 @@ use std::{
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use servers::CountingProxy;
+use smallvec::smallvec;
 use table::{NanoUsd, ObjectRef, Period};
 
 use self::plain::{Amounts, BUDGET, KEYS, Plain, REQUESTS, SLOTS, TOKENS, ZONE};
@@ -413,7 +414,7 @@ impl World {
 
 fn claims(key: usize, tokens: u64, cost: u64) -> Claims {
     let scopes = vec![limited(key, tokens, cost), limited(KEYS, tokens, cost)];
-    Claims { domain: DOMAIN.to_owned(), scopes, ..Claims::default() }
+    Claims { domain: DOMAIN.into(), scopes, ..Claims::default() }
 }
 
 fn limited(scope: usize, tokens: u64, cost: u64) -> ScopeClaim {
@@ -427,12 +428,12 @@ fn limited(scope: usize, tokens: u64, cost: u64) -> ScopeClaim {
         limit: NanoUsd(BUDGET),
         amount: NanoUsd(cost),
         blocks: true,
-        alert_at_percent: Vec::new(),
+        alert_at_percent: [].into(),
     };
     ScopeClaim {
-        rates: vec![rate(Counted::Requests, REQUESTS, 1), rate(Counted::Tokens, TOKENS, tokens)],
+        rates: smallvec![rate(Counted::Requests, REQUESTS, 1), rate(Counted::Tokens, TOKENS, tokens)],
         concurrency: Some(SLOTS),
-        budgets: vec![budget],
+        budgets: smallvec![budget],
         ..ScopeClaim::new(Arc::new(Scope::RelayKey(ObjectRef::new(DOMAIN, format!("key-{scope}")))))
     }
 }
