@@ -86,6 +86,9 @@ pub fn usable(key: &Arc<RelayKey>, address: IpAddr, now: Timestamp) -> Result<Ca
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut address = peer.to_canonical();
+    if !is_trusted(&address) {
+        return address;
+    }
     let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
     // Byte by byte: what a client wrote into the line must not hide what a proxy has added to it.
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {

@@ -89,7 +89,7 @@ pub struct Estimator {
 #[derive(Debug, Default)]
 struct Learned {
     rates: HashMap<Arc<str>, f64>,
-    outputs: HashMap<ObjectRef, HashMap<Arc<str>, Spread>>,
+    outputs: foldhash::HashMap<ObjectRef, HashMap<Arc<str>, Spread>>,
     pairs: usize,
     /// Absent until somebody asks: an estimator whose lessons nobody shares keeps no list of them.
     changes: Option<Changes>,

@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use sha2::{Digest, Sha256};
 use table::{Credential, Credentials, ObjectRef, Sealed, Secret};
 use tokio_util::sync::CancellationToken;
@@ -168,7 +169,7 @@ pub struct Keyring {
 
 #[derive(Clone, Default)]
 struct Entries {
-    by_key: BTreeMap<ObjectRef, Entry>,
+    by_key: HashMap<ObjectRef, Entry>,
     /// What sealed ones were opened with.
     held: Arc<Held>,
 }

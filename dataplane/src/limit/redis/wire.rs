@@ -22,6 +22,9 @@ const MOST: u64 = (1 << 53) - 1;
 /// Keys of a call beside those of its domain, as many as are usual.
 const SCOPES: usize = 8;
 
+/// Bytes of an argument, as many as are usual.
+const USUAL: usize = 1_024;
+
 /// How many calendar periods a call names: the present one and those beside it, because only the script knows the time.
 const PERIODS: usize = 3;
 
@@ -307,7 +310,9 @@ pub(super) fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_
 }
 
 fn encoded(value: &impl Serialize) -> Vec<u8> {
-    rmp_serde::to_vec(value).expect("numbers, strings and lists can always be written")
+    let mut bytes = Vec::with_capacity(USUAL);
+    rmp_serde::encode::write(&mut bytes, value).expect("numbers, strings and lists can always be written");
+    bytes
 }
 
 fn rates(claims: &[RateClaim]) -> Vec<Rate> {
