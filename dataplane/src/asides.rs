@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
+    body::Body,
     denied::Denied,
     inbound::Inbound,
     limit::{RuleUsage, rule::Rule},
-    listener::Body,
     models::{self, Page},
     pipeline::{self, Call},
     plan,

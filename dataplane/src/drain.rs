@@ -1,26 +1,66 @@
 //! The phases of stopping, as tokens that anything may wait for. Decides when; what each part then does is its own.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::TaskTracker,
+};
 
 use crate::in_force::Stopping;
 
 /// A time that never comes, which no clock overflows by.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
-/// The phases of stopping, and the tasks that have to end before the process may.
+/// The phases of stopping, and the tasks that have to end before the process may. A handle: clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
-    unready: CancellationToken,
-    closed: CancellationToken,
-    expired: CancellationToken,
+    phases: Arc<Phases>,
     /// Every task that the process waits for.
     pub tasks: TaskTracker,
+}
+
+#[derive(Debug, Default)]
+struct Phases {
+    unready: Moment,
+    closed: Moment,
+    expired: Moment,
+}
+
+/// A moment that comes once. Whether it has come can be asked without a lock.
+#[derive(Debug, Default)]
+pub(crate) struct Moment {
+    /// Set before the token is cancelled, so that who is woken sees it.
+    has_come: AtomicBool,
+    token: CancellationToken,
+}
+
+impl Moment {
+    /// It is now.
+    fn come(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    /// Whether it has come.
+    pub(crate) fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
+    /// Resolves once it has come. To be kept by whoever waits for long.
+    pub(crate) fn wait(&self) -> WaitForCancellationFutureOwned {
+        self.token.clone().cancelled_owned()
+    }
 }
 
 impl Drain {
@@ -31,40 +71,50 @@ impl Drain {
 
     /// Whether readiness is gone.
     pub fn is_unready(&self) -> bool {
-        self.unready.is_cancelled()
+        self.phases.unready.has_come()
     }
 
     /// Resolves when readiness is gone.
     pub async fn unready(&self) {
-        self.unready.cancelled().await;
+        self.phases.unready.token.cancelled().await;
     }
 
     /// Resolves when no more connections are accepted and open ones shall be closed after their request.
     pub async fn closed(&self) {
-        self.closed.cancelled().await;
+        self.phases.closed.token.cancelled().await;
     }
 
     /// Whether connections are being closed.
     pub fn is_closed(&self) -> bool {
-        self.closed.is_cancelled()
+        self.phases.closed.has_come()
+    }
+
+    /// When connections are closed.
+    pub(crate) fn closing(&self) -> &Moment {
+        &self.phases.closed
     }
 
     /// Resolves when open streams must end now.
     pub async fn expired(&self) {
-        self.expired.cancelled().await;
+        self.phases.expired.token.cancelled().await;
+    }
+
+    /// When open streams must end.
+    pub(crate) fn expiry(&self) -> &Moment {
+        &self.phases.expired
     }
 
     /// A token for tasks that run until streams have ended.
     pub fn until_expired(&self) -> CancellationToken {
-        self.expired.child_token()
+        self.phases.expired.token.child_token()
     }
 
     /// Walks through the phases: not ready at once, no new connections after the deregister delay, then until all streams
     /// of `streams` have ended but no longer than the grace. Settings that change meanwhile hold at once.
     pub async fn run(&self, mut settings: watch::Receiver<Stopping>, streams: &TaskTracker) {
-        self.unready.cancel();
+        self.phases.unready.come();
         passed(&mut settings, |stopping| stopping.deregister).await;
-        self.closed.cancel();
+        self.phases.closed.come();
         streams.close();
         let is_over = tokio::select! {
             biased;
@@ -72,11 +122,11 @@ impl Drain {
             () = passed(&mut settings, |stopping| stopping.grace) => true,
         };
         if is_over {
-            self.expired.cancel();
+            self.phases.expired.come();
             // Each stream has still to say its last word; a client that does not read it must not hold the process.
             let _ = tokio::time::timeout(Duration::from_secs(5), streams.wait()).await;
         }
-        self.expired.cancel();
+        self.phases.expired.come();
     }
 }
 

@@ -14,12 +14,12 @@ use table::token::TokenHash;
 use self::{passage::Passage, shared::Shared};
 use crate::{
     app::App,
+    body::Body,
     config::sidecar::SharedPlace,
     denied::Denied,
     headers,
     inbound::Bearers,
     intake::IntakeError,
-    listener::Body,
     pipeline::Call,
     relay::Relay,
     trace::TRACEPARENT,

@@ -2,10 +2,12 @@
 
 pub mod admin;
 pub mod admit;
+mod alarm;
 pub mod app;
 mod asides;
 mod attempt;
 pub mod auth;
+pub mod body;
 pub mod breaker;
 pub mod config;
 pub mod denied;

@@ -2,18 +2,18 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
     io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -29,13 +29,15 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
 
-use crate::{drain::Drain, pace::Pace};
+use crate::{
+    alarm::{Alarm, Rang},
+    body::Body,
+    drain::Drain,
+    pace::Pace,
+};
 
 /// How long a client may take nothing of an answer that is streamed to it.
 const STALL: Duration = Duration::from_secs(120);
-
-/// What a response is made of. An error breaks the connection, so that a cut answer cannot look whole.
-pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// A bound socket, not yet accepting.
 pub struct Listener {
@@ -88,7 +90,11 @@ impl Listener {
                 drain: drain.clone(),
                 service: service.clone(),
             };
-            connections.spawn(connection.open(stream, self.tls.clone()));
+            // A task for each kind, so that one without TLS has no room for it.
+            match self.tls.clone() {
+                None => connections.spawn(connection.open(stream)),
+                Some(acceptor) => connections.spawn(connection.open_tls(stream, acceptor)),
+            };
         }
     }
 }
@@ -105,15 +111,24 @@ where
     S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    async fn open(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, peer = %self.peer, "cannot set TCP_NODELAY");
-        }
-        let Some(acceptor) = tls else { return self.speak(stream).await };
-        match tokio::time::timeout(self.header_read_timeout, acceptor.accept(stream)).await {
+    async fn open(self, stream: TcpStream) {
+        self.hurry(&stream);
+        self.speak(stream).await;
+    }
+
+    async fn open_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
+        self.hurry(&stream);
+        match tokio::time::timeout(self.header_read_timeout, Box::pin(acceptor.accept(stream))).await {
             Ok(Ok(stream)) => self.speak(stream).await,
             Ok(Err(error)) => debug!(%error, peer = %self.peer, "TLS handshake failed"),
             Err(_) => debug!(peer = %self.peer, "TLS handshake took too long"),
+        }
+    }
+
+    /// Has each event sent at once, however short.
+    fn hurry(&self, stream: &TcpStream) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, peer = %self.peer, "cannot set TCP_NODELAY");
         }
     }
 
@@ -130,7 +145,7 @@ where
             let is_told = request.version() < Version::HTTP_2;
             let (answer, pace, drain) = (service.clone().call((peer, request)), pace.clone(), drain.clone());
             async move {
-                let mut answer = answer.await?.map(|body| pace.follow(body));
+                let mut answer = answer.await?.map(|body| body.watched(&pace));
                 // Whoever keeps the connection hears in time that it ends: a request that meets its end is lost. HTTP/2 says
                 // so by itself.
                 if is_told && drain.is_unready() {
@@ -142,22 +157,18 @@ where
         let connection = http.serve_connection(TokioIo::new(stream), each);
         tokio::pin!(connection);
         let look_every = self.header_read_timeout.max(Duration::from_millis(1));
-        let mut looks = tokio::time::interval_at(Instant::now() + look_every, look_every);
-        let mut is_closing = false;
+        let (mut alarm, mut look_at) = (Alarm::new(), Instant::now() + look_every);
         loop {
-            tokio::select! {
-                biased;
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(error = &*error, %peer, "connection ended early");
-                    }
-                    return;
-                }
-                () = self.drain.closed(), if !is_closing => {
-                    is_closing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                _ = looks.tick() => {
+            let next = poll_fn(|context| match connection.as_mut().poll(context) {
+                Poll::Ready(ended) => Poll::Ready(Next::Ended(ended)),
+                Poll::Pending => alarm.poll(self.drain.closing(), look_at, context).map(Next::Rang),
+            });
+            match next.await {
+                Next::Ended(Ok(())) => return,
+                Next::Ended(Err(error)) => return debug!(error = &*error, %peer, "connection ended early"),
+                Next::Rang(Rang::Come) => connection.as_mut().graceful_shutdown(),
+                Next::Rang(Rang::Due) => {
+                    look_at = Instant::now() + look_every;
                     // The HTTP library's own timer runs only once it knows the version.
                     if !has_begun.load(Ordering::Relaxed) {
                         return debug!(%peer, "closing a connection on which no request came");
@@ -169,6 +180,13 @@ where
             }
         }
     }
+}
+
+/// What happens next on a connection.
+enum Next<E> {
+    /// It has ended.
+    Ended(Result<(), E>),
+    Rang(Rang),
 }
 
 #[cfg(test)]

@@ -2,109 +2,72 @@
 //! reservation, and none of its own timers runs, because nobody asks it for more. What follows is the listener's business.
 
 use std::{
-    collections::HashMap,
-    io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::listener::Body;
+/// The answers of one connection. A handle: clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace(Arc<Answers>);
 
-/// The answers of one connection.
 #[derive(Debug)]
-pub(crate) struct Pace {
+struct Answers {
+    /// When the connection began.
     began: Instant,
-    answers: Mutex<Answers>,
+    /// Those that are under way, see [`Offered::since`].
+    offered: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
-#[derive(Debug, Default)]
-struct Answers {
-    last: u64,
-    /// For each that is under way, see [`Paced::offered`].
-    offered: HashMap<u64, Arc<AtomicU64>>,
+/// An answer that is watched. Dropped, it is no longer under way.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    /// When a piece was handed over, after which nobody has asked for the next; 0: it is being asked for.
+    since: Arc<AtomicU64>,
+    pace: Pace,
 }
 
 impl Pace {
     /// No answer is under way.
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { began: Instant::now(), answers: Mutex::default() })
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Answers { began: Instant::now(), offered: Mutex::default() }))
     }
 
-    /// The same answer, watched. One that is there as a whole holds nothing and passes as it is.
-    pub(crate) fn follow(self: &Arc<Self>, body: Body) -> Body {
-        if body.size_hint().exact().is_some() {
-            return body;
-        }
-        let offered = Arc::new(AtomicU64::new(0));
-        let mut answers = self.answers.lock();
-        answers.last += 1;
-        let number = answers.last;
-        answers.offered.insert(number, offered.clone());
-        Paced { body, number, offered, pace: self.clone() }.boxed_unsync()
+    /// One more answer is under way.
+    pub(crate) fn follow(&self) -> Offered {
+        let since = Arc::new(AtomicU64::new(0));
+        self.0.offered.lock().push(since.clone());
+        Offered { since, pace: self.clone() }
     }
 
     /// Whether an answer waits for its client since `most` or longer.
     pub(crate) fn is_stalled(&self, most: Duration) -> bool {
         let (now, most) = (self.millis(), u64::try_from(most.as_millis()).unwrap_or(u64::MAX));
-        let answers = self.answers.lock();
-        answers
-            .offered
-            .values()
-            .map(|offered| offered.load(Ordering::Relaxed))
-            .any(|at| at > 0 && now - at.min(now) >= most)
+        let offered = self.0.offered.lock();
+        offered.iter().map(|since| since.load(Ordering::Relaxed)).any(|at| at > 0 && now - at.min(now) >= most)
     }
 
     /// Since the connection began; never 0.
     fn millis(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
     }
 }
 
-/// An answer that is watched.
-struct Paced {
-    body: Body,
-    number: u64,
-    /// When a piece was handed over, after which nobody has asked for the next; 0: it is being asked for.
-    offered: Arc<AtomicU64>,
-    pace: Arc<Pace>,
-}
-
-impl http_body::Body for Paced {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        let offered = if polled.is_ready() { self.pace.millis() } else { 0 };
-        self.offered.store(offered, Ordering::Relaxed);
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Offered {
+    /// The client has asked for more; `handed_over`: and got it.
+    pub(crate) fn note(&self, handed_over: bool) {
+        let since = if handed_over { self.pace.millis() } else { 0 };
+        self.since.store(since, Ordering::Relaxed);
     }
 }
 
-impl Drop for Paced {
+impl Drop for Offered {
     fn drop(&mut self) {
-        self.pace.answers.lock().offered.remove(&self.number);
+        self.pace.0.offered.lock().retain(|since| !Arc::ptr_eq(since, &self.since));
     }
 }

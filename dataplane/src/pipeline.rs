@@ -15,6 +15,7 @@ use crate::{
     asides,
     attempt::Exchange,
     auth::{self, Caller},
+    body::Body,
     denied::Denied,
     dispatch::{self, Dispatched},
     forward, headers,
@@ -27,7 +28,6 @@ use crate::{
         estimate::{Estimate, Sizes},
         terms::Expected,
     },
-    listener::Body,
     meter::{
         Basis, End, Meter, cost,
         record::{Hex, Record},

@@ -1,23 +1,22 @@
 //! Heads and bodies of answers: an upstream's with what Relay says about it, refusals in the caller's shape, and texts of
 //! Relay's own.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
 use protocol::{Loss, WireShape, ask::Ask, codec, pipe::Facts};
 use tokio::time::Instant;
 
 use crate::{
     attempt::Committed,
+    body::Body,
     breaker::{classify, outcome::Outcome},
     denied::Denied,
     dispatch, failure,
     headers::{self, Said},
     in_flight::Permit,
-    listener::Body,
     meter::{
         End, Meter,
         record::{self, AttemptOutcome, Record},
@@ -178,8 +177,7 @@ fn with_headers(status: StatusCode, headers: HeaderMap, body: Body) -> Response<
 }
 
 fn whole(mut pieces: Vec<Bytes>) -> Body {
-    let bytes = if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() };
-    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
+    Body::whole(if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() })
 }
 
 /// Closes the books of an answer, and tells key and host how it went.

@@ -2,12 +2,16 @@
 //! back-pressure reaches the upstream and a caller that goes away cancels it. After the first content a failure becomes
 //! one event of the caller's shape; an answer that is not streamed is broken off instead, so that it cannot look whole.
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::stream;
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use protocol::{
     WireShape, codec,
     error::{ErrorKind, WireError},
@@ -15,7 +19,15 @@ use protocol::{
 };
 use tokio::time::Instant;
 
-use crate::{drain::Drain, failure, flow::Flow, listener::Body, upstream::credentials::HostSecret};
+use self::pieces::Pieces;
+use crate::{
+    alarm::{Alarm, Rang},
+    body::Body,
+    drain::Drain,
+    failure,
+    flow::Flow,
+    upstream::credentials::HostSecret,
+};
 
 /// How long an upstream may keep its connection open behind the end of its answer.
 const LINGER: Duration = Duration::from_secs(1);
@@ -36,7 +48,7 @@ pub enum Ended {
 }
 
 /// Takes note of an answer's end, exactly once; dropped without a word it means that the caller went away.
-pub trait Close: Send + 'static {
+pub trait Close: Send + Unpin + 'static {
     /// The answer is over.
     fn close(&mut self, ended: Ended, facts: Facts);
 }
@@ -82,21 +94,22 @@ where
     B: http_body::Body<Data = Bytes> + Unpin + Send + 'static,
 {
     /// The response body that plays it.
-    pub fn into_body(self) -> Body {
-        let ready = self.held.iter().filter(|piece| !piece.is_empty()).cloned().collect();
-        let player = Player { ready, waiting: None, last_sent: Instant::now(), over: false, told: false, answer: self };
-        StreamBody::new(stream::unfold(player, Player::play)).boxed_unsync()
+    pub fn into_body(mut self) -> Body {
+        let ready = Pieces::of(std::mem::take(&mut self.held));
+        let (alarm, last_sent) = (Alarm::new(), Instant::now());
+        Body::played(Player { ready, waiting: None, last_sent, alarm, over: false, told: false, answer: self })
     }
 }
 
 struct Player<C: Close, B> {
     answer: Answer<C, B>,
-    ready: VecDeque<Bytes>,
+    ready: Pieces,
     /// Since when the upstream is waited for; absent: it is not. The time in which the caller takes what was sent does
     /// not count.
     waiting: Option<Instant>,
     /// When the caller was last sent something.
     last_sent: Instant,
+    alarm: Alarm,
     /// Nothing more is read; what is ready is still sent.
     over: bool,
     /// The end was told.
@@ -138,87 +151,103 @@ impl From<Due> for Event {
     }
 }
 
-type Played<C, B> = Option<(Result<Frame<Bytes>, io::Error>, Player<C, B>)>;
+impl<C, B> http_body::Body for Player<C, B>
+where
+    C: Close,
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        loop {
+            if let Some(piece) = self.ready.next() {
+                self.last_sent = Instant::now();
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            let event = ready!(self.poll_event(context));
+            if let Err(broken) = self.take(event) {
+                return Poll::Ready(Some(Err(broken)));
+            }
+        }
+    }
+}
 
 impl<C, B> Player<C, B>
 where
     C: Close,
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    async fn play(mut self) -> Played<C, B> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                self.last_sent = Instant::now();
-                return Some((Ok(Frame::data(piece)), self));
+    /// Makes ready what follows from an event. Errs when the connection has to be broken.
+    fn take(&mut self, event: Event) -> io::Result<()> {
+        let ended = match event {
+            Event::Piece(piece) => {
+                self.waiting = None;
+                let seen = self.answer.flow.push(piece, self.ready.behind());
+                let Some(error) = seen.error else { return Ok(()) };
+                Ended::Failed(error)
             }
-            if self.over {
-                return None;
+            Event::End => {
+                let seen = self.answer.flow.end(self.ready.behind());
+                seen.error.map_or(Ended::Complete, Ended::Failed)
             }
-            let ended = match self.wait().await {
-                Event::Piece(piece) => {
-                    self.waiting = None;
-                    let mut out = Vec::new();
-                    let seen = self.answer.flow.push(piece, &mut out);
-                    self.ready.extend(out.into_iter().filter(|piece| !piece.is_empty()));
-                    let Some(error) = seen.error else { continue };
-                    Ended::Failed(error)
-                }
-                Event::End => {
-                    let mut out = Vec::new();
-                    let seen = self.answer.flow.end(&mut out);
-                    self.ready.extend(out.into_iter().filter(|piece| !piece.is_empty()));
-                    seen.error.map_or(Ended::Complete, Ended::Failed)
-                }
-                Event::Broken(error) => Ended::Failed(error),
-                Event::Overdue(error) => Ended::Overdue(error),
-                Event::Silence => {
-                    self.ready.push_back(Bytes::from_static(codec::keep_alive(self.answer.shape)));
-                    continue;
-                }
-                Event::Drained => Ended::Drained,
-            };
-            // Behind a finished answer, an error would only spoil it.
-            let ended = if self.answer.flow.has_ended() { Ended::Complete } else { ended };
-            if let Err(broken) = self.finish(ended) {
-                return Some((Err(broken), self));
+            Event::Broken(error) => Ended::Failed(error),
+            Event::Overdue(error) => Ended::Overdue(error),
+            Event::Silence => {
+                self.ready.behind().push(Bytes::from_static(codec::keep_alive(self.answer.shape)));
+                return Ok(());
             }
-        }
+            Event::Drained => Ended::Drained,
+        };
+        // Behind a finished answer, an error would only spoil it.
+        self.finish(if self.answer.flow.has_ended() { Ended::Complete } else { ended })
     }
 
-    async fn wait(&mut self) -> Event {
-        let (at, due) = self.due();
-        let Some(upstream) = &mut self.answer.upstream else { return Event::End };
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        let Some(upstream) = &mut self.answer.upstream else { return Poll::Ready(Event::End) };
+        let now = Instant::now();
         // An upstream that always has more must not outrun the clock.
-        if Instant::now() >= self.answer.patience.deadline {
-            return Due::Overdue.into();
+        if now >= self.answer.patience.deadline {
+            return Poll::Ready(Due::Overdue.into());
+        }
+        if self.answer.drain.expiry().has_come() {
+            return Poll::Ready(Event::Drained);
         }
         loop {
-            return tokio::select! {
-                biased;
-                () = self.answer.drain.expired() => Event::Drained,
-                frame = upstream.frame() => match frame {
-                    None => Event::End,
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(piece) => Event::Piece(piece),
-                        // Trailers say nothing that a caller was promised.
-                        Err(_) => continue,
-                    },
-                    Some(Err(_)) => Event::Broken(WireError::new(
-                        ErrorKind::Unreachable,
-                        "the upstream broke off in the middle of its answer",
-                    )),
+            let event = match Pin::new(&mut *upstream).poll_frame(context) {
+                Poll::Pending => break,
+                Poll::Ready(None) => Event::End,
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(piece) => Event::Piece(piece),
+                    // Trailers say nothing that a caller was promised.
+                    Err(_) => continue,
                 },
-                () = tokio::time::sleep_until(at) => due.into(),
+                Poll::Ready(Some(Err(_))) => Event::Broken(WireError::new(
+                    ErrorKind::Unreachable,
+                    "the upstream broke off in the middle of its answer",
+                )),
             };
+            return Poll::Ready(event);
         }
+        let (at, due) = self.due(now);
+        self.alarm.poll(self.answer.drain.expiry(), at, context).map(|rang| match rang {
+            Rang::Come => Event::Drained,
+            Rang::Due => due.into(),
+        })
     }
 
     /// What happens first, and when, if the upstream says nothing more.
-    fn due(&mut self) -> (Instant, Due) {
+    fn due(&mut self, now: Instant) -> (Instant, Due) {
         let Patience { idle, deadline, keep_alive } = self.answer.patience;
         let has_ended = self.answer.flow.has_ended();
         let idle = if has_ended { idle.min(LINGER) } else { idle };
-        let idle_until = *self.waiting.get_or_insert_with(Instant::now) + idle;
+        let idle_until = *self.waiting.get_or_insert(now) + idle;
         let is_editable = self.answer.streamed && !self.answer.flow.is_compressed();
         let may_ping = is_editable && !keep_alive.is_zero() && !has_ended;
         let ping = may_ping.then(|| (self.last_sent + keep_alive, Due::Silence));
@@ -243,7 +272,7 @@ where
         };
         if self.answer.streamed && !self.answer.flow.is_compressed() {
             let event = codec::encode_error_event(self.answer.shape, &error, &self.answer.request_id);
-            self.ready.push_back(event.into());
+            self.ready.behind().push(event.into());
             return Ok(());
         }
         self.ready.clear();
@@ -268,5 +297,6 @@ impl<C: Close, B> Drop for Player<C, B> {
     }
 }
 
+mod pieces;
 #[cfg(test)]
 mod tests;

@@ -7,15 +7,10 @@ mod script;
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use dataplane::{
-    config::duration,
-    drain::Drain,
-    intake,
-    listener::{Body, Listener},
-};
+use dataplane::{body::Body, config::duration, drain::Drain, intake, listener::Listener};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use protocol::{
     WireShape,
@@ -166,7 +161,7 @@ fn trickle(frames: Vec<Bytes>, between: Duration) -> Response<Body> {
         tokio::time::sleep(between).await;
         Ok::<_, io::Error>(http_body::Frame::data(frame))
     });
-    let mut response = Response::new(StreamBody::new(paced).boxed_unsync());
+    let mut response = Response::new(Body::played(StreamBody::new(paced)));
     let media_type = header::HeaderValue::from_static("text/event-stream; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
     response
@@ -231,8 +226,7 @@ fn refuse(shape: WireShape, error: &WireError) -> Response<Body> {
 }
 
 fn page(status: StatusCode, body: Vec<u8>) -> Response<Body> {
-    let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {});
-    let mut response = Response::new(body.boxed_unsync());
+    let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
     let media_type = header::HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);

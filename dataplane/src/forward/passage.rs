@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    denied::Denied, headers, in_flight::Permit, listener::Body, meter::record::Record, metrics, pipeline::Call,
+    body::Body, denied::Denied, headers, in_flight::Permit, meter::record::Record, metrics, pipeline::Call,
     relay::Relay, spans::Finished, trace::Trace, upstream,
 };
 
@@ -150,7 +150,7 @@ type Played = Option<(Result<Frame<Bytes>, io::Error>, Carried)>;
 impl Carried {
     fn into_body(mut self) -> Body {
         self.settle();
-        StreamBody::new(stream::unfold(self, Self::play)).boxed_unsync()
+        Body::played(StreamBody::new(stream::unfold(self, Self::play)))
     }
 
     async fn play(mut self) -> Played {

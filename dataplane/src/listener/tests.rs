@@ -1,7 +1,8 @@
 use std::{future::Ready, task};
 
+use bytes::Bytes;
 use http_body::Frame;
-use http_body_util::{BodyExt, Empty, StreamBody};
+use http_body_util::{Empty, StreamBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -30,7 +31,7 @@ impl Service<(SocketAddr, Request<Incoming>)> for Endless {
             let _held = &guard;
             Ok(Frame::data(Bytes::from_static(&[b'x'; 4096])))
         });
-        std::future::ready(Ok(Response::new(StreamBody::new(pieces).boxed_unsync())))
+        std::future::ready(Ok(Response::new(Body::played(StreamBody::new(pieces)))))
     }
 }
 
@@ -111,8 +112,7 @@ impl Service<(SocketAddr, Request<Incoming>)> for Word {
     }
 
     fn call(&mut self, _: (SocketAddr, Request<Incoming>)) -> Self::Future {
-        let word = http_body_util::Full::new(Bytes::from_static(b"word")).map_err(|never: Infallible| match never {});
-        std::future::ready(Ok(Response::new(word.boxed_unsync())))
+        std::future::ready(Ok(Response::new(Body::whole("word"))))
     }
 }
 

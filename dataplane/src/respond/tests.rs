@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures::channel::mpsc;
+use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
 use protocol::pipe::Pipe;
 
