@@ -5,6 +5,7 @@
 
 mod literal;
 mod object;
+mod plain;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -4,13 +4,15 @@
 //! deeper than anybody needs. None is never a verdict on the text: it is then read by the decoder of its shape, which
 //! decides. What is walked over is what `serde_json` would have read, so that both agree on what is JSON.
 
+use std::borrow::Cow;
+
 use crate::{
     answer::{Answer, StopReason},
     usage::Usage,
 };
 
 /// Deepest nesting of a value that is passed over.
-const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// What stands for the message of a choice in a chat answer without its content.
 pub(crate) const NO_MESSAGE: &str = r#"{"role":"assistant","content":null}"#;
@@ -43,16 +45,33 @@ pub(crate) struct Text<'a> {
     pub(crate) bytes: usize,
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
     pub(crate) const EMPTY: Self = Self { quoted: "\"\"", bytes: 0 };
 
     /// What it says.
-    pub(crate) fn read(self) -> Option<String> {
+    pub(crate) fn get(self) -> Option<Cow<'a, str>> {
         match &self.quoted[1..self.quoted.len() - 1] {
-            plain if plain.len() == self.bytes => Some(plain.to_owned()),
-            _ => serde_json::from_str(self.quoted).ok(),
+            plain if plain.len() == self.bytes => Some(Cow::Borrowed(plain)),
+            _ => serde_json::from_str(self.quoted).ok().map(Cow::Owned),
         }
     }
+
+    /// The same, owned.
+    pub(crate) fn read(self) -> Option<String> {
+        self.get().map(Cow::into_owned)
+    }
+}
+
+/// What a value is, by its first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    True,
+    False,
+    Null,
 }
 
 /// A place in a JSON text.
@@ -164,16 +183,29 @@ impl<'a> Reader<'a> {
         Some(&self.text[from..self.at])
     }
 
+    /// What the next value is, if it is one.
+    pub(crate) fn kind(&mut self) -> Option<Kind> {
+        Some(match self.next()? {
+            b'{' => Kind::Object,
+            b'[' => Kind::Array,
+            b'"' => Kind::String,
+            b't' => Kind::True,
+            b'f' => Kind::False,
+            b'n' => Kind::Null,
+            _ => Kind::Number,
+        })
+    }
+
     fn value(&mut self, depth: usize) -> Option<()> {
         let deeper = depth.checked_sub(1)?;
-        match self.next()? {
-            b'{' => self.object(|reader, _| reader.value(deeper)),
-            b'[' => self.array(|reader| reader.value(deeper)),
-            b'"' => self.string().map(drop),
-            b't' => self.word(b"true"),
-            b'f' => self.word(b"false"),
-            b'n' => self.word(b"null"),
-            _ => self.number(),
+        match self.kind()? {
+            Kind::Object => self.object(|reader, _| reader.value(deeper)),
+            Kind::Array => self.array(|reader| reader.value(deeper)),
+            Kind::String => self.string().map(drop),
+            Kind::True => self.word(b"true"),
+            Kind::False => self.word(b"false"),
+            Kind::Null => self.word(b"null"),
+            Kind::Number => self.number(),
         }
     }
 

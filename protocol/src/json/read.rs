@@ -1,4 +1,4 @@
-//! Reads JSON text. What is JSON is for serde_json to say.
+//! Reads JSON text. What is JSON is for serde_json to say, which is asked where a text is not of plain form.
 
 use std::{borrow::Cow, fmt};
 
@@ -15,12 +15,15 @@ const NUMBER: &str = "$serde_json::private::Number";
 impl<'a> Json<'a> {
     /// Reads a body. Errs where it is not one JSON value.
     pub(crate) fn parse(body: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(body)
+        match std::str::from_utf8(body) {
+            Ok(text) => Self::parse_str(text),
+            Err(_) => serde_json::from_slice(body),
+        }
     }
 
     /// Reads a text. Errs where it is not one JSON value.
     pub(crate) fn parse_str(text: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
+        super::plain::read(text).map_or_else(|| serde_json::from_str(text), Ok)
     }
 }
 
