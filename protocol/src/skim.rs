@@ -88,6 +88,11 @@ impl<'a> Reader<'a> {
 
     /// An object, field by field. Keys come as they stand.
     pub(crate) fn object(&mut self, mut field: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        self.fields(|reader, key| field(reader, key.as_bytes()))
+    }
+
+    /// The same, with keys as texts.
+    pub(crate) fn fields(&mut self, mut field: impl FnMut(&mut Self, &'a str) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
         if self.takes(b'}') {
             return Some(());
@@ -210,10 +215,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A key. Those that begin with `$` have a meaning of their own in `serde_json`.
-    fn key(&mut self) -> Option<&'a [u8]> {
+    fn key(&mut self) -> Option<&'a str> {
         let (from, length) = self.string()?;
-        let key = &self.text.as_bytes()[from..self.at - 1];
-        (key.len() == length && key.first() != Some(&b'$')).then_some(key)
+        let key = &self.text[from..self.at - 1];
+        (key.len() == length && !key.starts_with('$')).then_some(key)
     }
 
     /// Passes over a string: where it begins behind its quote, and its length unescaped.
@@ -295,7 +300,7 @@ impl<'a> Reader<'a> {
 
 /// How many bytes stand before the next quote, backslash or control character: eight at a time, because keys and the
 /// pieces of a stream are too short for a search that has to be set up.
-fn plain_run(bytes: &[u8]) -> usize {
+pub(crate) fn plain_run(bytes: &[u8]) -> usize {
     const EACH: u64 = u64::from_le_bytes([1; 8]);
     const HIGH: u64 = EACH << 7;
     let (words, rest) = bytes.as_chunks::<8>();

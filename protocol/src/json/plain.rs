@@ -18,11 +18,10 @@ fn value<'a>(reader: &mut Reader<'a>, depth: usize) -> Option<Json<'a>> {
     match reader.kind()? {
         Kind::Object => {
             let mut fields = Vec::new();
-            reader.object(|reader, name| {
+            reader.fields(|reader, name| {
                 if fields.capacity() == 0 {
                     fields.reserve(FIELDS);
                 }
-                let name = std::str::from_utf8(name).ok()?;
                 fields.push((Cow::Borrowed(name), value(reader, deeper)?));
                 Some(())
             })?;

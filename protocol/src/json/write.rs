@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Json, Object};
+use crate::skim::plain_run;
 
 /// Bytes of what is put together, mostly.
 const USUAL: usize = 1024;
@@ -69,9 +70,7 @@ impl fmt::Display for Object<'_> {
 
 /// Appends a text as a JSON string.
 pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
-    // Without an early end, so that many bytes are looked at in one step.
-    let is_plain = text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\'));
-    if !is_plain {
+    if plain_run(text.as_bytes()) < text.len() {
         return serde_json::to_writer(out, text).expect("a Vec takes every byte");
     }
     out.reserve(text.len() + 2);
