@@ -4,12 +4,16 @@
 //! deeper than anybody needs. None is never a verdict on the text: it is then read by the decoder of its shape, which
 //! decides. What is walked over is what `serde_json` would have read, so that both agree on what is JSON.
 
+mod form;
+
 use std::borrow::Cow;
 
 use crate::{
     answer::{Answer, StopReason},
     usage::Usage,
 };
+
+pub(crate) use form::Form;
 
 /// Deepest nesting of a value that is passed over.
 pub(crate) const MAX_DEPTH: usize = 32;
@@ -41,12 +45,14 @@ impl<'a> Brief<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Text<'a> {
     quoted: &'a str,
+    /// Where it stands.
+    at: usize,
     /// How long it is once it is unescaped, in bytes.
     pub(crate) bytes: usize,
 }
 
 impl<'a> Text<'a> {
-    pub(crate) const EMPTY: Self = Self { quoted: "\"\"", bytes: 0 };
+    pub(crate) const EMPTY: Self = Self { quoted: "\"\"", at: 0, bytes: 0 };
 
     /// What it says.
     pub(crate) fn get(self) -> Option<Cow<'a, str>> {
@@ -158,7 +164,7 @@ impl<'a> Reader<'a> {
     /// A string.
     pub(crate) fn text(&mut self) -> Option<Text<'a>> {
         let (from, bytes) = self.string()?;
-        Some(Text { quoted: &self.text[from - 1..self.at], bytes })
+        Some(Text { quoted: &self.text[from - 1..self.at], at: from - 1, bytes })
     }
 
     /// The same, and an empty one for `null`.

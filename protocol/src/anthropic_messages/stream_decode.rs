@@ -17,6 +17,7 @@ use crate::{
     event::{BlockStart, Delta, Event, Start},
     json::{Json, Object},
     request::ToolKind,
+    skim::Form,
     sse::Frame,
 };
 
@@ -31,6 +32,7 @@ pub struct StreamDecoder {
     next: u32,
     /// Blocks that are open, by their index on the wire.
     open: Vec<Open>,
+    form: Form<skim::Sense>,
 }
 
 /// A block that is open.

@@ -18,6 +18,7 @@ use crate::{
     error::{ErrorKind, WireError},
     event::{Event, Start},
     json::Json,
+    skim::Form,
     sse::Frame,
     usage::Usage,
 };
@@ -30,6 +31,7 @@ pub struct StreamDecoder {
     choices: BTreeMap<u32, Choice>,
     usage: Option<Usage>,
     ended: bool,
+    form: Form<skim::Sense>,
 }
 
 impl StreamDecoder {

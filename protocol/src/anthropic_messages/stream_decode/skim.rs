@@ -10,29 +10,31 @@ use crate::{
 
 /// One more piece of a block.
 struct Piece<'a> {
+    sense: Sense,
+    text: Text<'a>,
+}
+
+/// What becomes of the text of a delta.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sense {
     wire: u64,
-    more: More<'a>,
+    more: More,
 }
 
 /// With what a block goes on.
-#[derive(Clone, Copy)]
-enum More<'a> {
-    Text(Text<'a>),
-    Thinking(Text<'a>),
-    Input(Text<'a>),
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum More {
+    Text,
+    Thinking,
+    Input,
 }
 
-impl More<'_> {
-    fn bytes(self) -> usize {
-        let (Self::Text(text) | Self::Thinking(text) | Self::Input(text)) = self;
-        text.bytes
-    }
-
-    fn read(self) -> Option<Delta> {
-        match self {
-            Self::Text(text) => text.read().map(Delta::Text),
-            Self::Thinking(text) => text.read().map(Delta::Thinking),
-            Self::Input(text) => text.read().map(Delta::Arguments),
+impl Piece<'_> {
+    fn read(&self) -> Option<Delta> {
+        match self.sense.more {
+            More::Text => self.text.read().map(Delta::Text),
+            More::Thinking => self.text.read().map(Delta::Thinking),
+            More::Input => self.text.read().map(Delta::Arguments),
         }
     }
 }
@@ -41,28 +43,36 @@ impl StreamDecoder {
     /// Takes a delta that only goes on with what is open: the bytes that it adds. None: nothing was taken.
     pub(crate) fn skim(&mut self, frame: &Frame<'_>) -> Option<usize> {
         let piece = self.piece(frame)?;
-        self.take(&piece).map(|_| piece.more.bytes())
+        self.take(&piece).map(|_| piece.text.bytes)
     }
 
     /// Takes the same and says it. False: nothing was taken.
     pub(crate) fn go_on(&mut self, frame: &Frame<'_>, out: &mut Vec<Event>) -> bool {
         let Some(piece) = self.piece(frame) else { return false };
-        let Some(delta) = piece.more.read() else { return false };
+        let Some(delta) = piece.read() else { return false };
         let index = self.take(&piece);
         index.inspect(|index| tell(*index, delta, out)).is_some()
     }
 
-    fn piece<'a>(&self, frame: &'a Frame<'_>) -> Option<Piece<'a>> {
-        if self.ended { None } else { block_delta(&frame.data) }
+    fn piece<'a>(&mut self, frame: &'a Frame<'_>) -> Option<Piece<'a>> {
+        if self.ended {
+            return None;
+        }
+        if let Some((sense, text)) = self.form.fill(&frame.data) {
+            return Some(Piece { sense, text });
+        }
+        let piece = block_delta(&frame.data)?;
+        self.form.learn(&frame.data, piece.sense, piece.text, None);
+        Some(piece)
     }
 
     /// The block that goes on.
-    fn take(&mut self, Piece { wire, more }: &Piece<'_>) -> Option<u32> {
-        let place = self.place(*wire)?;
+    fn take(&mut self, Piece { sense, text }: &Piece<'_>) -> Option<u32> {
+        let place = self.place(sense.wire)?;
         let block = &mut self.open[place];
-        match (more, &mut block.kind) {
-            (More::Text(_), Kind::Text) | (More::Thinking(_), Kind::Thinking) => Some(block.index),
-            (More::Input(text), Kind::Call { told, .. }) => {
+        match (sense.more, &mut block.kind) {
+            (More::Text, Kind::Text) | (More::Thinking, Kind::Thinking) => Some(block.index),
+            (More::Input, Kind::Call { told, .. }) => {
                 *told |= text.bytes > 0;
                 Some(block.index)
             }
@@ -84,10 +94,11 @@ fn block_delta(data: &str) -> Option<Piece<'_>> {
     })?;
     reader.end()?;
     kind?;
-    Some(Piece { wire: index.unwrap_or(0), more: more? })
+    let (more, text) = more?;
+    Some(Piece { sense: Sense { wire: index.unwrap_or(0), more }, text })
 }
 
-fn delta<'a>(reader: &mut Reader<'a>) -> Option<More<'a>> {
+fn delta<'a>(reader: &mut Reader<'a>) -> Option<(More, Text<'a>)> {
     let (mut kind, mut text, mut thinking, mut input) = (None, None, None, None);
     reader.object(|reader, key| match key {
         b"type" => once(&mut kind, reader.plain()?),
@@ -97,9 +108,9 @@ fn delta<'a>(reader: &mut Reader<'a>) -> Option<More<'a>> {
         _ => reader.skip().map(drop),
     })?;
     match kind? {
-        "text_delta" => text.map(More::Text),
-        "thinking_delta" => thinking.map(More::Thinking),
-        "input_json_delta" => input.map(More::Input),
+        "text_delta" => Some((More::Text, text?)),
+        "thinking_delta" => Some((More::Thinking, thinking?)),
+        "input_json_delta" => Some((More::Input, input?)),
         _ => None,
     }
 }

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::Event,
-    skim::testing::{Damage, damages, spoilt},
+    skim::{
+        Form,
+        testing::{Damage, damages, spoilt},
+    },
 };
 
 const START: &str = r#"{"type":"message_start","message":{"id":"m","model":"c","content":[],"usage":{"input_tokens":2,"output_tokens":1}}}"#;
@@ -110,6 +113,32 @@ fn a_delta_of_what_is_not_open_is_read() {
     assert_eq!([START, TEXT, TEXT, TEXT_ENDS, TEXT].map(|data| both.data(data)), [false, false, true, false, false]);
 }
 
+/// The sense of a text and how long it is, by a walk over all of the event.
+fn walked(data: &str) -> Option<(Sense, Text<'_>, Option<Text<'_>>)> {
+    block_delta(data).map(|piece| (piece.sense, piece.text, None))
+}
+
+/// The form of an event, once it was walked over.
+fn form_of(data: &str) -> Form<Sense> {
+    let (mut form, (sense, text, padding)) = (Form::default(), walked(data).unwrap());
+    form.learn(data, sense, text, padding);
+    form
+}
+
+const FORMS: &[&str] = &[TEXT, THINKING, INPUT];
+
+#[test]
+fn events_of_one_form_fill_it() {
+    let form = form_of(TEXT);
+    let fills = |data: &str| form.fill(data).map(|(_, text)| text.read().unwrap());
+    assert_eq!(fills(&TEXT.replace("w\\u00f6rd", "x\\\"")).as_deref(), Some(" x\"\n\u{1f600}"));
+    assert_eq!(fills(&TEXT.replace("}}", "}      }")).as_deref(), Some(" w\u{f6}rd\n\u{1f600}"));
+    for other in ["\"}", "\"}}}", "\"},\"usage\":1}", "\",\"text\":\"b\"}}", "}}"] {
+        assert_eq!(fills(&TEXT.replace("\"}}", other)), None, "{other}");
+    }
+    assert_eq!(fills(&TEXT.replace("\"index\":0", "\"index\":1")), None);
+}
+
 fn frames() -> impl Strategy<Value = Vec<(&'static str, Vec<Damage>)>> {
     let whole = prop::sample::select(EVENTS).prop_map(|data| (data, Vec::new()));
     let damaged = (prop::sample::select(EVENTS), damages());
@@ -127,6 +156,15 @@ proptest! {
         }
         for (data, damages) in &frames {
             both.frame(&Frame::new(name.as_deref(), &spoilt(data, damages)))?;
+        }
+    }
+
+    #[test]
+    fn what_fills_a_form_has_the_sense_that_a_walk_finds(known in prop::sample::select(FORMS), data in prop::sample::select(FORMS), damages in damages()) {
+        let data = spoilt(data, &damages);
+        if let Some((sense, text)) = form_of(known).fill(&data) {
+            let walked = walked(&data).map(|(sense, text, _)| (sense, text.read(), text.bytes));
+            prop_assert_eq!(walked, Some((sense, text.read(), text.bytes)), "{}", data);
         }
     }
 }

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::Event,
-    skim::testing::{Damage, damages, spoilt},
+    skim::{
+        Form,
+        testing::{Damage, damages, spoilt},
+    },
 };
 
 const FIRST: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"a"},"finish_reason":null}]}"#;
@@ -97,6 +100,38 @@ fn an_error_event_is_never_skimmed() {
     assert!(!both.frame(&Frame::new(Some("error"), WORDS)).unwrap());
 }
 
+/// The sense of a text and how long it is, by a walk over all of the event.
+fn walked(data: &str) -> Option<(Sense, Text<'_>, Option<Text<'_>>)> {
+    chunk(data).map(|(piece, padding)| (piece.sense, piece.text, padding))
+}
+
+/// The form of an event, once it was walked over.
+fn form_of(data: &str) -> Form<Sense> {
+    let (mut form, (sense, text, padding)) = (Form::default(), walked(data).unwrap());
+    form.learn(data, sense, text, padding);
+    form
+}
+
+const PADDED: &str =
+    r#"{"id":"c","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}],"obfuscation":"x1"}"#;
+const FORMS: &[&str] = &[WORDS, PADDED, REASONING, ARGUMENTS, OTHERS];
+
+#[test]
+fn chunks_of_one_form_fill_it() {
+    let form = form_of(PADDED);
+    let fills = |data: &str| form.fill(data).map(|(_, text)| text.read().unwrap());
+    assert_eq!(fills(&PADDED.replace("\"a\"", r#"" \u00e4\"b""#)).as_deref(), Some(" \u{e4}\"b"));
+    assert_eq!(fills(&PADDED.replace("x1\"}", "x\\n123\"\n }")).as_deref(), Some("a"));
+    for other in ["\"\"", "\"a", "null", "\"a\",\"content\":\"b\"", "\"\u{1}\""] {
+        assert_eq!(fills(&PADDED.replace("\"a\"", other)), None, "{other}");
+    }
+    for other in ["\"x", "1", "\"x\",\"usage\":{}", "\"x\"}"] {
+        assert_eq!(fills(&PADDED.replace("\"x1\"", other)), None, "{other}");
+    }
+    assert!(form_of(WORDS).fill(&WORDS.replace("w\\u00f6rd", "b")).is_some());
+    assert!(form_of(ARGUMENTS).fill(&ARGUMENTS.replace(r#"{\"a\":"#, "b")).is_some());
+}
+
 fn frames() -> impl Strategy<Value = Vec<(&'static str, Vec<Damage>)>> {
     let whole = prop::sample::select(CHUNKS).prop_map(|data| (data, Vec::new()));
     let damaged = (prop::sample::select(CHUNKS), damages());
@@ -114,6 +149,15 @@ proptest! {
         }
         for (data, damages) in &frames {
             both.frame(&Frame::new(None, &spoilt(data, damages)))?;
+        }
+    }
+
+    #[test]
+    fn what_fills_a_form_has_the_sense_that_a_walk_finds(known in prop::sample::select(FORMS), data in prop::sample::select(FORMS), damages in damages()) {
+        let data = spoilt(data, &damages);
+        if let Some((sense, text)) = form_of(known).fill(&data) {
+            let walked = walked(&data).map(|(sense, text, _)| (sense, text.read(), text.bytes));
+            prop_assert_eq!(walked, Some((sense, text.read(), text.bytes)), "{}", data);
         }
     }
 }
