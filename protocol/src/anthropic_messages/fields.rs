@@ -108,8 +108,7 @@ impl<'a> Fields<'a> {
 
     /// An object.
     pub(super) fn object(&mut self, key: &str) -> Result<Option<Fields<'a>>, Refusal> {
-        let path = self.path(key);
-        self.take(key).map(|value| Fields::of(value, path)).transpose()
+        self.take(key).map(|value| Fields::of(value, self.path(key))).transpose()
     }
 
     /// What nobody took, `null` left out.

@@ -163,10 +163,9 @@ fn opaque(data: String) -> Opaque {
 fn tool_use(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Refusal> {
     let id = names::caller_id(&fields.required_text("id")?);
     let name = fields.required_text("name")?;
-    let path = fields.path("input");
     let arguments = match fields.take("input") {
         Some(Json::Object(input)) => names::arguments(&input),
-        Some(other) => return Err(wrong(&path, "an object", &other)),
+        Some(other) => return Err(wrong(&fields.path("input"), "an object", &other)),
         None => "{}".to_owned(),
     };
     toolset(fields, others)?;
@@ -175,9 +174,8 @@ fn tool_use(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Re
 
 fn tool_result(fields: &mut Fields<'_>, others: &mut Others) -> Result<PartKind, Refusal> {
     let call_id = names::caller_id(&fields.required_text("tool_use_id")?);
-    let path = fields.path("content");
     let content = match fields.take("content") {
-        Some(content) => parts(content, &path, others)?,
+        Some(content) => parts(content, &fields.path("content"), others)?,
         None => Vec::new(),
     };
     toolset(fields, others)?;

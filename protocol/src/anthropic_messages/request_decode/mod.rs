@@ -109,12 +109,12 @@ fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, Refusal> {
 }
 
 fn strings(fields: &mut Fields<'_>, key: &str) -> Result<Vec<String>, Refusal> {
-    let path = fields.path(key);
+    let list = fields.list(key)?;
     let text = |(index, value): (usize, Json<'_>)| match value {
         Json::String(text) => Ok(text.into_owned()),
-        other => Err(wrong(&at(&path, index), "a string", &other)),
+        other => Err(wrong(&at(&fields.path(key), index), "a string", &other)),
     };
-    fields.list(key)?.into_iter().enumerate().map(text).collect()
+    list.into_iter().enumerate().map(text).collect()
 }
 
 /// `output_config`, and `output_format`, its older place.

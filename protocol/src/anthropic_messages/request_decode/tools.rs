@@ -12,9 +12,9 @@ use crate::{
 
 /// The declared tools.
 pub(super) fn tools(fields: &mut Fields<'_>) -> Result<Vec<Tool>, Refusal> {
-    let path = fields.path("tools");
-    let read = |(index, value)| tool(value, &at(&path, index));
-    fields.list("tools")?.into_iter().enumerate().map(read).collect()
+    let list = fields.list("tools")?;
+    let read = |(index, value)| tool(value, &at(&fields.path("tools"), index));
+    list.into_iter().enumerate().map(read).collect()
 }
 
 /// One tool: the caller's own, or one whose meaning the provider knows.
@@ -27,9 +27,8 @@ pub(super) fn tool(value: Json<'_>, path: &str) -> Result<Tool, Refusal> {
 
 fn custom(mut fields: Fields<'_>) -> Result<Tool, Refusal> {
     fields.text("type")?;
-    let schema_path = fields.path("input_schema");
     let schema = match fields.take("input_schema") {
-        Some(schema) if !schema.is_object() => return Err(wrong(&schema_path, "an object", &schema)),
+        Some(schema) if !schema.is_object() => return Err(wrong(&fields.path("input_schema"), "an object", &schema)),
         schema => schema.map(|schema| schema.to_value()),
     };
     Ok(Tool {
