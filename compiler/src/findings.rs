@@ -107,12 +107,12 @@ impl Findings {
     fn report(self, kind: Kind, id: ObjectRef) -> Report {
         let refused = summary(&self.refused);
         let unresolved = summary(&self.unresolved);
+        let unready = refused.clone().or_else(|| unresolved.clone()).or(self.unready);
         let mut conditions = vec![
             condition(ConditionType::Accepted, refused.clone(), Reason::Accepted, self.notes.join("; ")),
-            condition(ConditionType::ResolvedRefs, unresolved.clone(), Reason::ResolvedRefs, String::new()),
+            condition(ConditionType::ResolvedRefs, unresolved, Reason::ResolvedRefs, String::new()),
+            condition(ConditionType::Ready, unready, Reason::Ready, String::new()),
         ];
-        let unready = refused.clone().or(unresolved).or(self.unready);
-        conditions.push(condition(ConditionType::Ready, unready, Reason::Ready, String::new()));
         if self.is_revoked {
             let message = "spec.revoked is true".to_owned();
             conditions.push(Condition {

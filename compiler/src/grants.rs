@@ -1,6 +1,6 @@
 //! Which namespaces an object consents to be named from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crds::{AllowedNamespaces, GrantFrom, LabelOperator, LabelRequirement, NamespaceSelector};
 use table::NamespaceGrant;
@@ -14,9 +14,12 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub(crate) fn labels(resources: &Resources) -> BTreeMap<&str, BTreeMap<String, String>> {
     let mut all: BTreeMap<&str, BTreeMap<String, String>> =
         resources.namespaces.iter().map(|(name, labels)| (name.as_str(), labels.clone())).collect();
-    let inhabited: BTreeSet<&str> = resources.ids().map(|(_, id)| id.namespace.as_str()).collect();
-    for namespace in inhabited {
-        all.entry(namespace).or_default();
+    // Objects are sorted, so those of a namespace stand together.
+    let mut last = None;
+    for (_, id) in resources.ids() {
+        if last.replace(id.namespace.as_str()) != Some(&id.namespace) {
+            all.entry(&id.namespace).or_default();
+        }
     }
     for (namespace, labels) in &mut all {
         labels.insert(NAME_LABEL.to_owned(), (*namespace).to_owned());

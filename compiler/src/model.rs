@@ -81,7 +81,7 @@ fn binding(
         suspended: written.suspend.unwrap_or(false),
         pricing: written.pricing.as_ref().map(|own| pricing::pricing(&format!("{field}.pricing"), own, found)),
         context_window: written.context_window,
-        unusable: unusable_host(world, hosts, id, &format!("{field}.hostRef"), &written.host_ref, found),
+        unusable: unusable_host(world, hosts, id, at, &written.host_ref, found),
     }
 }
 
@@ -90,10 +90,11 @@ fn unusable_host(
     world: &World<'_>,
     hosts: &Rows<Host>,
     id: &ObjectRef,
-    field: &str,
+    at: usize,
     reference: &crds::ObjectRef,
     found: &mut Findings,
 ) -> Option<String> {
+    let field = format_args!("spec.hosts[{at}].hostRef");
     match world.follow(Kind::Host, field, &id.namespace, reference) {
         Ok(host) => match hosts.get(&host) {
             Some(Row::Usable(_)) => None,
@@ -119,7 +120,7 @@ fn virtual_route(world: &World<'_>, id: &ObjectRef, written: &crds::Virtual, fou
 }
 
 fn target(world: &World<'_>, id: &ObjectRef, at: usize, written: &crds::Target, found: &mut Findings) -> Target {
-    let followed = world.follow(Kind::Model, &target_field(at), &id.namespace, &written.model_ref);
+    let followed = world.follow(Kind::Model, target_field(at), &id.namespace, &written.model_ref);
     let unusable = followed.as_ref().err().map(|(_, message)| message.clone());
     found.resolved(followed);
     Target {
@@ -142,7 +143,7 @@ pub(crate) fn mark_dead_targets(rows: &mut Rows<Model>) {
         let Row::Usable(Model { route: Route::Virtual { targets, .. }, .. }) = row else { continue };
         for (at, target) in targets.iter_mut().enumerate() {
             if target.unusable.is_none() && !usable.contains(&target.model) {
-                target.unusable = Some(shared::broken(Kind::Model, &target_field(at), &target.model));
+                target.unusable = Some(shared::broken(Kind::Model, target_field(at), &target.model));
             }
         }
     }

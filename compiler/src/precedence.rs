@@ -8,9 +8,10 @@ use std::{
 };
 
 use crds::Kind;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use table::{Model, ObjectRef, RelayKey, Row, Rows, token::TokenHash};
+use table::{Model, ObjectRef, RelayKey, Row, Rows};
 
 use crate::{findings::Reports, resolve::World};
 
@@ -29,10 +30,12 @@ impl<'a> Claimant<'a> {
 
 /// In one namespace a name or alias means one Model.
 pub(crate) fn settle_models(world: &World<'_>, rows: &mut Rows<Model>, reports: &mut Reports<'_>) {
-    let names = |id: &ObjectRef, model: &Model| {
-        let names = model.aliases.iter().chain([&model.model_name]);
-        names.map(|name| (id.namespace.clone(), name.clone())).collect()
-    };
+    let claims = usable(rows).flat_map(|(id, model)| names(model).map(|name| (id.namespace.as_str(), name)));
+    if !is_any_twice(claims, rows.len()) {
+        return;
+    }
+    let names =
+        |id: &ObjectRef, model: &Model| names(model).map(|name| (id.namespace.clone(), name.to_owned())).collect();
     for (loser, (_, name), winner) in settled(rows, &world.resources.models, names) {
         let message = format!(
             "`{name}` is a name or alias of Model `{}` too, which is older or comes first: take another name or alias",
@@ -45,11 +48,11 @@ pub(crate) fn settle_models(world: &World<'_>, rows: &mut Rows<Model>, reports: 
 
 /// A token means one RelayKey. Whose it is stays unsaid: it may be of another namespace.
 pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, reports: &mut Reports<'_>) {
-    let hash = |_: &ObjectRef, key: &RelayKey| {
-        let previous = key.previous.iter().map(|previous| &previous.token_sha256);
-        previous.chain([&key.token_sha256]).filter_map(|hash| TokenHash::parse(hash)).collect()
-    };
-    for (loser, _, _) in settled(rows, &world.resources.relay_keys, hash) {
+    if !is_any_twice(usable(rows).flat_map(|(_, key)| hashes(key)), rows.len()) {
+        return;
+    }
+    let hashes = |_: &ObjectRef, key: &RelayKey| hashes(key).map(str::to_owned).collect();
+    for (loser, _, _) in settled(rows, &world.resources.relay_keys, hashes) {
         let message =
             "another RelayKey, which is older or comes first, has the same token: make another one".to_owned();
         reports.of(Kind::RelayKey, loser).conflict(message.clone());
@@ -57,18 +60,33 @@ pub(crate) fn settle_relay_keys(world: &World<'_>, rows: &mut Rows<RelayKey>, re
     }
 }
 
-/// The losers among the usable rows. Ages are looked up only where something is claimed twice, which is rare.
+fn names(model: &Model) -> impl Iterator<Item = &str> {
+    model.aliases.iter().chain([&model.model_name]).map(String::as_str)
+}
+
+/// As they are written, which for usable keys is in one way.
+fn hashes(key: &RelayKey) -> impl Iterator<Item = &str> {
+    let previous = key.previous.iter().map(|previous| &previous.token_sha256);
+    previous.chain([&key.token_sha256]).map(String::as_str)
+}
+
+fn usable<T>(rows: &Rows<T>) -> impl Iterator<Item = (&ObjectRef, &T)> {
+    rows.iter().filter_map(|(id, row)| Some((id, row.usable()?)))
+}
+
+/// Whether anything is claimed twice, which is rare: only then it matters who is older.
+fn is_any_twice<W: Eq + Hash>(mut claims: impl Iterator<Item = W>, expected: usize) -> bool {
+    let mut claimed = HashSet::with_capacity_and_hasher(expected, RandomState::default());
+    !claims.all(|what| claimed.insert(what))
+}
+
+/// The losers among the usable rows.
 fn settled<'a, T, O: Resource, W: Clone + Eq + Hash>(
     rows: &Rows<T>,
     objects: &'a BTreeMap<ObjectRef, Arc<O>>,
     wanted: impl Fn(&ObjectRef, &T) -> Vec<W>,
 ) -> Vec<(&'a ObjectRef, W, &'a ObjectRef)> {
-    let mut claimed = HashSet::with_capacity(rows.len());
-    let usable = || rows.iter().filter_map(|(id, row)| Some((id, row.usable()?)));
-    if usable().flat_map(|(id, row)| wanted(id, row)).all(|what| claimed.insert(what)) {
-        return Vec::new();
-    }
-    let claims = usable().filter_map(|(id, row)| {
+    let claims = usable(rows).filter_map(|(id, row)| {
         let (id, object) = objects.get_key_value(id)?;
         Some((Claimant::new(id, &**object), wanted(id, row)))
     });

@@ -61,11 +61,12 @@ fn bound_by(
     let mut bound = Vec::new();
     let mut unusable: Option<String> = None;
     for (at, reference) in spec.policy_refs.iter().enumerate() {
-        let field = format!("spec.policyRefs[{at}]");
-        match world.follow(Kind::Policy, &field, &id.namespace, reference) {
+        // Written out only where something is wrong.
+        let field = format_args!("spec.policyRefs[{at}]");
+        match world.follow(Kind::Policy, field, &id.namespace, reference) {
             Ok(policy) => {
                 if policies.get(&policy).and_then(Row::usable).is_none() {
-                    unusable.get_or_insert_with(|| shared::broken(Kind::Policy, &field, &policy));
+                    unusable.get_or_insert_with(|| shared::broken(Kind::Policy, field, &policy));
                 }
                 bound.push(policy);
             }
@@ -161,7 +162,7 @@ fn previous(
 
 /// The hash as it stands in a manifest. It is not repeated when it is wrong: somebody may have written the token itself.
 fn written_hash(written: &str) -> Result<String, Problem> {
-    let hash = written.strip_prefix("sha256:").filter(|hash| TokenHash::parse(hash).is_some());
+    let hash = written.strip_prefix("sha256:").filter(|hash| TokenHash::is_written(hash));
     hash.map(str::to_owned).ok_or_else(|| {
         let wanted = "spec.tokenHash must be `sha256:` and 64 lower-case hex digits, as `relay keys hash` prints it";
         (Reason::Invalid, wanted.to_owned())

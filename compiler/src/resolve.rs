@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    fmt::Display,
     sync::Arc,
 };
 
@@ -75,7 +76,7 @@ impl<'a> World<'a> {
     pub(crate) fn follow(
         &self,
         kind: Kind,
-        field: &str,
+        field: impl Display,
         from: &str,
         reference: &crds::ObjectRef,
     ) -> Result<ObjectRef, Problem> {

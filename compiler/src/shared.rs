@@ -1,5 +1,7 @@
 //! What several kinds have in common: limits, budgets, instants, lists of patterns, words for broken references.
 
+use std::fmt::Display;
+
 use crds::Kind;
 use jiff::{Timestamp, tz::TimeZoneDatabase};
 use table::{Budget, BudgetAction, Globs, Limits, NanoUsd, ObjectRef, Period, ProviderLimits};
@@ -35,7 +37,7 @@ pub(crate) fn restricted(allow: Option<&Vec<String>>, deny: Option<&Vec<String>>
 }
 
 /// Words for a reference to an object that is there and may be named, but is wrong itself.
-pub(crate) fn broken(kind: Kind, field: &str, id: &ObjectRef) -> String {
+pub(crate) fn broken(kind: Kind, field: impl Display, id: &ObjectRef) -> String {
     format!("{field}: {kind} `{id}` cannot be used, its own conditions say why")
 }
 

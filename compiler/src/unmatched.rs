@@ -1,7 +1,7 @@
 //! Patterns of Policies that match nothing, usually because of a typing mistake. Only a warning: what they match may come
 //! later. Looks no further than the Policy's own namespace can see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crds::Kind;
 use table::{Binding, Glob, Host, ObjectRef, Policy, Route, RoutingTable, Row};
@@ -47,7 +47,7 @@ fn unmatched(policy: &Policy, visible: &Visible<'_>) -> Vec<String> {
     found
 }
 
-fn words(field: &str, glob: &str, known: &BTreeSet<&str>) -> String {
+fn words(field: &str, glob: &str, known: &[&str]) -> String {
     let plain = format!("{field} `{glob}`");
     let hinted = format!("{plain}{}", did_you_mean(glob, known.iter().copied()));
     let chosen = if hinted.len() <= LONGEST { hinted } else { plain };
@@ -93,7 +93,8 @@ impl<'a> Everything<'a> {
         let is_near = |id: &ObjectRef| id.namespace == namespace || id.namespace == *catalog;
         let is_visible = |model: &Seen<'_>| is_near(model.id) && world.is_open(Kind::Model, model.id, namespace);
         let models: Vec<bool> = self.models.iter().map(is_visible).collect();
-        let ids = self.ids.iter().filter(|(_, at)| models[*at]).map(|(id, _)| *id).collect();
+        let mut ids: Vec<&str> = self.ids.iter().filter(|(_, at)| models[*at]).map(|(id, _)| *id).collect();
+        ids.dedup();
 
         let mut hosts: Vec<bool> = self.hosts.iter().map(|(id, _)| world.is_open(Kind::Host, id, namespace)).collect();
         let open = self.hosts.iter().zip(&hosts).filter(|(_, is_open)| **is_open);
@@ -104,26 +105,30 @@ impl<'a> Everything<'a> {
         }
         let hosts: Vec<_> =
             self.hosts.iter().zip(hosts).filter(|(_, is_seen)| *is_seen).map(|((id, _), _)| *id).collect();
-        let host_names = hosts.iter().map(|id| id.name.as_str()).collect();
+        let mut host_names: Vec<&str> = hosts.iter().map(|id| id.name.as_str()).collect();
+        host_names.sort_unstable();
+        host_names.dedup();
         Visible { ids, families, hosts, host_names }
     }
 }
 
 /// What a namespace can see: its own Models and those of the catalog, and the Hosts that are open to it or serve these.
 struct Visible<'a> {
-    ids: BTreeSet<&'a str>,
+    /// Sorted, as are the names of Hosts.
+    ids: Vec<&'a str>,
     families: Vec<&'a str>,
     hosts: Vec<&'a ObjectRef>,
-    host_names: BTreeSet<&'a str>,
+    host_names: Vec<&'a str>,
 }
 
 impl Visible<'_> {
     fn has_model(&self, pattern: &str) -> bool {
         let has_id = match Glob::new(pattern) {
             Glob::Everything => return true,
-            Glob::Exact(id) => self.ids.contains(id.as_str()),
+            Glob::Exact(id) => self.ids.binary_search(&id.as_str()).is_ok(),
             Glob::Prefix(prefix) => {
-                self.ids.range(prefix.as_str()..).next().is_some_and(|id| id.starts_with(prefix.as_str()))
+                let first = self.ids.partition_point(|id| *id < prefix.as_str());
+                self.ids.get(first).is_some_and(|id| id.starts_with(prefix.as_str()))
             }
             glob @ Glob::General(_) => self.ids.iter().any(|id| glob.matches(id)),
         };

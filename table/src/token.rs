@@ -97,6 +97,13 @@ impl TokenHash {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
+    /// Whether a text is one that [`TokenHash::parse`] reads.
+    pub fn is_written(hex: &str) -> bool {
+        // Every digit is looked at: without an early end all are compared at once.
+        let is_hex = |all, digit: u8| all & (digit.is_ascii_digit() | (b'a'..=b'f').contains(&digit));
+        hex.len() == 64 && hex.bytes().fold(true, is_hex)
+    }
+
     /// Reads 64 lower-case hex digits; nothing else is a hash.
     pub fn parse(hex: &str) -> Option<Self> {
         let bytes = HEXLOWER.decode(hex.as_bytes()).ok()?;
@@ -138,6 +145,19 @@ mod tests {
 
     fn minted() -> String {
         mint(&std::array::from_fn(|i| i as u8)).token.expose().clone()
+    }
+
+    #[test]
+    fn what_is_written_as_a_hash_is_what_can_be_read_as_one() {
+        let hash = TokenHash::of("token").to_string();
+        assert!(TokenHash::is_written(&hash));
+        for other in ["", &hash[1..], &format!("{hash}0"), &hash.to_uppercase(), &format!("{}é", &hash[2..])] {
+            assert_eq!((TokenHash::is_written(other), TokenHash::parse(other)), (false, None), "{other}");
+        }
+        for character in (0..=127_u8).map(char::from) {
+            let one = format!("{character}{}", &hash[1..]);
+            assert_eq!(TokenHash::is_written(&one), TokenHash::parse(&one).is_some(), "{one}");
+        }
     }
 
     #[test]
