@@ -1,7 +1,7 @@
 //! What the head of a request says: route, tokens, and the facts of its headers. The body is left to `intake` and to
 //! the protocol.
 
-use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use protocol::WireShape;
 use table::Secret;
 
@@ -9,6 +9,15 @@ use crate::{
     denied::Denied,
     route::{self, Endpoint, Route},
 };
+
+const DEBUG: HeaderName = HeaderName::from_static("x-relay-debug");
+
+/// The headers in which the published APIs take keys, beside `Authorization`.
+const KEYS: [HeaderName; 3] = [
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
 
 /// The head of a request, read.
 #[derive(Clone, Debug)]
@@ -30,14 +39,14 @@ pub struct Inbound {
 /// Reads the head of a request. Errs as [`route::route`] does, in the shape that [`route::shape_of`] gives.
 pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Inbound, Denied> {
     let Route { endpoint, shape } = route::route(method, uri.path(), headers)?;
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     Ok(Inbound {
         shape,
         endpoint,
         bearers: Bearers::read(headers),
-        content_encoding: text("content-encoding").filter(|e| !e.is_empty()).map(str::to_ascii_lowercase),
+        content_encoding: text(header::CONTENT_ENCODING).filter(|e| !e.is_empty()).map(str::to_ascii_lowercase),
         accepts_gzip: accepts_gzip(headers),
-        debug: text("x-relay-debug").is_some_and(|value| !matches!(value, "" | "0" | "false")),
+        debug: text(DEBUG).is_some_and(|value| !matches!(value, "" | "0" | "false")),
     })
 }
 
@@ -49,10 +58,7 @@ impl Bearers {
     /// `Authorization: Bearer` first, then the key headers of the published APIs.
     pub fn read(headers: &HeaderMap) -> Self {
         let bearer = headers.get_all(header::AUTHORIZATION).into_iter().filter_map(bearer_of);
-        let named = ["x-api-key", "api-key", "x-goog-api-key"]
-            .into_iter()
-            .flat_map(|name| headers.get_all(name))
-            .filter_map(|value| value.to_str().ok());
+        let named = KEYS.into_iter().flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
         let mut tokens: Vec<Secret<String>> = Vec::new();
         for token in bearer.chain(named).map(str::trim).filter(|token| !token.is_empty()) {
             let token = Secret::new(token.to_owned());
@@ -100,7 +106,7 @@ mod tests {
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let parsed = |&(name, value): &(&'static str, &str)| {
-            (http::HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         };
         let mut headers = HeaderMap::new();
         for (name, value) in lines.iter().map(parsed) {

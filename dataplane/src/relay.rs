@@ -7,6 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use serde_json::json;
 use table::{Credentials, ObjectRef, PodSettings, RoutingTable};
@@ -77,7 +78,7 @@ pub struct Installed {
     pub keyring: Arc<Keyring>,
     /// The settings that came with it, over those of this process.
     pub in_force: InForce,
-    clients: HashMap<ObjectRef, Result<Arc<Client>, String>>,
+    clients: HashMap<ObjectRef, Result<Arc<Client>, String>, RandomState>,
 }
 
 impl Installed {
@@ -124,7 +125,7 @@ impl Relay {
         let keyring = Arc::new(Keyring::opening(&credentials, self.sealing.clone()));
         self.tell_faults(&keyring);
         let world = Arc::new(World::load(table, credentials));
-        let mut clients = HashMap::new();
+        let mut clients = HashMap::default();
         for host in world.hosts() {
             let client = self.clients.for_host(&host.id, &host.row, world.client_certificate(&host.id));
             if let Err(reason) = &client {

@@ -1,6 +1,8 @@
 //! Which endpoint a path means, with any prefix and version segments that SDKs put before it, and in which shape its
 //! caller speaks.
 
+use std::{iter::Filter, str::Split};
+
 use http::{HeaderMap, Method};
 use protocol::WireShape;
 
@@ -39,16 +41,26 @@ pub struct Route {
 pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Denied> {
     let shape = shape_of(path, headers);
     let found = |endpoint, shape| Route { endpoint, shape };
-    let known = match Path::new(path).rest.as_slice() {
-        [] => (found(Endpoint::Root, shape), Allowed::Get),
-        ["chat", "completions"] => (found(Endpoint::Conversation, WireShape::OpenaiChat), Allowed::Post),
-        ["messages"] => (found(Endpoint::Conversation, WireShape::AnthropicMessages), Allowed::Post),
-        ["messages", "count_tokens"] => (found(Endpoint::CountTokens, WireShape::AnthropicMessages), Allowed::Post),
-        ["embeddings"] => (found(Endpoint::Embeddings, WireShape::OpenaiChat), Allowed::Post),
-        ["models"] => (found(Endpoint::Models, shape), Allowed::Get),
-        ["models", id @ ..] => (found(Endpoint::Model(decoded(&id.join("/"))), shape), Allowed::Get),
-        ["usage"] => (found(Endpoint::Usage, shape), Allowed::Get),
-        rest if is_published(rest) => return Err(Denied::NotOffered { path: shown(path) }),
+    let mut segments = Path::new(path).rest;
+    let (first, rest) = (segments.next(), segments);
+    let (second, third) = (rest.clone().next(), rest.clone().nth(1));
+    let known = match (first, second, third) {
+        (None, ..) => (found(Endpoint::Root, shape), Allowed::Get),
+        (Some("chat"), Some("completions"), None) => {
+            (found(Endpoint::Conversation, WireShape::OpenaiChat), Allowed::Post)
+        }
+        (Some("messages"), None, _) => (found(Endpoint::Conversation, WireShape::AnthropicMessages), Allowed::Post),
+        (Some("messages"), Some("count_tokens"), None) => {
+            (found(Endpoint::CountTokens, WireShape::AnthropicMessages), Allowed::Post)
+        }
+        (Some("embeddings"), None, _) => (found(Endpoint::Embeddings, WireShape::OpenaiChat), Allowed::Post),
+        (Some("models"), None, _) => (found(Endpoint::Models, shape), Allowed::Get),
+        (Some("models"), Some(_), _) => {
+            let id: Vec<&str> = rest.collect();
+            (found(Endpoint::Model(decoded(&id.join("/"))), shape), Allowed::Get)
+        }
+        (Some("usage"), None, _) => (found(Endpoint::Usage, shape), Allowed::Get),
+        (Some(first), ..) if is_published(first) => return Err(Denied::NotOffered { path: shown(path) }),
         _ => return Err(Denied::UnknownRoute { method: method.to_string(), path: shown(path) }),
     };
     let (route, allowed) = known;
@@ -62,10 +74,10 @@ pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, 
 /// The shape in which a caller of `path` expects its answer, whatever becomes of the request: the endpoint's own, else
 /// that of the prefix, else Anthropic's where its version header is sent.
 pub fn shape_of(path: &str, headers: &HeaderMap) -> WireShape {
-    let path = Path::new(path);
-    match (path.rest.first(), path.prefix) {
-        (Some(&"messages" | &"complete"), _) => WireShape::AnthropicMessages,
-        (Some(&"chat" | &"embeddings" | &"responses" | &"completions"), _) => WireShape::OpenaiChat,
+    let Path { prefix, mut rest } = Path::new(path);
+    match (rest.next(), prefix) {
+        (Some("messages" | "complete"), _) => WireShape::AnthropicMessages,
+        (Some("chat" | "embeddings" | "responses" | "completions"), _) => WireShape::OpenaiChat,
         (_, Some(shape)) => shape,
         (_, None) if headers.contains_key("anthropic-version") => WireShape::AnthropicMessages,
         (_, None) => WireShape::OpenaiChat,
@@ -75,24 +87,31 @@ pub fn shape_of(path: &str, headers: &HeaderMap) -> WireShape {
 /// A path without its prefix, up to two version segments, and empty segments.
 struct Path<'a> {
     prefix: Option<WireShape>,
-    rest: Vec<&'a str>,
+    rest: Segments<'a>,
 }
+
+/// What stands between the slashes of a path, where something does.
+type Segments<'a> = Filter<Split<'a, char>, fn(&&str) -> bool>;
 
 impl<'a> Path<'a> {
     fn new(path: &'a str) -> Self {
         let path = path.split(['?', '#']).next().unwrap_or("");
-        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
-        let (prefix, mut rest) = match segments.as_slice() {
-            ["openai", rest @ ..] => (Some(WireShape::OpenaiChat), rest),
-            ["anthropic", rest @ ..] => (Some(WireShape::AnthropicMessages), rest),
-            rest => (None, rest),
+        let is_segment: fn(&&str) -> bool = |segment| !segment.is_empty();
+        let mut rest = path.split('/').filter(is_segment);
+        let prefix = match rest.clone().next() {
+            Some("openai") => Some(WireShape::OpenaiChat),
+            Some("anthropic") => Some(WireShape::AnthropicMessages),
+            _ => None,
         };
+        if prefix.is_some() {
+            rest.next();
+        }
         for _ in 0..2 {
-            if let ["v1", after @ ..] = rest {
-                rest = after;
+            if rest.clone().next() == Some("v1") {
+                rest.next();
             }
         }
-        Self { prefix, rest: rest.to_vec() }
+        Self { prefix, rest }
     }
 }
 
@@ -119,7 +138,7 @@ impl Allowed {
 }
 
 /// Whether the published APIs have such an endpoint, so that "not offered" says more than "unknown".
-fn is_published(rest: &[&str]) -> bool {
+fn is_published(first: &str) -> bool {
     const FIRST: [&str; 27] = [
         "assistants",
         "audio",
@@ -149,7 +168,7 @@ fn is_published(rest: &[&str]) -> bool {
         "vector_stores",
         "videos",
     ];
-    rest.first().is_some_and(|first| FIRST.contains(first))
+    FIRST.contains(&first)
 }
 
 /// `text` with its percent escapes undone; one that is no escape, or no UTF-8, stays as it is.

@@ -39,10 +39,13 @@ const NEWEST: f64 = 0.2;
 /// What is known of all host keys and hosts.
 #[derive(Debug, Default)]
 pub struct Signals {
-    keys: RwLock<HashMap<KeyHash, Arc<KeySignals>>>,
-    hosts: RwLock<HashMap<ObjectRef, Arc<HostSignals>>>,
+    keys: Known<KeyHash, KeySignals>,
+    hosts: Known<ObjectRef, HostSignals>,
     bell: Bell,
 }
+
+/// Keys and hosts are those of the table, so that their hash need not withstand anybody.
+type Known<K, V> = RwLock<HashMap<K, Arc<V>>>;
 
 /// What is known of one host key.
 #[derive(Debug, Default)]
@@ -118,7 +121,7 @@ impl Signals {
     }
 }
 
-fn entry<K: Hash + Eq + Clone, V>(map: &RwLock<HashMap<K, Arc<V>>>, key: &K, new: impl FnOnce() -> V) -> Arc<V> {
+fn entry<K: Hash + Eq + Clone, V>(map: &Known<K, V>, key: &K, new: impl FnOnce() -> V) -> Arc<V> {
     if let Some(known) = map.read().get(key) {
         return known.clone();
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::PathAndQuery};
 use http_body_util::Full;
 use rustls_pki_types::ServerName;
-use table::{ClientCertificate, Host};
+use table::{ClientCertificate, Host, WireShape};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -34,6 +34,8 @@ pub struct Client {
     authority: http::uri::Authority,
     host_header: HeaderValue,
     base_path: String,
+    /// The URIs of what hosts of every shape offer.
+    known: Vec<(&'static str, Uri)>,
 }
 
 /// A request without an answer.
@@ -79,17 +81,23 @@ impl Client {
         };
         let unusable = |error: &dyn std::fmt::Display| format!("the base URL's host is not usable: {error}");
         let dialer = Dialer::new(&url, tls, host, resolver, tasks)?;
-        Ok(Self {
+        let client = Self {
             connections: Connections::new(dialer, &host.http),
             scheme,
             host_header: HeaderValue::from_str(&authority).map_err(|error| unusable(&error))?,
             authority: authority.parse().map_err(|error| unusable(&error))?,
             base_path: url.path().trim_end_matches('/').to_owned(),
-        })
+            known: Vec::new(),
+        };
+        let known = offered().filter_map(|path| Some((path, client.uri(path).ok()?))).collect();
+        Ok(Self { known, ..client })
     }
 
     /// The URI of what lies `below` the base URL, as `/chat/completions`. Errs when it is no valid path.
     pub fn uri(&self, below: &str) -> Result<Uri, SendError> {
+        if let Some((_, uri)) = self.known.iter().find(|(path, _)| *path == below) {
+            return Ok(uri.clone());
+        }
         let path = format!("{}{below}", self.base_path);
         let path: PathAndQuery = path.parse().map_err(|_| SendError::Request("the path is not valid".to_owned()))?;
         self.absolute(path)
@@ -159,6 +167,14 @@ impl Client {
     pub(super) fn kept(&self) -> (usize, usize) {
         self.connections.kept()
     }
+}
+
+/// What requests are sent to, below the base URL.
+fn offered() -> impl Iterator<Item = &'static str> {
+    WireShape::ALL
+        .into_iter()
+        .map(WireShape::surface)
+        .flat_map(|surface| [Some(surface.messages), surface.count_tokens, surface.embeddings].into_iter().flatten())
 }
 
 fn server_name(url: &url::Url, host: &Host) -> Result<ServerName<'static>, String> {
