@@ -46,6 +46,8 @@ pub(crate) struct Call {
     pub(crate) id: Arc<str>,
     pub(crate) trace: Trace,
     pub(crate) began: Instant,
+    /// The time of day at that moment.
+    pub(crate) came: Timestamp,
     /// The table in effect when the request came.
     pub(crate) installed: Result<Arc<Installed>, Denied>,
     /// Counts against the most requests in flight until the answer has ended.
@@ -57,7 +59,8 @@ pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request
     let shape = route::shape_of(request.uri().path(), request.headers());
     let id = headers::request_id(rand::random());
     let trace = Trace::of(request.headers(), relay.config.otlp.makes_spans());
-    let call = Call { peer, shape, id, trace, began: Instant::now(), installed: relay.installed(), permit: None };
+    let (began, came) = (Instant::now(), Timestamp::now());
+    let call = Call { peer, shape, id, trace, began, came, installed: relay.installed(), permit: None };
     let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
         let id = headers::request_id(rand::random());
@@ -201,7 +204,7 @@ pub(crate) fn authenticate(
     headers: &HeaderMap,
 ) -> Result<Caller, Denied> {
     let address = auth::client_address(call.peer.ip(), headers, &relay.config.trusted_proxies);
-    auth::authenticate(&installed.world, &inbound.bearers, address, Timestamp::now())
+    auth::authenticate(&installed.world, &inbound.bearers, address, call.came)
 }
 
 fn planned(
@@ -272,7 +275,7 @@ fn record(call: &Call, purpose: Purpose) -> Record {
         Purpose::CountTokens => "count_tokens",
         Purpose::Embeddings => "embeddings",
     };
-    let mut record = Record::new(call.id.clone(), operation, Timestamp::now());
+    let mut record = Record::new(call.id.clone(), operation, call.came);
     record.client_shape = Some(call.shape);
     record.trace_id = Some(Hex(call.trace.id_bytes()));
     record.span_id = call.trace.told_span().map(Hex);

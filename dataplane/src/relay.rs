@@ -2,12 +2,12 @@
 //! holds the old one keeps it to the end.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
 };
 
 use arc_swap::ArcSwapOption;
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 use jiff::Timestamp;
 use serde_json::json;
 use table::{Credentials, ObjectRef, PodSettings, RoutingTable};
@@ -78,7 +78,7 @@ pub struct Installed {
     pub keyring: Arc<Keyring>,
     /// The settings that came with it, over those of this process.
     pub in_force: InForce,
-    clients: HashMap<ObjectRef, Result<Arc<Client>, String>, RandomState>,
+    clients: HashMap<ObjectRef, Result<Arc<Client>, String>>,
 }
 
 impl Installed {

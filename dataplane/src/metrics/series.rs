@@ -1,12 +1,9 @@
 //! The series of models, hosts and relay keys, looked up once for each name: a request counts through what is kept here.
 //! A series is shown from its first count on.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
-use foldhash::fast::RandomState;
+use foldhash::HashMap;
 use parking_lot::RwLock;
 use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
 use protocol::usage::Usage;
@@ -24,7 +21,7 @@ use crate::meter::record::AttemptOutcome;
 /// table, so that their hash need not withstand anybody.
 #[derive(Debug)]
 pub(super) struct Named<S> {
-    known: RwLock<HashMap<Arc<str>, Arc<S>, RandomState>>,
+    known: RwLock<HashMap<Arc<str>, Arc<S>>>,
     none: OnceLock<Arc<S>>,
     other: OnceLock<Arc<S>>,
 }

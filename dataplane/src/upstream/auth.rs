@@ -25,7 +25,7 @@ pub fn put(credential: Option<&HostSecret>, auth: &Auth, parts: &mut Parts) -> R
     let secret = || credential.map(HostSecret::expose).ok_or(PlacementError::Missing);
     match auth {
         Auth::None => Ok(()),
-        Auth::Bearer => set(parts, AUTHORIZATION, &format!("Bearer {}", secret()?)),
+        Auth::Bearer => set(parts, AUTHORIZATION, &["Bearer ", secret()?].concat()),
         Auth::Header(name) => {
             let header =
                 HeaderName::from_bytes(name.as_bytes()).map_err(|_| PlacementError::HeaderName(name.clone()))?;

@@ -2,6 +2,7 @@
 //! connection a request gets and when a new one is dialled; what is sent on it is [`super::client`]'s business.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -143,7 +144,7 @@ impl Connections {
         if !fresh && let Some(idle) = self.idle_one().await {
             return Ok(Some(self.lent(idle.sender, idle.retire, slot, true)));
         }
-        let dialed = self.dialer.dial().await?;
+        let dialed = self.dial().await?;
         let retire = retirement(&dialed);
         match dialed.wire {
             Wire::H1(sender) => Ok(Some(self.lent(sender, retire, slot, false))),
@@ -152,6 +153,11 @@ impl Connections {
                 Ok(None)
             }
         }
+    }
+
+    /// A new connection. On the heap, so that requests which need none do not carry the room that it takes.
+    fn dial(&self) -> Pin<Box<dyn Future<Output = Result<Dialed, SendError>> + Send + '_>> {
+        Box::pin(self.dialer.dial())
     }
 
     /// Waits for one of the connections that may be open, no longer than for a new one.
@@ -209,7 +215,7 @@ impl Connections {
             Some((at, error)) if *at > asked => return Err(error.clone()),
             Some(_) | None => {}
         }
-        let dialed = match self.dialer.dial().await {
+        let dialed = match self.dial().await {
             Ok(dialed) => dialed,
             Err(error) => {
                 *failure = Some((Instant::now(), error.clone()));
