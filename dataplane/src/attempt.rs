@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use jiff::Timestamp;
 use protocol::{
     Loss, Refusal, StreamUsage, Target, WireShape,
@@ -29,7 +29,7 @@ use crate::{
     pool::signals::Flight,
     relay::{Installed, Relay},
     trace::Trace,
-    upstream::{auth, body::Body, error::SendError},
+    upstream::{auth, body::Body, error::SendError, upload::Whole},
 };
 
 /// Most bytes of an error's body that are read.
@@ -58,7 +58,7 @@ pub(crate) struct Exchange<'a> {
 
 /// A request as its upstream takes it.
 pub(crate) struct Outgoing {
-    body: Bytes,
+    body: Whole,
     headers: Vec<(&'static str, String)>,
     pub(crate) losses: Vec<Loss>,
     pipe: Pipe,
@@ -95,7 +95,7 @@ impl Exchange<'_> {
     /// The request for a candidate. Errs where its host cannot serve it.
     pub(crate) fn outgoing(&self, candidate: &Candidate) -> Result<Outgoing, Refusal> {
         let upstream_model = candidate.upstream_model();
-        let spliced = |ask_for_usage| splice::same_shape(self.body, self.ask, upstream_model, ask_for_usage);
+        let spliced = |ask_for_usage| splice::same_shape(self.body, self.ask, upstream_model, ask_for_usage).into();
         let passed = |pipe| Outgoing {
             body: spliced(false),
             headers: Vec::new(),
@@ -138,7 +138,7 @@ impl Exchange<'_> {
         let created = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let context = translate::context(self.ask, encoded.back, created, self.request_id);
         Ok(Outgoing {
-            body: encoded.body.into(),
+            body: Bytes::from(encoded.body).into(),
             headers: encoded.headers,
             losses: encoded.losses,
             pipe: Pipe::cross(candidate.shape(), self.ask.shape, self.ask.stream, context),
@@ -203,7 +203,7 @@ impl Exchange<'_> {
         step: Step<'_>,
         outgoing: &Outgoing,
         traceparent: &HeaderValue,
-    ) -> Result<Request<Full<Bytes>>, Failure> {
+    ) -> Result<Request<Whole>, Failure> {
         let candidate = step.candidate;
         let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
         let surface = candidate.shape().surface();
@@ -221,7 +221,7 @@ impl Exchange<'_> {
             gzip: outgoing.may_compress,
             stream: self.ask.stream,
         };
-        let request = Request::new(Full::new(outgoing.body.clone()));
+        let request = Request::new(outgoing.body.clone());
         let (mut parts, body) = request.into_parts();
         parts.method = Method::POST;
         parts.uri = client.uri(path).map_err(|error| Failure::unsent(&error))?;

@@ -12,6 +12,9 @@ use http_body_util::BodyExt;
 /// The largest window of a zstd body that is taken: 8 MiB, which RFC 8878 asks of every decoder.
 const WINDOW_LOG_MOST: u32 = 23;
 
+/// Most bytes that are reserved for a body because it is said to be so large.
+const RESERVED_MOST: u64 = 1 << 20;
+
 /// Why a body could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IntakeError {
@@ -83,6 +86,9 @@ where
         }
         if whole.is_empty() && data.len() as u64 == announced {
             return Ok(data);
+        }
+        if whole.is_empty() {
+            whole.reserve(announced.min(RESERVED_MOST) as usize);
         }
         whole.extend_from_slice(&data);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use protocol::{MaxTokensField, WireShape, codec};
 use serde_json::json;
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Ward;
 use crate::{
     breaker::{classify, outcome::Outcome},
-    upstream::{auth, body::Body, client::Client, error::SendError},
+    upstream::{auth, body::Body, client::Client, error::SendError, upload::Whole},
 };
 
 /// A probe takes no longer than this, whatever the host's own timeouts.
@@ -40,7 +40,7 @@ pub(super) fn longest(row: &table::Host) -> Duration {
     row.timeouts.first_byte.min(TIMEOUT_MOST).max(row.timeouts.connect)
 }
 
-fn request(client: &Client, ward: &Ward) -> Result<Request<Full<Bytes>>, ()> {
+fn request(client: &Client, ward: &Ward) -> Result<Request<Whole>, ()> {
     let row = &ward.host.row;
     let (check, surface) = (&row.health_check, row.shape.surface());
     let (method, path, body) = match (&check.model, &check.path) {
@@ -48,7 +48,7 @@ fn request(client: &Client, ward: &Ward) -> Result<Request<Full<Bytes>>, ()> {
         (None, Some(path)) => (Method::GET, path.as_str(), Bytes::new()),
         (None, None) => (Method::GET, surface.models, Bytes::new()),
     };
-    let mut request = Request::new(Full::new(body));
+    let mut request = Request::new(Whole::from(body));
     *request.uri_mut() = client.uri(path).map_err(drop)?;
     let headers = request.headers_mut();
     if method == Method::POST {

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use table::ObjectRef;
 
 use crate::upstream::{
     client::Client,
     clients::{self, Clients},
     resolver::Resolve,
+    upload::Whole,
 };
 
 /// How long the collector may take for a batch.
@@ -59,7 +60,7 @@ impl Collector {
 
     async fn ask(&self, batch: Bytes) -> Result<Bytes, Refused> {
         let unsent = |error: crate::upstream::error::SendError| for_now(error.to_string());
-        let mut request = Request::new(Full::new(batch));
+        let mut request = Request::new(Whole::from(batch));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.client.uri(self.path).map_err(unsent)?;
         *request.headers_mut() = self.headers.clone();

@@ -6,9 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header::HOST, uri::PathAndQuery};
-use http_body_util::Full;
 use rustls_pki_types::ServerName;
 use table::{ClientCertificate, Host, WireShape};
 use tokio_util::task::TaskTracker;
@@ -20,7 +18,7 @@ use super::{
     error::SendError,
     resolver::Resolve,
     tls,
-    upload::Upload,
+    upload::{Upload, Whole},
 };
 
 /// A kept connection that the host has closed fails within a round trip. What fails later was being worked on, and is
@@ -106,7 +104,7 @@ impl Client {
     /// Sends a request and returns its answer's headers, with the body still to come. Only the path and query of its
     /// URI count: it goes to this host in any case. Dropping the future or the body cancels it. The time until the
     /// headers is for the caller to bound; only connecting is bounded here.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
+    pub async fn send(&self, request: Request<Whole>) -> Result<Response<Body>, SendError> {
         let lease = self.connections.lease(false).await?;
         if !lease.is_reused {
             return Ok(self.send_on(lease, request.map(Upload::Whole)).await?);

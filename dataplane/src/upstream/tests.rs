@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use table::{Auth, Host, Http, ObjectRef, Timeouts, Tls, TlsVerification, WireShape};
 use tokio::{
@@ -24,6 +24,7 @@ use super::{
     clients::Clients,
     error::SendError,
     resolver::{Resolve, Resolved},
+    upload::Whole,
 };
 
 mod versions;
@@ -86,8 +87,8 @@ fn client(host: &Host) -> Arc<Client> {
     client_with(host, Script::new(&["127.0.0.1"]))
 }
 
-fn request(client: &Client) -> Request<Full<Bytes>> {
-    Request::post(client.uri("/chat/completions").unwrap()).body(Full::new(Bytes::from_static(b"{}"))).unwrap()
+fn request(client: &Client) -> Request<Whole> {
+    Request::post(client.uri("/chat/completions").unwrap()).body(Whole::from(Bytes::from_static(b"{}"))).unwrap()
 }
 
 async fn text(client: &Client) -> Result<String, SendError> {

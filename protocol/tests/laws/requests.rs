@@ -24,11 +24,11 @@ pub(crate) fn splices(pair: &Pair) -> Verdict {
 fn spliced(pair: &Pair, body: &Bytes, request: &Value) -> Result<(), String> {
     let ask = ask::read(pair.shape, body).map_err(|refusal| format!("{refusal:?}"))?;
     same(&ask.model.as_str(), &request["model"].as_str().unwrap_or_default(), "model")?;
-    let out = splice::same_shape(body, &ask, "an/other \"model\"", false);
+    let out = splice::same_shape(body, &ask, "an/other \"model\"", false).joined();
     let back = ask::read(pair.shape, &out).map_err(|refusal| format!("{refusal:?}"))?;
     same(&back.model.as_str(), &"an/other \"model\"", "the new model")?;
-    same(&splice::same_shape(&out, &back, &ask.model, false), body, "the bytes after there and back")?;
-    let asking = splice::same_shape(body, &ask, &ask.model, true);
+    same(&splice::same_shape(&out, &back, &ask.model, false).joined(), body, "the bytes after there and back")?;
+    let asking = splice::same_shape(body, &ask, &ask.model, true).joined();
     let mut value: Value = serde_json::from_slice(&asking).map_err(|fault| fault.to_string())?;
     same(&value["stream_options"]["include_usage"], &Value::Bool(true), "usage is asked for")?;
     match request.get("stream_options") {

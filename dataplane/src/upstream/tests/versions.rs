@@ -1,6 +1,7 @@
 //! HTTP versions and TLS.
 
 use http::{Response, Version};
+use http_body_util::Full;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
