@@ -106,7 +106,7 @@ const SCRAPS: &[&str] = &[
 /// One change to a text.
 #[derive(Clone, Debug)]
 pub(crate) enum Damage {
-    /// A scrap put in behind a bracket, a comma or anywhere.
+    /// A scrap put in where a field may begin, or anywhere.
     Insert(prop::sample::Index, bool, &'static str),
     /// Some characters taken out.
     Cut(prop::sample::Index, usize),
@@ -152,5 +152,5 @@ fn spoil(text: &str, damage: &Damage) -> String {
 }
 
 fn follows_opening(chars: &[char], at: usize) -> bool {
-    at > 0 && matches!(chars[at - 1], '{' | ',' | '"')
+    at > 0 && matches!(chars[at - 1], '{' | ',')
 }

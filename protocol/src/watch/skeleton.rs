@@ -12,8 +12,12 @@ use crate::{
 
 /// Most bytes of a skeleton.
 const MAX_SKELETON: usize = 256 << 10;
+/// Most skeletons have no more bytes.
+const USUAL_SKELETON: usize = 512;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 512;
+/// Most answers are nested no deeper.
+const USUAL_DEPTH: usize = 16;
 /// Longest key that is compared; longer ones are nobody's.
 const MAX_KEY: usize = 32;
 
@@ -68,9 +72,9 @@ impl Skeleton {
     pub(super) fn new(shape: WireShape) -> Self {
         Self {
             shape,
-            out: Vec::new(),
-            stack: Vec::new(),
-            keys: [Vec::new(), Vec::new()],
+            out: Vec::with_capacity(USUAL_SKELETON),
+            stack: Vec::with_capacity(USUAL_DEPTH),
+            keys: [Vec::with_capacity(MAX_KEY), Vec::with_capacity(MAX_KEY)],
             expects: Expects::Value,
             string: None,
             skipping: None,

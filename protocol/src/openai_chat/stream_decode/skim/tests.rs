@@ -134,7 +134,7 @@ fn chunks_of_one_form_fill_it() {
 
 fn frames() -> impl Strategy<Value = Vec<(&'static str, Vec<Damage>)>> {
     let whole = prop::sample::select(CHUNKS).prop_map(|data| (data, Vec::new()));
-    let damaged = (prop::sample::select(CHUNKS), damages());
+    let damaged = (prop_oneof![prop::sample::select(CHUNKS), prop::sample::select(FORMS)], damages());
     prop::collection::vec(prop_oneof![1 => whole, 2 => damaged], 1..12)
 }
 
