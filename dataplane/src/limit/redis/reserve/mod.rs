@@ -6,6 +6,7 @@ mod split;
 
 use std::{sync::Arc, time::Duration};
 
+use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -72,7 +73,9 @@ async fn attempt(inner: &Arc<Inner>, claims: &Claims) -> Result<Reservation, Obs
         return Err(Obstacle::Missed);
     }
     let mut pending = Pending::new(inner, &claims.domain);
-    pending.shared = lease_shares(inner, &split.leased).await?;
+    if !split.leased.is_empty() {
+        pending.shared = Box::pin(lease_shares(inner, &split.leased)).await?;
+    }
     let (reachable, closed) = reachable(inner, &split, claims.max_candidates);
     if let Some(verdict) = closed.clone().filter(|_| reachable.is_empty()) {
         return Err(Obstacle::Refused(verdict));
@@ -93,9 +96,6 @@ async fn attempt(inner: &Arc<Inner>, claims: &Claims) -> Result<Reservation, Obs
 
 /// Takes what the caller's leased scopes need from the shares of this process.
 async fn lease_shares(inner: &Inner, leased: &[ScopeClaim]) -> Result<Vec<Charge>, Obstacle> {
-    if leased.is_empty() {
-        return Ok(Vec::new());
-    }
     for _ in 0..MOST_REFRESHES {
         match inner.ledger.shares.admit(leased) {
             Ok(charges) => return Ok(charges),
@@ -153,7 +153,7 @@ async fn ask(
         (pending.sent, pending.is_sent) = (Instant::now(), true);
         let answer = said(inner, domain, &call, &asking).await?;
         match answer.status {
-            status::REBORN => inner.births.register(domain, &answer.born, heard.as_ref()).await?,
+            status::REBORN => Box::pin(inner.births.register(domain, &answer.born, heard.as_ref())).await?,
             status::TAKEN => pending.renumber(),
             status::CLOCK => {}
             _ => {
@@ -175,7 +175,7 @@ fn call(inner: &Inner, claims: &Claims, split: &Split, reachable: &[usize]) -> C
     }
     for at in reachable {
         let breaker = shared_breaker(&claims.candidates[*at], &claims.domain);
-        let breaker = breaker.map(|breaker| hex::encode(breaker.key.as_bytes())).unwrap_or_default();
+        let breaker = breaker.map(|breaker| HEXLOWER.encode(breaker.key.as_bytes())).unwrap_or_default();
         call.candidate(&inner.phrases, breaker, &split.here[*at], now);
     }
     call

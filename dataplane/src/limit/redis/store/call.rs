@@ -70,7 +70,8 @@ impl Inner {
         let mut line = self.layout.load().line(key)?.clone();
         let (mut command, mut is_spelled_out, mut asking) = (call.command(), false, false);
         for _ in 0..SENDINGS {
-            let value = if asking { ask(&line, &command).await? } else { line.send(&command).await? };
+            // What is rare is kept apart, or every call would be as large as opening a connection.
+            let value = if asking { Box::pin(ask(&line, &command)).await? } else { line.send(&command).await? };
             match Reply::read(value, line.address()) {
                 Reply::Value(value) => return Ok(value),
                 Reply::Failed(error) => return Err(error),
@@ -79,8 +80,8 @@ impl Inner {
                     command = spelled_out.ok_or_else(|| StoreError::Refused("NOSCRIPT".to_owned()))?;
                     is_spelled_out = true;
                 }
-                Reply::Moved(slot, address) => (line, asking) = (self.follow(slot, &address).await?, false),
-                Reply::Ask(address) => (line, asking) = (self.line_to(&address).await?, true),
+                Reply::Moved(slot, address) => (line, asking) = (Box::pin(self.follow(slot, &address)).await?, false),
+                Reply::Ask(address) => (line, asking) = (Box::pin(self.line_to(&address)).await?, true),
                 Reply::TryAgain => tokio::time::sleep(PAUSE).await,
             }
         }

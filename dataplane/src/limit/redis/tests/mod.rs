@@ -10,6 +10,7 @@ mod losses;
 mod model;
 mod places;
 mod rush;
+mod sizes;
 
 use std::sync::Arc;
 
