@@ -113,13 +113,27 @@ where
 {
     async fn open(self, stream: TcpStream) {
         self.hurry(&stream);
-        self.speak(stream).await;
+        let (opened, mut first) = (Instant::now(), [0; PREFACE.len()]);
+        let begun = tokio::select! {
+            biased;
+            begun = tokio::time::timeout(self.header_read_timeout, stream.peek(&mut first)) => begun,
+            () = self.drain.closed() => return,
+        };
+        match begun {
+            Ok(Ok(0)) => {}
+            Ok(Ok(size)) => self.speak(stream, Spoken::of_first_bytes(&first[..size]), opened).await,
+            Ok(Err(error)) => debug!(%error, peer = %self.peer, "connection ended early"),
+            Err(_) => debug!(peer = %self.peer, "closing a connection on which nothing came"),
+        }
     }
 
     async fn open_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
         self.hurry(&stream);
         match tokio::time::timeout(self.header_read_timeout, Box::pin(acceptor.accept(stream))).await {
-            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Ok(stream)) => {
+                let spoken = Spoken::agreed(stream.get_ref().1.alpn_protocol());
+                self.speak(stream, spoken, Instant::now()).await;
+            }
             Ok(Err(error)) => debug!(%error, peer = %self.peer, "TLS handshake failed"),
             Err(_) => debug!(peer = %self.peer, "TLS handshake took too long"),
         }
@@ -132,8 +146,17 @@ where
         }
     }
 
-    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let mut http = auto::Builder::new(TokioExecutor::new());
+    /// Serves requests until the connection ends; the first has to come in time after `opened`.
+    async fn speak(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        spoken: Spoken,
+        opened: Instant,
+    ) {
+        let mut http = match spoken {
+            Spoken::Http1 => auto::Builder::new(TokioExecutor::new()).http1_only(),
+            Spoken::Unknown => auto::Builder::new(TokioExecutor::new()),
+        };
         http.http1().timer(TokioTimer::new()).header_read_timeout(self.header_read_timeout);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
         let (peer, service) = (self.peer, self.service);
@@ -157,7 +180,7 @@ where
         let connection = http.serve_connection(TokioIo::new(stream), each);
         tokio::pin!(connection);
         let look_every = self.header_read_timeout.max(Duration::from_millis(1));
-        let (mut alarm, mut look_at) = (Alarm::new(), Instant::now() + look_every);
+        let (mut alarm, mut look_at) = (Alarm::new(), opened + look_every);
         loop {
             let next = poll_fn(|context| match connection.as_mut().poll(context) {
                 Poll::Ready(ended) => Poll::Ready(Next::Ended(ended)),
@@ -179,6 +202,28 @@ where
                 }
             }
         }
+    }
+}
+
+/// What an HTTP/2 connection without TLS begins with; no request of HTTP/1 does.
+const PREFACE: &[u8; 4] = b"PRI ";
+
+/// What is known of a connection's version before it is served. The HTTP library finds it out too, but reads a connection
+/// that it has to look at into twice the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    Unknown,
+}
+
+impl Spoken {
+    fn of_first_bytes(first: &[u8]) -> Self {
+        if PREFACE.starts_with(first) { Self::Unknown } else { Self::Http1 }
+    }
+
+    /// What was agreed on with TLS.
+    fn agreed(protocol: Option<&[u8]>) -> Self {
+        if protocol == Some(b"http/1.1") { Self::Http1 } else { Self::Unknown }
     }
 }
 

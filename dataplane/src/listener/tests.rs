@@ -40,7 +40,7 @@ fn serve(service: Endless) -> (DuplexStream, tokio::task::JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(1024);
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
     let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: Drain::new(), service };
-    (ours, tokio::spawn(connection.speak(theirs)))
+    (ours, tokio::spawn(connection.speak(theirs, Spoken::Unknown, Instant::now())))
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +122,7 @@ async fn a_connection_that_is_idle_between_requests_is_closed_when_the_drain_beg
         let (mut client, theirs) = tokio::io::duplex(1024);
         let (peer, drain) = (SocketAddr::from(([192, 0, 2, 1], 1)), Drain::new());
         let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: drain.clone(), service: Word };
-        let server = tokio::spawn(connection.speak(theirs));
+        let server = tokio::spawn(connection.speak(theirs, Spoken::Unknown, Instant::now()));
         client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
         let mut answer = vec![0; 1024];
         let size = client.read(&mut answer).await.expect("an answer");
@@ -134,4 +134,56 @@ async fn a_connection_that_is_idle_between_requests_is_closed_when_the_drain_beg
         server.await.expect("the connection does not panic");
         assert_eq!(began.elapsed() < TIMEOUT, drains, "{:?}", began.elapsed());
     }
+}
+
+#[test]
+fn only_what_can_still_become_the_preface_of_http2_has_to_be_looked_at() {
+    for (first, expected) in [
+        ("P", Spoken::Unknown),
+        ("PR", Spoken::Unknown),
+        ("PRI ", Spoken::Unknown),
+        ("PO", Spoken::Http1),
+        ("PRIX", Spoken::Http1),
+        ("GET ", Spoken::Http1),
+        ("\r\n", Spoken::Http1),
+    ] {
+        assert_eq!(Spoken::of_first_bytes(first.as_bytes()), expected, "{first:?}");
+    }
+    assert_eq!(Spoken::agreed(Some(b"http/1.1")), Spoken::Http1);
+    assert_eq!((Spoken::agreed(Some(b"h2")), Spoken::agreed(None)), (Spoken::Unknown, Spoken::Unknown));
+}
+
+/// A connection over TCP, its client and its server's task.
+async fn over_tcp(drain: &Drain, timeout: Duration) -> (TcpStream, tokio::task::JoinHandle<()>) {
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port of this machine");
+    let client = TcpStream::connect(socket.local_addr().expect("it is bound")).await.expect("it is listened on");
+    let (stream, peer) = socket.accept().await.expect("a client");
+    let connection = Connection { peer, header_read_timeout: timeout, drain: drain.clone(), service: Word };
+    (client, tokio::spawn(connection.open(stream)))
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_comes_is_closed_in_time_and_when_the_drain_begins() {
+    for (drains, timeout) in [(true, Duration::from_secs(600)), (false, Duration::from_millis(20))] {
+        let drain = Drain::new();
+        let (mut client, server) = over_tcp(&drain, timeout).await;
+        if drains {
+            drain.run(tokio::sync::watch::Sender::default().subscribe(), &TaskTracker::new()).await;
+        }
+        server.await.expect("the connection does not panic");
+        assert_eq!(client.read(&mut [0; 1]).await.expect("it is closed in order"), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_comes_in_single_bytes_is_answered_over_tcp() {
+    let (mut client, server) = over_tcp(&Drain::new(), TIMEOUT).await;
+    for byte in b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" {
+        client.write_all(&[*byte]).await.expect("it is being read");
+        tokio::task::yield_now().await;
+    }
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.expect("an answer");
+    assert!(answer.ends_with(b"word"), "{}", String::from_utf8_lossy(&answer));
+    server.await.expect("the connection does not panic");
 }
