@@ -36,7 +36,7 @@ mod tests {
     use crate::{
         answer::StopReason,
         anthropic_messages::decode_answer,
-        skim::testing::{damages, spoilt},
+        skim::testing::{damages, spoilt, with_each_scrap},
     };
 
     const FRAMES: &[&str] = &[
@@ -67,6 +67,15 @@ mod tests {
         ];
         for frame in frames {
             assert_eq!(brief(frame), None, "{frame}");
+        }
+    }
+
+    #[test]
+    fn no_field_is_overlooked() {
+        for frame in FRAMES.iter().flat_map(|frame| with_each_scrap(frame)) {
+            if let Some(read) = brief(&frame) {
+                assert_eq!(Ok(read), decode_answer(frame.as_bytes()).as_ref().map(Brief::of), "{frame}");
+            }
         }
     }
 

@@ -114,6 +114,12 @@ pub(crate) enum Damage {
     Double(prop::sample::Index, usize),
 }
 
+/// The text with each scrap at each place where a field may begin.
+pub(crate) fn with_each_scrap(text: &str) -> impl Iterator<Item = String> {
+    let places = (1..text.len()).filter(|at| matches!(text.as_bytes()[at - 1], b'{' | b','));
+    places.flat_map(move |at| SCRAPS.iter().map(move |scrap| [&text[..at], scrap, &text[at..]].concat()))
+}
+
 /// Few changes, so that most texts stay JSON.
 pub(crate) fn damages() -> impl Strategy<Value = Vec<Damage>> {
     let index = any::<prop::sample::Index>;

@@ -7,7 +7,7 @@ use crate::{
     event::Event,
     skim::{
         Form,
-        testing::{Damage, damages, spoilt},
+        testing::{Damage, damages, spoilt, with_each_scrap},
     },
 };
 
@@ -137,6 +137,17 @@ fn events_of_one_form_fill_it() {
         assert_eq!(fills(&TEXT.replace("\"}}", other)), None, "{other}");
     }
     assert_eq!(fills(&TEXT.replace("\"index\":0", "\"index\":1")), None);
+}
+
+#[test]
+fn no_field_is_overlooked() {
+    for data in FORMS.iter().flat_map(|data| with_each_scrap(data)) {
+        let mut both = Both::default();
+        for known in [START, TEXT_BEGINS, THINKING_BEGINS, CALL_BEGINS] {
+            both.data(known);
+        }
+        both.data(&data);
+    }
 }
 
 fn frames() -> impl Strategy<Value = Vec<(&'static str, Vec<Damage>)>> {

@@ -7,7 +7,7 @@ use crate::{
     event::Event,
     skim::{
         Form,
-        testing::{Damage, damages, spoilt},
+        testing::{Damage, damages, spoilt, with_each_scrap},
     },
 };
 
@@ -130,6 +130,17 @@ fn chunks_of_one_form_fill_it() {
     }
     assert!(form_of(WORDS).fill(&WORDS.replace("w\\u00f6rd", "b")).is_some());
     assert!(form_of(ARGUMENTS).fill(&ARGUMENTS.replace(r#"{\"a\":"#, "b")).is_some());
+}
+
+#[test]
+fn no_field_is_overlooked() {
+    for data in FORMS.iter().flat_map(|data| with_each_scrap(data)) {
+        let mut both = Both::new();
+        for known in [FIRST, CALL, WORDS] {
+            both.data(known);
+        }
+        both.data(&data);
+    }
 }
 
 fn frames() -> impl Strategy<Value = Vec<(&'static str, Vec<Damage>)>> {
