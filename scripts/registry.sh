@@ -31,8 +31,10 @@ has_bill() {
 }
 BILL=application/vnd.cyclonedx+json
 
+# The type stands in both places where registries look for it: some know that of the configuration alone.
 attach() {
-  registry artifact put --subject "$1" --artifact-type "$BILL" --file "$2" --file-media-type "$BILL" --file-title --strip-dirs
+  registry artifact put --subject "$1" --artifact-type "$BILL" --config-type "$BILL" --config-file <(printf '{}') \
+    --file "$2" --file-media-type "$BILL" --file-title --strip-dirs
 }
 
 # push_files NAME FOLDER FILE...
