@@ -7,16 +7,13 @@ use std::{collections::HashMap, env, error::Error, fs};
 
 /// Areas, and the paths that are theirs. What one area calls of another is in both.
 const AREAS: &[(&str, &[&str])] = &[
-    ("the request's body read", &["protocol::ask"]),
+    ("bodies read; across shapes translated", &["protocol::"]),
+    ("of that, the request's body read", &["protocol::ask"]),
     ("relay key authenticated", &["dataplane::auth"]),
     ("model and route found", &["dataplane::resolve", "dataplane::route"]),
     ("policy, hosts and host keys put in order", &["dataplane::plan", "dataplane::pool", "dataplane::breaker"]),
     ("limits and budgets", &["dataplane::limit"]),
     ("headers and trace, both ways", &["dataplane::headers", "dataplane::trace", "dataplane::warnings"]),
-    (
-        "answer read; across shapes both translated",
-        &["protocol::pipe", "protocol::watch", "protocol::openai_chat", "protocol::anthropic_messages"],
-    ),
     ("usage record and metrics", &["dataplane::meter", "dataplane::metrics"]),
 ];
 
@@ -62,15 +59,20 @@ fn name<'a>(names: &mut HashMap<&'a str, &'a str>, named: &'a str) -> &'a str {
 }
 
 impl Dump {
-    /// What was called of these paths from outside of them. What serde calls of Relay's was begun by Relay: it is in already.
+    /// What Relay's other functions called of these paths, or polled or dropped. What an iterator or a decoder of a library
+    /// calls was begun by one that is in already.
     fn of(&self, paths: &[&str]) -> u64 {
-        let is_of =
-            |name: &str, path: &&str| name.trim_start_matches(['<', '&']).trim_start_matches("mut ").starts_with(*path);
-        let is_in = |name: &str| paths.iter().any(|path| is_of(name, path));
-        let enters = |caller: &str| {
-            !is_in(caller) && !["serde::", "serde_json::", "serde_core::"].iter().any(|path| is_of(caller, path))
+        let is_of = |name: &str, paths: &[&str]| {
+            let name = name.trim_start_matches(['<', '&']).trim_start_matches("mut ");
+            paths.iter().any(|path| name.starts_with(path))
         };
-        self.calls.iter().filter(|(caller, callee, _)| is_in(callee) && enters(caller)).map(|(.., cost)| cost).sum()
+        let enters =
+            |caller: &str| !is_of(caller, paths) && is_of(caller, &["dataplane::", "core::pin::", "core::ptr::"]);
+        self.calls
+            .iter()
+            .filter(|(caller, callee, _)| is_of(callee, paths) && enters(caller))
+            .map(|(.., cost)| cost)
+            .sum()
     }
 }
 
