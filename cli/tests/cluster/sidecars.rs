@@ -36,7 +36,21 @@ impl Site {
         }
         let made = rendered(&namespace);
         plane.apply(&made);
-        Some(Self { plane, namespace, made })
+        let site = Self { plane, namespace, made };
+        let deadline = Instant::now() + PATIENCE;
+        while !site.would_get_a_sidecar() {
+            assert!(Instant::now() < deadline, "the policy is not in force");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Some(site)
+    }
+
+    /// Whether the API server would put a sidecar into a pod that asks for one now.
+    fn would_get_a_sidecar(&self) -> bool {
+        let arguments = ["create", "--dry-run=server", "--output=json", "--filename=-"];
+        let stored = self.plane.try_kubectl(self.plane.kubeconfig(), &arguments, &pod("rehearsed"));
+        let stored: Value = serde_json::from_str(&stored.expect("the pod is right")).expect("kubectl prints JSON");
+        !stored["spec"]["initContainers"].is_null()
     }
 
     async fn operator(&self) -> Operator {
@@ -50,9 +64,7 @@ impl Site {
 
     /// Makes a pod that asks for a sidecar.
     fn pod(&self, name: &str) {
-        let metadata = json!({"name": name, "namespace": TEAM, "labels": {"llmrelay.io/inject": "true"}});
-        let spec = json!({"containers": [{"name": "app", "image": "app.test/app"}]});
-        self.plane.apply(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string());
+        self.plane.apply(&pod(name));
     }
 
     /// What is said of sidecars, as the result, the check and the sentence.
@@ -83,6 +95,12 @@ impl Site {
 fn consenting(plane: &Plane, name: &str, consent: &str) {
     let metadata = json!({"name": name, "labels": {"llmrelay.io/inject": consent}});
     plane.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}).to_string());
+}
+
+fn pod(name: &str) -> String {
+    let metadata = json!({"name": name, "namespace": TEAM, "labels": {"llmrelay.io/inject": "true"}});
+    let spec = json!({"containers": [{"name": "app", "image": "app.test/app"}]});
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}).to_string()
 }
 
 /// The chart's objects that matter here; no controller makes pods of them.
