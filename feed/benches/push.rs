@@ -125,7 +125,8 @@ async fn fan_out(rows: u64, streams: usize, runs: u64) {
         let mut outbound = server.attach(Identity::default(), inbound);
         tokio::spawn(async move {
             let codecs = vec![Codec::Zstd.into()];
-            let hello = Hello { pod_uid: pod.to_string(), codecs, ..Hello::default() };
+            let (pod_uid, schema) = (pod.to_string(), feed::schema::SCHEMA);
+            let hello = Hello { pod_uid, schema, codecs, ..Hello::default() };
             answers.send(Ok(ClientMessage::from(FromClient::Hello(hello)))).await.ok()?;
             let mut root = bytes::Bytes::new();
             while let Some(Ok(message)) = outbound.next().await {

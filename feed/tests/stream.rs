@@ -457,6 +457,7 @@ async fn a_client_that_says_nothing_is_given_up() {
         namespace: "apps".into(),
         fleet: "default".into(),
         pod_uid: "u".into(),
+        schema: feed::schema::SCHEMA,
         ..Default::default()
     };
     let identity = Identity { namespace: "apps".into(), ..Identity::default() };
