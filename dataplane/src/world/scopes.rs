@@ -15,6 +15,8 @@ use crate::limit::{
 
 /// Models that are remembered of one key at most; beyond, all are forgotten. Callers may make names of models up.
 const MOST_MODELS: usize = 32;
+/// The longest name of a model that is remembered, in bytes: no real one is longer.
+const LONGEST_MODEL: usize = 256;
 
 type ByModel = HashMap<Box<str>, Arc<[ScopeClaim]>>;
 
@@ -39,6 +41,9 @@ impl CallerScopes {
             return known.clone();
         }
         let scopes = made(&key.id, &key.row, &key.policies, Some(model));
+        if model.len() > LONGEST_MODEL {
+            return scopes;
+        }
         let mut known = by_model.write();
         if known.len() >= MOST_MODELS {
             known.clear();
@@ -98,5 +103,12 @@ mod tests {
         }
         let known = key.scopes.by_model.as_ref().map(|known| known.read().len());
         assert!(known.is_some_and(|known| known <= MOST_MODELS), "{known:?}");
+    }
+
+    #[test]
+    fn a_name_without_end_counts_and_is_not_remembered() {
+        let key = limited();
+        assert_eq!(kinds(&key, Some(&format!("gpt-{}", "5".repeat(LONGEST_MODEL)))), ["policy", "model"]);
+        assert!(key.scopes.by_model.as_ref().is_some_and(|known| known.read().is_empty()));
     }
 }

@@ -13,6 +13,8 @@ use crate::limit::{budget::Bounds, rule::Scope, window::Millis};
 
 /// Phrases of one kind that are kept at most; beyond, all are forgotten. Callers may make names of models up.
 const MOST: usize = 10_000;
+/// The longest name of a scope's counters that is kept, in bytes: without names that callers made up, none is longer.
+const LONGEST: usize = 1_024;
 
 /// What calls say again and again.
 pub(super) struct Phrases {
@@ -65,7 +67,9 @@ impl Phrases {
             return known.clone();
         }
         let names = Names { counters: self.keys.scope(scope).into(), slots: self.keys.slots(scope).into() };
-        keep(&self.scopes, scope.clone(), names.clone());
+        if names.counters.len() <= LONGEST {
+            keep(&self.scopes, scope.clone(), names.clone());
+        }
         names
     }
 
@@ -116,6 +120,14 @@ mod tests {
             assert_eq!((&*names.counters, &*names.slots), (&*keys.scope(&scope), &*keys.slots(&scope)));
             assert_eq!(*phrases.fixed(name)[0], *keys.born(name));
         }
+    }
+
+    #[test]
+    fn a_name_without_end_is_said_and_not_kept() {
+        let (phrases, keys) = (phrases(), Keys::new("relay"));
+        let scope = Arc::new(Scope::RelayKey(ObjectRef::new("team", "a".repeat(LONGEST))));
+        assert_eq!(*phrases.names(&scope).counters, *keys.scope(&scope));
+        assert!(phrases.scopes.read().is_empty());
     }
 
     #[test]
