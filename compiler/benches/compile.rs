@@ -1,14 +1,24 @@
-//! How long a whole compilation takes, and that it grows in step with what is compiled.
+//! How much processor time a whole compilation takes, and that it grows in step with what is compiled.
+//! `cargo bench -p relay-compiler`; without `--bench` everything is small, to see that it runs.
+
+#[path = "../../bench/row.rs"]
+mod row;
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use compiler::{Resources, compile};
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use mimalloc::MiMalloc;
 use serde_json::{Value, json};
 use table::{ObjectRef, Secret, token::TokenHash};
 
+/// As in the programs that compile.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
 const NAMESPACES: usize = 50;
 const HOSTS: usize = 40;
+/// Four times as many objects may take this much more for each of them: they fit less well into caches.
+const LINEAR: f64 = 1.4;
 
 /// `size` tenths of 10,000 relay keys, 400 models, 1,000 host keys and 500 policies over 50 namespaces and a catalog.
 fn resources(size: usize) -> Resources {
@@ -93,18 +103,48 @@ fn read<T: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: Value) -> 
     serde_json::from_value(object).expect("the object is one of its kind")
 }
 
-fn whole_world(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("compile");
-    group.sample_size(20).measurement_time(Duration::from_secs(5));
-    for size in [1, 5, 10] {
-        let resources = resources(size);
-        let refused = compile(&resources).reports.iter().filter(|report| report.is_refused()).count();
-        assert_eq!(refused, 0, "the benchmark compiles good objects");
-        let name = BenchmarkId::new("relay keys", 1_000 * size);
-        group.bench_with_input(name, &resources, |bencher, resources| bencher.iter(|| compile(black_box(resources))));
-    }
-    group.finish();
+fn main() {
+    let is_measured = std::env::args().any(|argument| argument == "--bench");
+    let (sizes, runs) = if is_measured { ([5, 10, 20], 25) } else { ([1, 2, 3], 1) };
+    let times = sizes.map(|size| milliseconds(size, runs));
+    let [least, median, most] = times[1];
+    let each = [0, 1, 2].map(|n| times[n][1] / sizes[n] as f64);
+    let [fewer, keys, more] = sizes.map(|size| size * 1_000);
+    let [models, host_keys, policies] = [40, 100, 50].map(|tenth| tenth * sizes[1]);
+    row::print(
+        &format!(
+            "compile {keys} relay keys, {models} models, {host_keys} host keys, {policies} policies: less than 50 ms of one \
+             core, and linear"
+        ),
+        &format!(
+            "{median:.1} ms ({least:.1}–{most:.1} of {runs}); for each 1,000 of {fewer}, {keys} and {more} relay keys \
+             {:.2}, {:.2} and {:.2} ms",
+            each[0], each[1], each[2]
+        ),
+        median < 50.0 && each[2] < each[0] * LINEAR,
+    );
 }
 
-criterion_group!(benches, whole_world);
-criterion_main!(benches);
+/// The least, the median and the most of several runs, in milliseconds of processor time.
+fn milliseconds(size: usize, runs: usize) -> [f64; 3] {
+    let resources = resources(size);
+    let refused = compile(&resources).reports.iter().filter(|report| report.is_refused()).count();
+    assert_eq!(refused, 0, "good objects are compiled");
+    let run = |_| {
+        let begun = thread_time();
+        let compiled = black_box(compile(black_box(&resources)));
+        let took: Duration = thread_time() - begun;
+        drop(compiled);
+        took
+    };
+    row::spread(&(0..runs).map(run).collect::<Vec<_>>())
+}
+
+/// Processor time that this thread has used, from `/proc/thread-self/schedstat`, which counts nanoseconds.
+fn thread_time() -> Duration {
+    // What a thread has used is written down when it lets others run.
+    std::thread::yield_now();
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells how long a thread ran");
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.expect("the first number is nanoseconds"))
+}

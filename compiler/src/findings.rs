@@ -151,22 +151,30 @@ pub(crate) struct Reports<'a>([OfKind<'a>; Kind::ALL.len()]);
 /// The findings of a kind's objects, and where each object's are.
 #[derive(Debug, Default)]
 struct OfKind<'a> {
+    /// In the order of objects; those that could not be read at all come last.
     found: Vec<(&'a ObjectRef, Findings)>,
-    places: HashMap<&'a ObjectRef, usize, RandomState>,
+    /// Made when somebody asks: where nothing is wrong nobody does.
+    places: Option<HashMap<&'a ObjectRef, usize, RandomState>>,
+    is_out_of_order: bool,
 }
 
 impl<'a> OfKind<'a> {
-    fn of(found: Vec<(&'a ObjectRef, Findings)>) -> Self {
-        let places = found.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
-        Self { found, places }
+    fn of(&mut self, id: &ObjectRef) -> Option<&mut Findings> {
+        let Self { found, places, .. } = self;
+        let places =
+            places.get_or_insert_with(|| found.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect());
+        Some(&mut found[*places.get(id)?].1)
     }
 
     fn entry(&mut self, id: &'a ObjectRef) -> &mut Findings {
-        let place = *self.places.entry(id).or_insert_with(|| {
+        if self.of(id).is_none() {
+            if let Some(places) = &mut self.places {
+                places.insert(id, self.found.len());
+            }
             self.found.push((id, Findings::default()));
-            self.found.len() - 1
-        });
-        &mut self.found[place].1
+            self.is_out_of_order = true;
+        }
+        self.of(id).expect("it was there or was put there")
     }
 }
 
@@ -189,20 +197,26 @@ impl<'a> Reports<'a> {
             let generation = object.meta().generation;
             (id, Findings { generation, ..Findings::default() })
         });
-        self.0[kind as usize] = OfKind::of(begun.collect());
+        self.0[kind as usize].found = begun.collect();
+    }
+
+    /// The findings of a kind's objects, in their order.
+    pub(crate) fn in_order(&mut self, kind: Kind) -> impl Iterator<Item = &mut Findings> {
+        self.0[kind as usize].found.iter_mut().map(|(_, findings)| findings)
     }
 
     /// The findings of one of the objects.
     pub(crate) fn of(&mut self, kind: Kind, id: &ObjectRef) -> &mut Findings {
-        let OfKind { found, places } = &mut self.0[kind as usize];
-        let place = places.get(id).expect("rows are only made of objects, and every object has findings");
-        &mut found[*place].1
+        let found = self.0[kind as usize].of(id);
+        found.expect("rows are only made of objects, and every object has findings")
     }
 
     pub(crate) fn finish(self) -> Vec<Report> {
         let mut reports = Vec::with_capacity(self.0.iter().map(|of| of.found.len()).sum());
-        for (kind, OfKind { mut found, .. }) in Kind::ALL.into_iter().zip(self.0) {
-            found.sort_unstable_by_key(|(id, _)| *id);
+        for (kind, OfKind { mut found, is_out_of_order, .. }) in Kind::ALL.into_iter().zip(self.0) {
+            if is_out_of_order {
+                found.sort_unstable_by_key(|(id, _)| *id);
+            }
             reports.extend(found.into_iter().map(|(id, findings)| findings.report(kind, id.clone())));
         }
         reports

@@ -13,8 +13,7 @@ use crate::{
 };
 
 pub(crate) fn rows(world: &World<'_>, reports: &mut Reports<'_>, credentials: &mut Credentials) -> Rows<Host> {
-    world.rows(Kind::Host, &world.resources.hosts, |id, object| {
-        let found = reports.of(Kind::Host, id);
+    world.rows(Kind::Host, &world.resources.hosts, reports, |id, object, found| {
         let host = host(world, id, &object.spec, found);
         let certificate = tls::client_certificate(world, id, object.spec.tls.as_ref(), found);
         let row = found.row_if_resolved(host);

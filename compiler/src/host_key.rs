@@ -11,8 +11,7 @@ use crate::{
 };
 
 pub(crate) fn rows(world: &World<'_>, reports: &mut Reports<'_>, credentials: &mut Credentials) -> Rows<HostKey> {
-    world.rows(Kind::HostKey, &world.resources.host_keys, |id, object| {
-        let found = reports.of(Kind::HostKey, id);
+    world.rows(Kind::HostKey, &world.resources.host_keys, reports, |id, object, found| {
         let key = host_key(world, id, &object.spec, found);
         let credential = credential(world, id, &key.host, &object.spec.source, found);
         let credential = found.resolved(credential);

@@ -14,8 +14,7 @@ use crate::{
 };
 
 pub(crate) fn rows(world: &World<'_>, hosts: &Rows<Host>, reports: &mut Reports<'_>) -> Rows<Model> {
-    world.rows(Kind::Model, &world.resources.models, |id, object| {
-        let found = reports.of(Kind::Model, id);
+    world.rows(Kind::Model, &world.resources.models, reports, |id, object, found| {
         let model = model(world, hosts, id, &object.spec, found);
         found.row_if_accepted(model)
     })
@@ -68,18 +67,17 @@ fn binding(
     written: &crds::Binding,
     found: &mut Findings,
 ) -> Binding {
-    let field = format!("spec.hosts[{at}]");
     let model_name = spec.model_name.as_ref().unwrap_or(&id.name);
     let upstream_model = written.upstream_model.as_ref().unwrap_or(model_name).clone();
     Binding {
         name: written.name.clone(),
         host: world.target(&id.namespace, &written.host_ref),
-        traits: traits::traits(&field, &upstream_model, spec, found),
+        traits: traits::traits(world, format_args!("spec.hosts[{at}]"), &upstream_model, spec, found),
         upstream_model,
         weight: written.weight.unwrap_or(shared::WEIGHT),
         priority: written.priority.unwrap_or(0),
         suspended: written.suspend.unwrap_or(false),
-        pricing: written.pricing.as_ref().map(|own| pricing::pricing(&format!("{field}.pricing"), own, found)),
+        pricing: written.pricing.as_ref().map(|own| pricing::pricing(&format!("spec.hosts[{at}].pricing"), own, found)),
         context_window: written.context_window,
         unusable: unusable_host(world, hosts, id, at, &written.host_ref, found),
     }

@@ -16,8 +16,7 @@ use crate::{
 };
 
 pub(crate) fn rows(world: &World<'_>, models: &Rows<Model>, reports: &mut Reports<'_>) -> Rows<Policy> {
-    world.rows(Kind::Policy, &world.resources.policies, |id, object| {
-        let found = reports.of(Kind::Policy, id);
+    world.rows(Kind::Policy, &world.resources.policies, reports, |id, object, found| {
         let names = Names { world, models, namespace: &id.namespace };
         let policy = policy(&names, world, id, &object.spec, found);
         found.row_if_accepted(policy)

@@ -1,8 +1,9 @@
 //! Whether an object that is right can also serve: the roll-up over what it depends on, as far as the table shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 
 use crds::Kind;
+use foldhash::fast::RandomState;
 use table::{Auth, Binding, Host, HostKey, Model, ObjectRef, RelayKey, Route, RoutingTable, Row, Target};
 
 use crate::{
@@ -36,47 +37,62 @@ fn usable<T>(rows: &table::Rows<T>) -> impl Iterator<Item = (&ObjectRef, &T)> {
     rows.iter().filter_map(|(id, row)| Some((id, row.usable()?)))
 }
 
-/// Hosts with the number of keys that could be drawn.
-struct Hosts<'a> {
-    table: &'a RoutingTable,
-    keys: BTreeMap<&'a ObjectRef, usize>,
+/// Hosts, each with why it cannot serve.
+struct Hosts<'a>(HashMap<&'a ObjectRef, Standing<'a>, RandomState>);
+
+/// How a Host stands.
+struct Standing<'a> {
+    /// Absent: it cannot be used.
+    host: Option<&'a Host>,
+    /// Why it cannot serve though it is usable.
+    obstacle: Option<Problem>,
 }
 
 impl<'a> Hosts<'a> {
     fn of(table: &'a RoutingTable) -> Self {
-        let mut keys = BTreeMap::new();
-        for (_, key) in usable(&table.host_keys).filter(|(_, key)| !key.suspended) {
-            *keys.entry(&key.host).or_default() += 1;
-        }
-        Self { table, keys }
+        let drawn = usable(&table.host_keys).filter(|(_, key)| !key.suspended);
+        let with_keys: HashSet<&ObjectRef, RandomState> = drawn.map(|(_, key)| &key.host).collect();
+        let standing = |(id, row): (&'a ObjectRef, &'a Row<Host>)| {
+            let host = row.usable();
+            let obstacle = host.and_then(|host| obstacle(id, host, with_keys.contains(id)));
+            (id, Standing { host, obstacle })
+        };
+        Self(table.hosts.iter().map(standing).collect())
     }
 
     fn usable(&self, id: &ObjectRef) -> Option<&'a Host> {
-        self.table.hosts.get(id).and_then(Row::usable)
+        self.0.get(id)?.host
     }
 
     /// Why a usable Host cannot serve.
     fn obstacle(&self, id: &ObjectRef) -> Option<Problem> {
-        let host = self.usable(id)?;
-        if host.suspended {
-            return Some((Reason::HostDisabled, format!("spec.suspend of Host `{id}` is true")));
-        }
-        if host.auth == Auth::None || self.keys.contains_key(id) {
-            return None;
-        }
-        let message = format!(
-            "no usable HostKey refers to Host `{id}`: add one, or set `spec.auth.scheme: None` on a Host that takes none"
-        );
-        Some((Reason::NoHealthyKey, message))
+        self.0.get(id)?.obstacle.clone()
     }
 }
 
+fn obstacle(id: &ObjectRef, host: &Host, has_key: bool) -> Option<Problem> {
+    if host.suspended {
+        return Some((Reason::HostDisabled, format!("spec.suspend of Host `{id}` is true")));
+    }
+    if host.auth == Auth::None || has_key {
+        return None;
+    }
+    let message = format!(
+        "no usable HostKey refers to Host `{id}`: add one, or set `spec.auth.scheme: None` on a Host that takes none"
+    );
+    Some((Reason::NoHealthyKey, message))
+}
+
 fn host_key(hosts: &Hosts<'_>, id: &ObjectRef, key: &HostKey, reports: &mut Reports<'_>) {
+    let host = hosts.usable(&key.host);
+    if !key.suspended && host.is_some_and(|host| !host.suspended && host.auth != Auth::None) {
+        return;
+    }
     let found = reports.of(Kind::HostKey, id);
     if key.suspended {
         found.unready(Reason::Paused, "spec.suspend is true".to_owned());
     }
-    match hosts.usable(&key.host) {
+    match host {
         None => found.unready(Reason::Invalid, shared::broken(Kind::Host, "spec.hostRef", &key.host)),
         Some(host) if host.suspended => {
             found.unready(Reason::HostDisabled, format!("spec.suspend of Host `{}` is true", key.host));
@@ -106,8 +122,8 @@ fn relay_key(id: &ObjectRef, key: &RelayKey, reports: &mut Reports<'_>) {
 
 /// Why each usable Model cannot serve; absent: it can. Targets come before what names them, with a stack of our own,
 /// because virtual Models may be nested deeper than a thread's stack is.
-fn models<'a>(table: &'a RoutingTable, hosts: &Hosts<'_>) -> BTreeMap<&'a ObjectRef, Option<Problem>> {
-    let mut known: BTreeMap<&ObjectRef, Option<Problem>> = BTreeMap::new();
+fn models<'a>(table: &'a RoutingTable, hosts: &Hosts<'_>) -> Obstacles<'a> {
+    let mut known = Obstacles::default();
     for (id, _) in usable(&table.models) {
         let mut open = vec![id];
         while let Some(at) = open.last().copied() {
@@ -127,6 +143,9 @@ fn models<'a>(table: &'a RoutingTable, hosts: &Hosts<'_>) -> BTreeMap<&'a Object
     known
 }
 
+/// Why Models cannot serve; absent: they can.
+type Obstacles<'a> = HashMap<&'a ObjectRef, Option<Problem>, RandomState>;
+
 fn targets(model: &Model) -> impl Iterator<Item = &Target> {
     match &model.route {
         Route::Virtual { targets, .. } => targets.iter(),
@@ -134,7 +153,7 @@ fn targets(model: &Model) -> impl Iterator<Item = &Target> {
     }
 }
 
-fn model_obstacle(model: &Model, hosts: &Hosts<'_>, known: &BTreeMap<&ObjectRef, Option<Problem>>) -> Option<Problem> {
+fn model_obstacle(model: &Model, hosts: &Hosts<'_>, known: &Obstacles<'_>) -> Option<Problem> {
     if model.suspended {
         return Some((Reason::Paused, "spec.suspend is true".to_owned()));
     }

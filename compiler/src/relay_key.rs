@@ -1,6 +1,9 @@
 //! RelayKeys: the hash of a token, and what binds it. Which of two keys with one token wins is decided in `precedence`.
 
+use std::collections::HashMap;
+
 use crds::Kind;
+use foldhash::fast::RandomState;
 use table::{
     ObjectRef, Policy, PreviousToken, RelayKey, Row, Rows,
     token::{self, Form, TokenHash},
@@ -14,24 +17,24 @@ use crate::{
 };
 
 pub(crate) fn rows(world: &World<'_>, policies: &Rows<Policy>, reports: &mut Reports<'_>) -> Rows<RelayKey> {
-    world.rows(Kind::RelayKey, &world.resources.relay_keys, |id, object| {
-        let found = reports.of(Kind::RelayKey, id);
+    let mut policies = Policies { world, rows: policies, good: HashMap::default() };
+    world.rows(Kind::RelayKey, &world.resources.relay_keys, reports, |id, object, found| {
         let token_sha256 = found.resolved(token_sha256(world, id, &object.spec));
         let has_token = token_sha256.is_some();
-        let key = relay_key(world, policies, id, &object.spec, token_sha256.unwrap_or_default(), found);
+        let key = relay_key(world, &mut policies, id, &object.spec, token_sha256.unwrap_or_default(), found);
         if has_token { found.row_if_accepted(key) } else { found.row_if_resolved(key) }
     })
 }
 
-fn relay_key(
+fn relay_key<'a>(
     world: &World<'_>,
-    policies: &Rows<Policy>,
-    id: &ObjectRef,
-    spec: &crds::RelayKeySpec,
+    policies: &mut Policies<'a>,
+    id: &'a ObjectRef,
+    spec: &'a crds::RelayKeySpec,
     token_sha256: String,
     found: &mut Findings,
 ) -> RelayKey {
-    let (policies, unusable) = bound_by(world, policies, id, spec, found);
+    let (policies, unusable) = policies.binding(id, spec, found);
     RelayKey {
         token_sha256,
         previous: spec.secret.as_ref().and_then(|secret| previous(world, id, secret, found)),
@@ -47,36 +50,53 @@ fn relay_key(
     }
 }
 
-/// The policies that are there, and why the key cannot be used where one is not: what that one forbids is not known.
-fn bound_by(
-    world: &World<'_>,
-    policies: &Rows<Policy>,
-    id: &ObjectRef,
-    spec: &crds::RelayKeySpec,
-    found: &mut Findings,
-) -> (Vec<ObjectRef>, Option<String>) {
-    if spec.policy_refs.is_empty() {
-        found.refuse("spec.policyRefs names no Policy: a key without one reaches nothing".to_owned());
-    }
-    let mut bound = Vec::new();
-    let mut unusable: Option<String> = None;
-    for (at, reference) in spec.policy_refs.iter().enumerate() {
-        // Written out only where something is wrong.
-        let field = format_args!("spec.policyRefs[{at}]");
-        match world.follow(Kind::Policy, field, &id.namespace, reference) {
-            Ok(policy) => {
-                if policies.get(&policy).and_then(Row::usable).is_none() {
-                    unusable.get_or_insert_with(|| shared::broken(Kind::Policy, field, &policy));
-                }
-                bound.push(policy);
+/// Policies as keys name them. There are many more keys than policies.
+struct Policies<'a> {
+    world: &'a World<'a>,
+    rows: &'a Rows<Policy>,
+    /// Those that were found to be open and usable, by the namespace of a key and the words of its reference.
+    good: HashMap<(&'a str, &'a crds::ObjectRef), ObjectRef, RandomState>,
+}
+
+impl<'a> Policies<'a> {
+    /// The policies that are there, and why the key cannot be used where one is not: what that one forbids is not known.
+    fn binding(
+        &mut self,
+        id: &'a ObjectRef,
+        spec: &'a crds::RelayKeySpec,
+        found: &mut Findings,
+    ) -> (Vec<ObjectRef>, Option<String>) {
+        if spec.policy_refs.is_empty() {
+            found.refuse("spec.policyRefs names no Policy: a key without one reaches nothing".to_owned());
+        }
+        let mut bound = Vec::with_capacity(spec.policy_refs.len());
+        let mut unusable: Option<String> = None;
+        for (at, reference) in spec.policy_refs.iter().enumerate() {
+            let words = (id.namespace.as_str(), reference);
+            if let Some(policy) = self.good.get(&words) {
+                bound.push(policy.clone());
+                continue;
             }
-            Err(problem) => {
-                unusable.get_or_insert_with(|| problem.1.clone());
-                found.unresolved(problem);
+            // Written out only where something is wrong.
+            let field = format_args!("spec.policyRefs[{at}]");
+            match self.world.follow(Kind::Policy, field, &id.namespace, reference) {
+                Ok(policy) => {
+                    match self.rows.get(&policy).and_then(Row::usable) {
+                        Some(_) => drop(self.good.insert(words, policy.clone())),
+                        None => {
+                            unusable.get_or_insert_with(|| shared::broken(Kind::Policy, field, &policy));
+                        }
+                    }
+                    bound.push(policy);
+                }
+                Err(problem) => {
+                    unusable.get_or_insert_with(|| problem.1.clone());
+                    found.unresolved(problem);
+                }
             }
         }
+        (bound, unusable)
     }
-    (bound, unusable)
 }
 
 fn allowed_cidrs(spec: &crds::RelayKeySpec, found: &mut Findings) -> Vec<ipnet::IpNet> {

@@ -1,6 +1,7 @@
 //! References between objects: what exists, and who consents to be named from another namespace.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, HashMap, HashSet},
     fmt::Display,
     sync::Arc,
@@ -8,11 +9,11 @@ use std::{
 
 use crds::{AllowedNamespaces, Kind};
 use foldhash::fast::RandomState;
-use table::{NamespaceGrant, ObjectRef, Row, Rows};
+use table::{NamespaceGrant, ObjectRef, Row, Rows, Traits};
 
 use crate::{
     Resources,
-    findings::Problem,
+    findings::{Findings, Problem, Reports},
     grants::{self, grant},
     reports::Reason,
 };
@@ -22,6 +23,8 @@ pub(crate) struct World<'a> {
     pub(crate) resources: &'a Resources,
     grants: HashMap<(Kind, &'a ObjectRef), NamespaceGrant, RandomState>,
     malformed: HashSet<(Kind, &'a ObjectRef), RandomState>,
+    /// What models take, by their upstream names: few names, many bindings.
+    traits: RefCell<HashMap<String, Traits, RandomState>>,
 }
 
 impl<'a> World<'a> {
@@ -36,7 +39,18 @@ impl<'a> World<'a> {
         resources.host_keys.iter().for_each(|(id, key)| add(Kind::HostKey, id, &key.spec.allowed_namespaces));
         resources.policies.iter().for_each(|(id, policy)| add(Kind::Policy, id, &policy.spec.allowed_namespaces));
         let malformed = resources.malformed.iter().map(|malformed| (malformed.kind, &malformed.id)).collect();
-        Self { resources, grants, malformed }
+        Self { resources, grants, malformed, traits: RefCell::default() }
+    }
+
+    /// What a model takes, by its upstream name.
+    pub(crate) fn traits(&self, upstream_model: &str) -> Traits {
+        let mut known = self.traits.borrow_mut();
+        if let Some(traits) = known.get(upstream_model) {
+            return traits.clone();
+        }
+        let traits = Traits::for_model(upstream_model);
+        known.insert(upstream_model.to_owned(), traits.clone());
+        traits
     }
 
     /// Who may name an object.
@@ -57,12 +71,16 @@ impl<'a> World<'a> {
     pub(crate) fn rows<O, T>(
         &self,
         kind: Kind,
-        objects: &BTreeMap<ObjectRef, Arc<O>>,
-        mut row: impl FnMut(&ObjectRef, &O) -> Row<T>,
+        objects: &'a BTreeMap<ObjectRef, Arc<O>>,
+        reports: &mut Reports<'_>,
+        mut row: impl FnMut(&'a ObjectRef, &'a O, &mut Findings) -> Row<T>,
     ) -> Rows<T> {
-        let readable = objects.iter().filter(|(id, _)| !self.malformed.contains(&(kind, *id)));
+        let readable = objects.iter().zip(reports.in_order(kind));
+        let readable = readable.filter(|((id, _), _)| !self.malformed.contains(&(kind, *id)));
         // Collected at once, because sorted rows make a map faster than one insertion after the other.
-        let mut rows: Rows<T> = readable.map(|(id, object)| (id.clone(), row(id, object))).collect();
+        let mut sorted = Vec::with_capacity(objects.len());
+        sorted.extend(readable.map(|((id, object), found)| (id.clone(), row(id, object, found))));
+        let mut rows: Rows<T> = sorted.into_iter().collect();
         for malformed in self.resources.malformed.iter().filter(|malformed| malformed.kind == kind) {
             rows.insert(malformed.id.clone(), Row::Invalid { reason: malformed.reason.clone() });
         }

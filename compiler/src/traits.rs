@@ -1,11 +1,19 @@
 //! What a model takes at a host: what is known of the upstream model by its name, and the manifest's own words over it.
 
+use std::fmt::Display;
+
 use table::Traits;
 
-use crate::findings::Findings;
+use crate::{findings::Findings, resolve::World};
 
-pub(crate) fn traits(field: &str, upstream_model: &str, spec: &crds::ModelSpec, found: &mut Findings) -> Traits {
-    let mut traits = Traits::for_model(upstream_model);
+pub(crate) fn traits(
+    world: &World<'_>,
+    field: impl Display,
+    upstream_model: &str,
+    spec: &crds::ModelSpec,
+    found: &mut Findings,
+) -> Traits {
+    let mut traits = world.traits(upstream_model);
     if let Some(written) = &spec.traits {
         overlay(&mut traits, written);
     } else if !traits.known && spec.max_output_tokens.is_none() {

@@ -1,10 +1,14 @@
 //! Patterns of Policies that match nothing, usually because of a typing mistake. Only a warning: what they match may come
 //! later. Looks no further than the Policy's own namespace can see.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use crds::Kind;
-use table::{Binding, Glob, Host, ObjectRef, Policy, Route, RoutingTable, Row};
+use foldhash::fast::RandomState;
+use table::{Binding, Glob, Host, NamespaceGrant, ObjectRef, Policy, Route, RoutingTable, Row};
 
 use crate::{
     findings::Reports,
@@ -17,11 +21,20 @@ const LONGEST: usize = 320;
 
 pub(crate) fn note(world: &World<'_>, table: &RoutingTable, reports: &mut Reports<'_>) {
     let all = Everything::of(table);
-    let mut seen: BTreeMap<&str, Visible<'_>> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, Rc<Visible<'_>>> = BTreeMap::new();
+    // What most namespaces see is the same.
+    let mut parts: HashMap<Part, Rc<Visible<'_>>, RandomState> = HashMap::default();
     for (id, row) in &table.policies {
         let Row::Usable(policy) = row else { continue };
-        let visible = seen.entry(&id.namespace).or_insert_with(|| all.visible_to(world, &id.namespace));
-        reports.of(Kind::Policy, id).unmatched(unmatched(policy, visible));
+        let visible = seen.entry(&id.namespace).or_insert_with(|| {
+            let part = all.visible_to(world, &id.namespace);
+            let visible = parts.entry(part).or_insert_with_key(|part| Rc::new(all.part(part)));
+            visible.clone()
+        });
+        let globs = unmatched(policy, visible);
+        if !globs.is_empty() {
+            reports.of(Kind::Policy, id).unmatched(globs);
+        }
     }
 }
 
@@ -65,13 +78,24 @@ struct Everything<'a> {
 /// A usable Model.
 struct Seen<'a> {
     id: &'a ObjectRef,
+    allowed: &'a NamespaceGrant,
+    is_in_catalog: bool,
     /// Places of the Hosts that serve it.
     hosts: Vec<usize>,
+}
+
+/// Which of all Hosts and Models somebody sees.
+#[derive(PartialEq, Eq, Hash)]
+struct Part {
+    hosts: Vec<bool>,
+    models: Vec<bool>,
 }
 
 impl<'a> Everything<'a> {
     fn of(table: &'a RoutingTable) -> Self {
         let hosts: Vec<_> = table.hosts.iter().collect();
+        let places: HashMap<&ObjectRef, usize, RandomState> =
+            hosts.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
         let (mut models, mut ids) = (Vec::new(), Vec::new());
         for (id, model) in table.models.iter().filter_map(|(id, row)| Some((id, row.usable()?))) {
             let names = model.aliases.iter().chain([&model.model_name]);
@@ -81,26 +105,35 @@ impl<'a> Everything<'a> {
                 Route::Virtual { .. } => &[],
             };
             let named = bindings.iter().filter(|binding| binding.unusable.is_none());
-            let at = |binding: &Binding| hosts.binary_search_by_key(&&binding.host, |(id, _)| id).ok();
-            models.push(Seen { id, hosts: named.filter_map(at).collect() });
+            let hosts = named.filter_map(|binding| places.get(&binding.host).copied()).collect();
+            let is_in_catalog = id.namespace == table.settings.catalog_namespace;
+            models.push(Seen { id, allowed: &model.allowed, is_in_catalog, hosts });
         }
         ids.sort_unstable();
         Self { hosts, models, ids }
     }
 
-    fn visible_to(&self, world: &World<'_>, namespace: &str) -> Visible<'a> {
-        let catalog = &world.resources.catalog_namespace;
-        let is_near = |id: &ObjectRef| id.namespace == namespace || id.namespace == *catalog;
-        let is_visible = |model: &Seen<'_>| is_near(model.id) && world.is_open(Kind::Model, model.id, namespace);
-        let models: Vec<bool> = self.models.iter().map(is_visible).collect();
+    fn visible_to(&self, world: &World<'_>, namespace: &str) -> Part {
+        let is_visible = |Seen { id, allowed, is_in_catalog, .. }: &Seen<'_>| {
+            (*is_in_catalog || id.namespace == namespace) && allowed.permits(&id.namespace, namespace)
+        };
+        let is_open = |(id, row): &(&ObjectRef, &Row<Host>)| match row {
+            Row::Usable(host) => host.allowed.permits(&id.namespace, namespace),
+            Row::Invalid { .. } => world.is_open(Kind::Host, id, namespace),
+        };
+        let (hosts, models) = (self.hosts.iter().map(is_open), self.models.iter().map(is_visible));
+        Part { hosts: hosts.collect(), models: models.collect() }
+    }
+
+    fn part(&self, Part { hosts, models }: &Part) -> Visible<'a> {
         let mut ids: Vec<&str> = self.ids.iter().filter(|(_, at)| models[*at]).map(|(id, _)| *id).collect();
         ids.dedup();
 
-        let mut hosts: Vec<bool> = self.hosts.iter().map(|(id, _)| world.is_open(Kind::Host, id, namespace)).collect();
+        let mut hosts = hosts.clone();
         let open = self.hosts.iter().zip(&hosts).filter(|(_, is_open)| **is_open);
         let families = open.filter_map(|((_, row), _)| row.usable()).flat_map(|host| &host.model_patterns);
         let families = families.map(String::as_str).collect();
-        for (model, _) in self.models.iter().zip(&models).filter(|(_, is_visible)| **is_visible) {
+        for (model, _) in self.models.iter().zip(models).filter(|(_, is_visible)| **is_visible) {
             model.hosts.iter().for_each(|at| hosts[*at] = true);
         }
         let hosts: Vec<_> =
