@@ -113,7 +113,8 @@ pub fn read_embeddings(body: &[u8]) -> Result<Ask, Refusal> {
 }
 
 fn read_body(shape: WireShape, kind: Body, body: &[u8]) -> Result<Ask, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|fault| broken(format!("the body is not UTF-8: {fault}")))?;
+    let text = simdutf8::basic::from_utf8(body).or_else(|_| std::str::from_utf8(body));
+    let text = text.map_err(|fault| broken(format!("the body is not UTF-8: {fault}")))?;
     let mut reader = Reader::new(shape, kind, text);
     let ask = match cursor::read(text, &mut reader) {
         Ok(()) => reader.into_ask(),

@@ -106,15 +106,19 @@ impl<'b> Cursor<'b> {
     }
 
     fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
-            self.at += 1;
-        }
+        self.peek();
     }
 
     /// The byte that comes next and is no space.
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
-        self.space();
-        self.byte()
+        loop {
+            match self.byte()? {
+                byte @ b'!'.. => return Some(byte),
+                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
+                byte => return Some(byte),
+            }
+        }
     }
 
     fn next_is(&mut self, byte: u8) -> bool {

@@ -1,7 +1,7 @@
 //! Passes over the strings of JSON without unescaping them: they are most of a body.
 
 use memchr::memchr;
-use wide::u8x32;
+use wide::u8x16;
 
 /// A string that was passed over.
 pub(super) struct Passed {
@@ -13,33 +13,100 @@ pub(super) struct Passed {
 
 /// Passes over the string whose inside begins at `start`. None: it does not end, has an escape that is none, or has a
 /// control character.
+#[inline]
 pub(super) fn pass(text: &[u8], start: usize) -> Option<Passed> {
-    let (mut block, mut begun, mut saved) = (start, 0, 0);
-    while block < text.len() {
-        // What of an escape reaches into this block stands for itself no more.
-        let mut marks = marks(&text[block..]) >> begun << begun;
-        begun = 0;
-        while marks != 0 {
-            let place = marks.trailing_zeros() as usize;
-            let at = block + place;
-            match text[at] {
-                b'"' => return Some(Passed { end: at + 1, bytes: at - start - saved }),
-                b'\\' => {
-                    let (length, size) = match text.get(at + 1)? {
-                        b'n' | b't' | b'r' | b'"' | b'\\' | b'/' | b'b' | b'f' => (2, 1),
-                        _ => Escape::at(text, at).map(|escape| (escape.length, escape.size))?,
-                    };
-                    saved += length - size;
-                    let next = place + length;
-                    marks = marks >> next << next;
-                    begun = next.saturating_sub(BLOCK);
+    // Most strings are keys and words, which end before it pays to look far.
+    let mut at = start;
+    for _ in 0..SHORT {
+        let Some(near) = text.get(at..)?.first_chunk() else { break };
+        match u8x16::new(*near).stops() {
+            0 => at += near.len(),
+            stops => {
+                at += stops.trailing_zeros() as usize;
+                match text[at] {
+                    b'"' => return Some(Passed { end: at + 1, bytes: at - start }),
+                    b'\\' => break,
+                    _ => return None,
                 }
-                _ => return None,
             }
+        }
+    }
+    pass_long(text, start, at)
+}
+
+/// The same from a place on, before which it has neither an end nor an escape. Apart, so that a short string is cheap.
+#[inline(never)]
+fn pass_long(text: &[u8], start: usize, from: usize) -> Option<Passed> {
+    let (mut block, mut carried, mut escapes) = (from, 0, Escapes::default());
+    while block < text.len() {
+        let bytes = text[block..].first_chunk().copied().unwrap_or_else(|| padded(&text[block..]));
+        let Marks { stops, backslashes } = Marks::of(&bytes);
+        let escaped = escaped(backslashes, &mut carried);
+        let stops = stops & !escaped;
+        let before_end = (stops & stops.wrapping_neg()).wrapping_sub(1);
+        let mut letters = escaped & before_end;
+        while letters != 0 {
+            let place = letters.trailing_zeros() as usize;
+            match STANDS_FOR[usize::from(bytes[place])] {
+                0 => escapes.take_unit(text, block + place)?,
+                _ => escapes.saved += 1,
+            }
+            letters &= letters - 1;
+        }
+        if stops != 0 {
+            let end = block + stops.trailing_zeros() as usize;
+            return (text[end] == b'"').then(|| Passed { end: end + 1, bytes: end - start - escapes.saved });
         }
         block += BLOCK;
     }
     None
+}
+
+/// Which bytes of a block stand behind a backslash that stands for none itself. `carried` is one where the first does, and
+/// becomes one where the first of the next block will.
+fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    if backslashes == 0 {
+        return std::mem::take(carried);
+    }
+    let backslashes = backslashes & !*carried;
+    let behind = backslashes << 1 | *carried;
+    // A row of backslashes that begins at an odd place, added to itself, ends one place further than it would: so the
+    // parity of its end tells its length's.
+    let begin_odd = backslashes & !EVEN & !behind;
+    let (sum, over) = begin_odd.overflowing_add(backslashes);
+    *carried = u64::from(over);
+    (EVEN ^ sum << 1) & behind
+}
+
+/// The escapes of a string, so far.
+struct Escapes {
+    /// How many bytes fewer it has, unescaped.
+    saved: usize,
+    /// Where the letter of an escape would stand that makes a pair with the last one.
+    partner: usize,
+}
+
+impl Default for Escapes {
+    fn default() -> Self {
+        Self { saved: 0, partner: usize::MAX }
+    }
+}
+
+impl Escapes {
+    /// Takes a `\u` by the place of its `u`; none: another letter stands there. Surrogates have three bytes each without a partner, four together with it.
+    fn take_unit(&mut self, text: &[u8], at: usize) -> Option<()> {
+        const LENGTH: usize = 6;
+        let unit = text.get(at).filter(|letter| **letter == b'u').and_then(|_| unit(text, at - 1))?;
+        self.saved += match unit {
+            0..0x80 => LENGTH - 1,
+            0x80..0x800 => LENGTH - 2,
+            0xDC00..0xE000 if at == self.partner => LENGTH - 1,
+            _ => LENGTH - 3,
+        };
+        self.partner = if matches!(unit, 0xD800..0xDC00) { at + LENGTH } else { usize::MAX };
+        Some(())
+    }
 }
 
 /// Gives the inside of a string that was passed over, unescaped and in pieces.
@@ -54,17 +121,50 @@ pub(super) fn pieces(mut inside: &[u8], mut take: impl FnMut(&[u8])) {
     take(inside);
 }
 
-/// How many bytes are compared at once.
-const BLOCK: usize = 32;
+/// How many bytes of a long string are compared at once.
+const BLOCK: usize = 64;
+/// How many pieces of sixteen bytes are looked at before a string is taken for a long one.
+const SHORT: usize = 2;
 
-/// Marks quotes, backslashes and control characters in the block that begins a text: a bit for each byte.
-#[inline]
-fn marks(text: &[u8]) -> u64 {
-    let block = u8x32::new(text.first_chunk().copied().unwrap_or_else(|| padded(text)));
-    let quotes = block.simd_eq(u8x32::splat(b'"'));
-    let escapes = block.simd_eq(u8x32::splat(b'\\'));
-    let controls = block.simd_eq(block.min(u8x32::splat(b' ' - 1)));
-    u64::from((quotes | escapes | controls).to_bitmask())
+/// What stands in a block: a bit for each byte.
+struct Marks {
+    /// Quotes and control characters.
+    stops: u64,
+    backslashes: u64,
+}
+
+impl Marks {
+    #[inline]
+    fn of(block: &[u8; BLOCK]) -> Self {
+        let mut marks = Self { stops: 0, backslashes: 0 };
+        for (place, piece) in block.as_chunks::<16>().0.iter().enumerate() {
+            let piece = u8x16::new(*piece);
+            let ends = piece.simd_eq(u8x16::splat(b'"')) | piece.controls();
+            marks.stops |= u64::from(ends.to_bitmask()) << (16 * place);
+            marks.backslashes |= u64::from(piece.simd_eq(u8x16::splat(b'\\')).to_bitmask()) << (16 * place);
+        }
+        marks
+    }
+}
+
+/// Looks at sixteen bytes at once.
+trait Look {
+    /// Marks quotes, backslashes and control characters: a bit for each byte.
+    fn stops(self) -> u32;
+    /// Control characters.
+    fn controls(self) -> Self;
+}
+
+impl Look for u8x16 {
+    #[inline(always)]
+    fn stops(self) -> u32 {
+        (self.simd_eq(Self::splat(b'"')) | self.simd_eq(Self::splat(b'\\')) | self.controls()).to_bitmask()
+    }
+
+    #[inline(always)]
+    fn controls(self) -> Self {
+        self.simd_eq(self.min(Self::splat(b' ' - 1)))
+    }
 }
 
 /// The last block, filled up with what is never marked.
@@ -74,6 +174,20 @@ fn padded(rest: &[u8]) -> [u8; BLOCK] {
     block[..rest.len()].copy_from_slice(rest);
     block
 }
+
+/// What the letter behind a backslash stands for where it stands for one byte; zero: it is another.
+const STANDS_FOR: [u8; 256] = {
+    let mut bytes = [0; 256];
+    bytes[b'"' as usize] = b'"';
+    bytes[b'\\' as usize] = b'\\';
+    bytes[b'/' as usize] = b'/';
+    bytes[b'b' as usize] = 8;
+    bytes[b'f' as usize] = 12;
+    bytes[b'n' as usize] = b'\n';
+    bytes[b'r' as usize] = b'\r';
+    bytes[b't' as usize] = b'\t';
+    bytes
+};
 
 /// What a backslash begins.
 struct Escape {
@@ -87,17 +201,13 @@ struct Escape {
 
 impl Escape {
     fn at(text: &[u8], at: usize) -> Option<Self> {
-        let byte = match text.get(at + 1)? {
-            b'n' => b'\n',
-            letter @ (b'"' | b'\\' | b'/') => *letter,
-            b't' => b'\t',
-            b'r' => b'\r',
-            b'b' => 8,
-            b'f' => 12,
-            b'u' => return Self::of_unit(text, at),
-            _ => return None,
-        };
-        Some(Self { length: 2, size: 1, stands_for: [byte, 0, 0, 0] })
+        match *text.get(at + 1)? {
+            b'u' => Self::of_unit(text, at),
+            letter => match STANDS_FOR[usize::from(letter)] {
+                0 => None,
+                byte => Some(Self { length: 2, size: 1, stands_for: [byte, 0, 0, 0] }),
+            },
+        }
     }
 
     /// A `\u`, with its partner where it has one.
@@ -190,9 +300,9 @@ mod tests {
 
     #[test]
     fn each_byte_is_known_at_each_place() {
-        for place in 1..40 {
+        for place in 1..110 {
             for byte in 0..0x80 {
-                let mut text = "a".repeat(48);
+                let mut text = "a".repeat(120);
                 text.replace_range(0..1, "\"");
                 text.replace_range(place..=place, char::from(byte).encode_utf8(&mut [0; 4]));
                 text.push('"');
