@@ -8,7 +8,7 @@ use crate::{
     event::Event,
     openai_chat,
     request::Request,
-    skim::Brief,
+    skim::{Brief, Content},
     sse::Frame,
     translate::{AnswerContext, Encoded},
 };
@@ -37,12 +37,12 @@ pub fn decode_answer(shape: WireShape, body: &[u8]) -> Result<Answer, WireError>
     }
 }
 
-/// What a whole answer says beside its content, where its form is plain; none: [`decode_answer`] tells. `frame` is an
-/// answer without its content, as the watch of whole answers leaves it.
-pub(crate) fn brief(shape: WireShape, frame: &str) -> Option<Brief<'_>> {
+/// What a whole answer says beside its content, where its form is plain; none: [`decode_answer`] tells. `content` says
+/// whether the content is there or was left out, as the watch of whole answers leaves it out, and is counted.
+pub(crate) fn brief<'a>(shape: WireShape, answer: &'a str, content: &mut Content) -> Option<Brief<'a>> {
     match shape {
-        WireShape::OpenaiChat => openai_chat::brief(frame),
-        WireShape::AnthropicMessages => anthropic_messages::brief(frame),
+        WireShape::OpenaiChat => openai_chat::brief(answer, content),
+        WireShape::AnthropicMessages => anthropic_messages::brief(answer, content),
     }
 }
 

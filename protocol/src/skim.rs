@@ -24,7 +24,7 @@ pub(crate) const NO_MESSAGE: &str = r#"{"role":"assistant","content":null}"#;
 pub(crate) const NO_CONTENT: &str = "[]";
 
 /// What is learnt of a whole answer beside its content.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Brief<'a> {
     pub(crate) id: &'a str,
     pub(crate) model: &'a str,
@@ -38,6 +38,50 @@ impl<'a> Brief<'a> {
         let stop = answer.choices.iter().find_map(|choice| choice.stop.as_ref());
         let (usage, stop) = (answer.usage.clone(), stop.map(|stop| stop.reason.clone()));
         Self { id: &answer.id, model: &answer.model, usage, stop }
+    }
+}
+
+/// Whether a field at the top of an answer is kept in its frame, whatever the shape: names, tokens, reasons and errors.
+pub(crate) fn is_kept(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"id"
+            | b"object"
+            | b"type"
+            | b"role"
+            | b"model"
+            | b"created"
+            | b"usage"
+            | b"x_groq"
+            | b"service_tier"
+            | b"stop_reason"
+            | b"stop_sequence"
+            | b"error"
+            | b"message"
+            | b"detail"
+            | b"code"
+    )
+}
+
+/// What an answer has beside its frame.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// It was left out; something stands for it.
+    LeftOut,
+    /// It is there, so many bytes so far, the space between its values not counted.
+    Here(usize),
+}
+
+impl Content {
+    /// Passes over a value that is content. `stand_in` is what stands for it where it was left out.
+    pub(crate) fn pass(&mut self, reader: &mut Reader<'_>, stand_in: &str) -> Option<()> {
+        match self {
+            Self::LeftOut => reader.skip().filter(|value| *value == stand_in).map(drop),
+            Self::Here(bytes) => {
+                *bytes += reader.skip_without_space()?;
+                Some(())
+            }
+        }
     }
 }
 
@@ -85,11 +129,13 @@ pub(crate) enum Kind {
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Bytes of space that were passed over between values.
+    space: usize,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, space: 0 }
     }
 
     /// An object, field by field. Keys come as they stand.
@@ -192,6 +238,14 @@ impl<'a> Reader<'a> {
         let from = self.at;
         self.value(MAX_DEPTH)?;
         Some(&self.text[from..self.at])
+    }
+
+    /// The same, and gives how many bytes it has without the space in it.
+    fn skip_without_space(&mut self) -> Option<usize> {
+        self.next()?;
+        let space = self.space;
+        let all = self.skip()?.len();
+        Some(all - (self.space - space))
     }
 
     /// What the next value is, if it is one.
@@ -297,7 +351,10 @@ impl<'a> Reader<'a> {
         loop {
             match *self.text.as_bytes().get(self.at)? {
                 byte @ b'!'.. => return Some(byte),
-                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    self.at += 1;
+                    self.space += 1;
+                }
                 byte => return Some(byte),
             }
         }

@@ -2,6 +2,8 @@
 
 mod rope;
 mod skeleton;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use serde::{Deserialize, de::IgnoredAny};
@@ -12,7 +14,7 @@ use crate::{
     error::{ErrorKind, WireError},
     event::Event,
     pipe::{Facts, Seen, Tally},
-    skim::Brief,
+    skim::{Brief, Content},
     sse::{Frame, Parser},
 };
 use rope::Rope;
@@ -145,10 +147,15 @@ fn is_usage_chunk(data: &str) -> bool {
     serde_json::from_str::<Chunk>(data).is_ok_and(|chunk| chunk.choices.is_empty())
 }
 
+/// Most bytes of a piece that is looked at whether it is a whole answer.
+const MAX_AT_ONCE: usize = 64 << 10;
+
 /// Watches a whole answer with bounded memory. Its owner holds the bytes back until [`Seen::content`].
 #[derive(Debug)]
 pub struct WholeWatch {
     shape: WireShape,
+    /// The first piece where it was taken for all of the answer.
+    whole: Option<Bytes>,
     skeleton: Skeleton,
     read: usize,
     tally: Tally,
@@ -156,7 +163,7 @@ pub struct WholeWatch {
 
 impl WholeWatch {
     pub(crate) fn new(shape: WireShape) -> Self {
-        Self { shape, skeleton: Skeleton::new(shape), read: 0, tally: Tally::default() }
+        Self { shape, whole: None, skeleton: Skeleton::new(shape), read: 0, tally: Tally::default() }
     }
 
     pub(crate) fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) -> Seen {
@@ -164,6 +171,16 @@ impl WholeWatch {
             return self.tally.seen();
         }
         self.read += chunk.len();
+        if self.read == chunk.len() && self.note_whole(&chunk) {
+            out.push(chunk.clone());
+            self.whole = Some(chunk);
+            return self.tally.seen();
+        }
+        if let Some(first) = self.whole.take() {
+            self.tally.note_brief(Brief::default());
+            // Its content was counted.
+            self.skeleton.push(&first);
+        }
         let Scan { skipped, broken } = self.skeleton.push(&chunk);
         self.tally.add_output(skipped);
         if self.skeleton.is_answer() {
@@ -181,6 +198,10 @@ impl WholeWatch {
 
     pub(crate) fn end(&mut self) -> Seen {
         if self.tally.has_failed() {
+            return self.tally.seen();
+        }
+        if self.whole.is_some() {
+            self.tally.end();
             return self.tally.seen();
         }
         if !self.skeleton.is_complete() {
@@ -203,10 +224,25 @@ impl WholeWatch {
         self.tally.facts()
     }
 
+    /// Reads a piece that is a whole answer of plain form at once. False: it is not; nothing was taken.
+    fn note_whole(&mut self, piece: &[u8]) -> bool {
+        let ends = piece.trim_ascii_end().last() == Some(&b'}') && piece.len() <= MAX_AT_ONCE;
+        let Some(text) = ends.then(|| str::from_utf8(piece).ok()).flatten() else { return false };
+        let mut content = Content::Here(0);
+        let Some(brief) = codec::brief(self.shape, text, &mut content) else { return false };
+        self.tally.note_brief(brief);
+        if let Content::Here(bytes) = content {
+            self.tally.add_output(bytes);
+        }
+        self.tally.commit();
+        true
+    }
+
     /// Reads what is left of the answer: by its form where that is plain, else by its shape's decoder.
     fn note_answer(&mut self) {
         let frame = self.skeleton.json();
-        if let Some(brief) = str::from_utf8(frame).ok().and_then(|frame| codec::brief(self.shape, frame)) {
+        let plain = |frame| codec::brief(self.shape, frame, &mut Content::LeftOut);
+        if let Some(brief) = str::from_utf8(frame).ok().and_then(plain) {
             return self.tally.note_brief(brief);
         }
         match codec::decode_answer(self.shape, frame) {

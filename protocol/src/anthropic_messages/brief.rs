@@ -1,29 +1,29 @@
 //! Reads what a whole answer says beside its content, where its form is plain.
 
 use super::{stop, usage};
-use crate::skim::{Brief, NO_CONTENT, Reader, once};
+use crate::skim::{Brief, Content, Kind, NO_CONTENT, Reader, is_kept, once};
 
 /// What the frame of an answer says; none: the decoder tells.
-pub(crate) fn brief(frame: &str) -> Option<Brief<'_>> {
-    let mut reader = Reader::new(frame);
-    let (mut kind, mut id, mut model, mut content, mut tokens, mut reason) = (None, None, None, None, None, None);
+pub(crate) fn brief<'a>(answer: &'a str, content: &mut Content) -> Option<Brief<'a>> {
+    let mut reader = Reader::new(answer);
+    let (mut kind, mut id, mut model, mut blocks, mut tokens, mut reason) = (None, None, None, None, None, None);
     reader.object(|reader, key| match key {
         b"type" => once(&mut kind, reader.plain().filter(|kind| *kind == "message")?),
         b"id" => once(&mut id, reader.plain()?),
         b"model" => once(&mut model, reader.plain()?),
-        b"content" => once(&mut content, reader.skip().filter(|content| *content == NO_CONTENT)?),
-        b"usage" => once(&mut tokens, reader.skip()?),
+        b"content" if reader.kind()? == Kind::Array => once(&mut blocks, content.pass(reader, NO_CONTENT)?),
+        b"usage" => once(&mut tokens, usage::read(reader)?),
         b"stop_reason" => once(&mut reason, reader.plain_or_null()?),
-        b"error" => None,
-        _ => reader.skip().map(drop),
+        b"error" | b"content" => None,
+        key if is_kept(key) => reader.skip().map(drop),
+        _ => content.pass(reader, "null"),
     })?;
     reader.end()?;
-    kind.and(content)?;
-    let usage = tokens.map(|tokens| serde_json::from_str(tokens).ok()).map_or(Some(None), |usage| usage.map(Some))?;
+    kind.and(blocks)?;
     Some(Brief {
         id: id.unwrap_or_default(),
         model: model.unwrap_or_default(),
-        usage: usage.as_ref().and_then(usage::of),
+        usage: tokens.flatten(),
         stop: reason.flatten().map(stop::decode),
     })
 }
@@ -48,9 +48,9 @@ mod tests {
     #[test]
     fn plain_answers_are_read() {
         for frame in FRAMES {
-            assert!(brief(frame).is_some(), "{frame}");
+            assert!(brief(frame, &mut Content::LeftOut).is_some(), "{frame}");
         }
-        let read = brief(FRAMES[0]).unwrap();
+        let read = brief(FRAMES[0], &mut Content::LeftOut).unwrap();
         assert_eq!((read.id, read.model, read.stop), ("msg_1", "m1", Some(StopReason::EndTurn)));
         assert_eq!(read.usage.unwrap().total(), 98);
     }
@@ -66,14 +66,14 @@ mod tests {
             r#"{"typ\u0065":"message","content":[]}"#,
         ];
         for frame in frames {
-            assert_eq!(brief(frame), None, "{frame}");
+            assert_eq!(brief(frame, &mut Content::LeftOut), None, "{frame}");
         }
     }
 
     #[test]
     fn no_field_is_overlooked() {
         for frame in FRAMES.iter().flat_map(|frame| with_each_scrap(frame)) {
-            if let Some(read) = brief(&frame) {
+            if let Some(read) = brief(&frame, &mut Content::LeftOut) {
                 assert_eq!(Ok(read), decode_answer(frame.as_bytes()).as_ref().map(Brief::of), "{frame}");
             }
         }
@@ -85,7 +85,7 @@ mod tests {
         #[test]
         fn what_is_read_is_what_the_decoder_reads(frame in prop::sample::select(FRAMES), damages in damages()) {
             let frame = spoilt(frame, &damages);
-            if let Some(read) = brief(&frame) {
+            if let Some(read) = brief(&frame, &mut Content::LeftOut) {
                 let answer = decode_answer(frame.as_bytes());
                 prop_assert_eq!(Ok(read), answer.as_ref().map(Brief::of), "{}", frame);
             }

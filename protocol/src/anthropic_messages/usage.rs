@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     json::{Json, Object, json},
+    skim::{Kind, Reader, once},
     usage::Usage,
 };
 
@@ -34,16 +35,18 @@ impl WireUsage {
     /// Takes what another event says. True where it said anything.
     pub(super) fn merge(&mut self, usage: Option<&Json<'_>>) -> bool {
         let Some(Json::Object(usage)) = usage else { return false };
-        for (key, value) in usage.iter().filter(|(_, value)| !value.is_null()) {
-            self.said = true;
-            match key {
-                "service_tier" => self.service_tier = value.as_str().map(str::to_owned),
-                "server_tool_use" => self.server_tools = server_tools(value),
-                "iterations" => self.compacted = compacted(value),
-                key => self.counted.take(key, value),
-            }
-        }
+        usage.iter().filter(|(_, value)| !value.is_null()).for_each(|(key, value)| self.take(key, value));
         !usage.is_empty()
+    }
+
+    fn take(&mut self, key: &str, value: &Json<'_>) {
+        self.said = true;
+        match key {
+            "service_tier" => self.service_tier = value.as_str().map(str::to_owned),
+            "server_tool_use" => self.server_tools = server_tools(value),
+            "iterations" => self.compacted = compacted(value),
+            key => self.counted.take(key, value),
+        }
     }
 
     /// The tier that served.
@@ -63,26 +66,76 @@ impl WireUsage {
     }
 }
 
-/// What the usage object of a whole answer says.
-pub(super) fn of(usage: &Json<'_>) -> Option<Usage> {
-    let mut wire = WireUsage::default();
-    wire.merge(Some(usage));
-    wire.usage()
+/// What the value of `usage` says that comes next in a whole answer, where it is of plain form; none: the decoder tells.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Usage>> {
+    if reader.kind()? != Kind::Object {
+        return reader.skip().map(|_| None);
+    }
+    let (mut wire, mut nested, mut others) = (WireUsage::default(), [None; 5], false);
+    reader.object(|reader, name| {
+        let place = match name {
+            b"cache_creation" => 0,
+            b"output_tokens_details" => 1,
+            b"service_tier" => 2,
+            b"server_tool_use" => 3,
+            b"iterations" => 4,
+            name => match wire.counted.place(name) {
+                Some(place) => return read_count(reader, place, &mut wire.said),
+                None => {
+                    if !reader.takes_null()? {
+                        reader.skip()?;
+                        others = true;
+                    }
+                    return Some(());
+                }
+            },
+        };
+        once(&mut nested[place], ())?;
+        if !reader.takes_null()? {
+            let value = Json::parse_str(reader.skip()?).ok()?;
+            wire.take(std::str::from_utf8(name).ok()?, &value);
+        }
+        Some(())
+    })?;
+    // Whether one of the others is null in the end is not known: its name may stand twice.
+    (wire.said || !others).then(|| wire.usage())
+}
+
+fn read_count(reader: &mut Reader<'_>, place: &mut Option<u64>, said: &mut bool) -> Option<()> {
+    if place.is_some() {
+        return None;
+    }
+    if !reader.takes_null()? {
+        *place = Some(reader.count()?);
+        *said = true;
+    }
+    Some(())
 }
 
 impl Counted {
     fn take(&mut self, key: &str, value: &Json<'_>) {
         match key {
-            "input_tokens" => self.input = value.as_u64(),
-            "cache_read_input_tokens" => self.cache_read = value.as_u64(),
-            "cache_creation_input_tokens" => self.cache_written = value.as_u64(),
             "cache_creation" => {
                 self.cache_written_5m = value["ephemeral_5m_input_tokens"].as_u64();
                 self.cache_written_1h = value["ephemeral_1h_input_tokens"].as_u64();
             }
-            "output_tokens" => self.output = value.as_u64(),
             "output_tokens_details" => self.thinking = value["thinking_tokens"].as_u64(),
-            _ => {}
+            key => {
+                if let Some(place) = self.place(key.as_bytes()) {
+                    *place = value.as_u64();
+                }
+            }
+        }
+    }
+
+    /// Where the count of a field goes.
+    fn place(&mut self, key: &[u8]) -> Option<&mut Option<u64>> {
+        match key {
+            b"input_tokens" => Some(&mut self.input),
+            b"cache_read_input_tokens" => Some(&mut self.cache_read),
+            b"cache_creation_input_tokens" => Some(&mut self.cache_written),
+            b"output_tokens" => Some(&mut self.output),
+            _ => None,
         }
     }
 

@@ -1,51 +1,74 @@
-//! Reads what a whole answer says beside its content, where its form is plain: one choice, whose message was left out.
+//! Reads what a whole answer says beside its content, where its form is plain: one choice.
 
 use super::{stop, usage};
-use crate::skim::{Brief, NO_MESSAGE, Reader, once};
+use crate::{
+    skim::{Brief, Content, Kind, NO_MESSAGE, Reader, is_kept, once},
+    usage::Usage,
+};
 
 /// What the frame of an answer says; none: the decoder tells.
-pub(crate) fn brief(frame: &str) -> Option<Brief<'_>> {
-    let mut reader = Reader::new(frame);
+pub(crate) fn brief<'a>(answer: &'a str, content: &mut Content) -> Option<Brief<'a>> {
+    let mut reader = Reader::new(answer);
     let (mut id, mut model, mut tokens, mut groq, mut finish) = (None, None, None, None, None);
     reader.object(|reader, key| match key {
         b"id" => once(&mut id, reader.plain()?),
         b"model" => once(&mut model, reader.plain()?),
-        b"choices" => once(&mut finish, only_choice(reader)?),
-        b"usage" => once(&mut tokens, reader.skip()?),
+        b"choices" => once(&mut finish, only_choice(reader, content)?),
+        b"usage" => once(&mut tokens, Tokens::read(reader)?),
         b"x_groq" => once(&mut groq, reader.skip()?),
         b"error" => reader.null(),
         b"object" => reader.plain().filter(|object| *object != "error").map(drop),
-        _ => reader.skip().map(drop),
+        key if is_kept(key) => reader.skip().map(drop),
+        _ => content.pass(reader, "null"),
     })?;
     reader.end()?;
     let finish: Option<&str> = finish?;
     // Groq's own usage counts where there is no other.
-    if groq.is_some() && !tokens.is_some_and(|tokens| tokens.starts_with('{')) {
+    if groq.is_some() && !matches!(tokens, Some(Tokens::Said(_))) {
         return None;
     }
-    let usage = tokens.map(|tokens| serde_json::from_str(tokens).ok()).map_or(Some(None), |usage| usage.map(Some))?;
     Some(Brief {
         id: id.unwrap_or_default(),
         model: model.unwrap_or_default(),
-        usage: usage.as_ref().and_then(usage::of),
+        usage: match tokens {
+            Some(Tokens::Said(usage)) => usage,
+            Some(Tokens::None) | None => None,
+        },
         stop: finish.map(|word| stop::decode(word, false, None).reason),
     })
 }
 
+/// The value of `usage`.
+enum Tokens {
+    /// An object.
+    Said(Option<Usage>),
+    /// Anything else.
+    None,
+}
+
+impl Tokens {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.kind()? {
+            Kind::Object => usage::read(reader).map(Self::Said),
+            _ => reader.skip().map(|_| Self::None),
+        }
+    }
+}
+
 /// Why the only choice ended.
-fn only_choice<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a str>> {
+fn only_choice<'a>(reader: &mut Reader<'a>, content: &mut Content) -> Option<Option<&'a str>> {
     let mut finish = None;
-    reader.array(|reader| once(&mut finish, choice(reader)?))?;
+    reader.array(|reader| once(&mut finish, choice(reader, content)?))?;
     finish
 }
 
-fn choice<'a>(reader: &mut Reader<'a>) -> Option<Option<&'a str>> {
+fn choice<'a>(reader: &mut Reader<'a>, content: &mut Content) -> Option<Option<&'a str>> {
     let (mut finish, mut message) = (None, None);
     reader.object(|reader, key| match key {
         b"finish_reason" => once(&mut finish, reader.plain_or_null()?),
-        b"message" => once(&mut message, reader.skip().filter(|message| *message == NO_MESSAGE)?),
-        b"error" | b"object" => reader.null(),
-        _ => reader.skip().map(drop),
+        b"message" => once(&mut message, content.pass(reader, NO_MESSAGE)?),
+        b"index" => reader.skip().map(drop),
+        _ => content.pass(reader, "null"),
     })?;
     message?;
     Some(finish.flatten())
@@ -70,9 +93,9 @@ mod tests {
     #[test]
     fn plain_answers_are_read() {
         for frame in FRAMES {
-            assert!(brief(frame).is_some(), "{frame}");
+            assert!(brief(frame, &mut Content::LeftOut).is_some(), "{frame}");
         }
-        let read = brief(FRAMES[0]).unwrap();
+        let read = brief(FRAMES[0], &mut Content::LeftOut).unwrap();
         assert_eq!((read.id, read.model, read.stop), ("c1", "m1", Some(crate::answer::StopReason::EndTurn)));
         assert_eq!(read.usage.unwrap().total(), 85);
     }
@@ -87,14 +110,14 @@ mod tests {
             r#"{"id":"a","id":"b","choices":[{"message":{"role":"assistant","content":null}}]}"#,
         ];
         for frame in frames {
-            assert_eq!(brief(frame), None, "{frame}");
+            assert_eq!(brief(frame, &mut Content::LeftOut), None, "{frame}");
         }
     }
 
     #[test]
     fn no_field_is_overlooked() {
         for frame in FRAMES.iter().flat_map(|frame| with_each_scrap(frame)) {
-            if let Some(read) = brief(&frame) {
+            if let Some(read) = brief(&frame, &mut Content::LeftOut) {
                 assert_eq!(Ok(read), decode_answer(frame.as_bytes()).as_ref().map(Brief::of), "{frame}");
             }
         }
@@ -106,7 +129,7 @@ mod tests {
         #[test]
         fn what_is_read_is_what_the_decoder_reads(frame in prop::sample::select(FRAMES), damages in damages()) {
             let frame = spoilt(frame, &damages);
-            if let Some(read) = brief(&frame) {
+            if let Some(read) = brief(&frame, &mut Content::LeftOut) {
                 let answer = decode_answer(frame.as_bytes());
                 prop_assert_eq!(Ok(read), answer.as_ref().map(Brief::of), "{}", frame);
             }

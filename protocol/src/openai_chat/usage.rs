@@ -1,7 +1,8 @@
 //! Reads and writes chat usage. The only place that knows which of a chat host's counts lie inside which.
 
 use crate::{
-    json::{Json, json},
+    json::{Json, Object, json},
+    skim::{Kind, Reader, once},
     usage::Usage,
 };
 
@@ -15,54 +16,164 @@ pub(super) fn decode(answer: &Json<'_>) -> Option<Usage> {
 
 /// What a usage object says.
 pub(super) fn of(usage: &Json<'_>) -> Option<Usage> {
-    let says = |key: &str| usage[key].is_number();
-    (says("prompt_tokens") || says("completion_tokens") || says("total_tokens")).then(|| normalised(usage))
-}
-
-fn normalised(usage: &Json<'_>) -> Usage {
-    let (prompt_details, output_details) = (&usage["prompt_tokens_details"], &usage["completion_tokens_details"]);
-    let (mut prompt, mut output) = (count(&usage["prompt_tokens"]), count(&usage["completion_tokens"]));
-    let reasoning = first(&[&output_details["reasoning_tokens"], &usage["reasoning_tokens"]]);
-    let audio_input = count(&prompt_details["audio_tokens"]);
-    let unaccounted = count(&usage["total_tokens"]).saturating_sub(prompt + output);
-    // Some hosts count reasoning outside the completion, or sound outside the prompt: the total tells.
-    if unaccounted > 0 && unaccounted == reasoning {
-        output += reasoning;
-    } else if unaccounted > 0 && unaccounted == audio_input {
-        prompt += audio_input;
+    let mut counts = Counts::default();
+    for (name, value) in usage.as_object()?.iter() {
+        match Part::of(name.as_bytes()) {
+            None => counts.take(Part::All, name.as_bytes(), value),
+            Some(part) => {
+                let inner = value.as_object().into_iter().flat_map(Object::iter);
+                inner.for_each(|(name, value)| counts.take(part, name.as_bytes(), value));
+            }
+        }
     }
-    let cache_read = cache_read(usage, prompt);
-    let written = first(&[&prompt_details["cache_write_tokens"], &usage["cache_creation_input_tokens"]]);
-    let written = written.min(prompt - cache_read);
-    let longer = &usage["cache_creation"];
-    let cache_write_1h = count(&longer["ephemeral_1h_input_tokens"]) + count(&longer["ephemeral_24h_input_tokens"]);
-    let cache_write_1h = cache_write_1h.min(written);
-    Usage {
-        input: prompt - cache_read - written,
-        cache_read,
-        cache_write_5m: written - cache_write_1h,
-        cache_write_1h,
-        output,
-        reasoning: reasoning.min(output),
-        audio_input: audio_input.min(prompt),
-        audio_output: count(&output_details["audio_tokens"]).min(output),
-        ..Usage::default()
+    counts.usage()
+}
+
+/// What the usage object says that comes next, where it is of plain form; none: [`of`] tells.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Usage>> {
+    let (mut counts, mut parts) = (Counts::default(), [None; 3]);
+    reader.object(|reader, name| match Part::of(name) {
+        None => counts.read(Part::All, name, reader),
+        Some(part) => {
+            once(&mut parts[part as usize], ())?;
+            match reader.kind()? {
+                Kind::Object => reader.object(|reader, name| counts.read(part, name, reader)),
+                _ => reader.skip().map(drop),
+            }
+        }
+    })?;
+    Some(counts.usage())
+}
+
+/// A part of a usage object.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    PromptDetails,
+    CompletionDetails,
+    CacheCreation,
+    All,
+}
+
+impl Part {
+    fn of(name: &[u8]) -> Option<Self> {
+        match name {
+            b"prompt_tokens_details" => Some(Self::PromptDetails),
+            b"completion_tokens_details" => Some(Self::CompletionDetails),
+            b"cache_creation" => Some(Self::CacheCreation),
+            _ => None,
+        }
     }
 }
 
-/// Tokens read from a cache. More than the whole prompt cannot be: such a count is another thing, and none is believed.
-fn cache_read(usage: &Json<'_>, prompt: u64) -> u64 {
-    let places = [
-        &usage["prompt_tokens_details"]["cached_tokens"],
-        &usage["prompt_cache_hit_tokens"],
-        &usage["cache_read_input_tokens"],
-        &usage["cached_tokens"],
-    ];
-    Some(first(&places)).filter(|cached| *cached <= prompt).unwrap_or(0)
+/// What any dialect counts, under the name of its field; absent where nothing stands.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Whether one of the three that make it usage is a number.
+    said: bool,
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+    prompt_cache_hit_tokens: Option<u64>,
+    cache_read_input_tokens: Option<u64>,
+    cached_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    prompt_audio: Option<u64>,
+    prompt_cached: Option<u64>,
+    prompt_written: Option<u64>,
+    output_reasoning: Option<u64>,
+    output_audio: Option<u64>,
+    written_1h: Option<u64>,
+    written_24h: Option<u64>,
 }
 
-fn first(places: &[&Json<'_>]) -> u64 {
-    places.iter().map(|place| count(place)).find(|count| *count > 0).unwrap_or(0)
+impl Counts {
+    fn place(&mut self, part: Part, name: &[u8]) -> Option<&mut Option<u64>> {
+        Some(match (part, name) {
+            (Part::All, b"prompt_tokens") => &mut self.prompt_tokens,
+            (Part::All, b"completion_tokens") => &mut self.completion_tokens,
+            (Part::All, b"total_tokens") => &mut self.total_tokens,
+            (Part::All, b"reasoning_tokens") => &mut self.reasoning_tokens,
+            (Part::All, b"prompt_cache_hit_tokens") => &mut self.prompt_cache_hit_tokens,
+            (Part::All, b"cache_read_input_tokens") => &mut self.cache_read_input_tokens,
+            (Part::All, b"cached_tokens") => &mut self.cached_tokens,
+            (Part::All, b"cache_creation_input_tokens") => &mut self.cache_creation_input_tokens,
+            (Part::PromptDetails, b"audio_tokens") => &mut self.prompt_audio,
+            (Part::PromptDetails, b"cached_tokens") => &mut self.prompt_cached,
+            (Part::PromptDetails, b"cache_write_tokens") => &mut self.prompt_written,
+            (Part::CompletionDetails, b"reasoning_tokens") => &mut self.output_reasoning,
+            (Part::CompletionDetails, b"audio_tokens") => &mut self.output_audio,
+            (Part::CacheCreation, b"ephemeral_1h_input_tokens") => &mut self.written_1h,
+            (Part::CacheCreation, b"ephemeral_24h_input_tokens") => &mut self.written_24h,
+            _ => return None,
+        })
+    }
+
+    /// Takes a field of a part.
+    fn take(&mut self, part: Part, name: &[u8], value: &Json<'_>) {
+        let Some(place) = self.place(part, name) else { return };
+        *place = Some(count(value));
+        self.said |= value.is_number() && is_told(part, name);
+    }
+
+    /// The same of a field that is about to be read. A name that stands twice is for [`of`].
+    fn read(&mut self, part: Part, name: &[u8], reader: &mut Reader<'_>) -> Option<()> {
+        let Some(place) = self.place(part, name) else { return reader.skip().map(drop) };
+        if reader.takes_null()? {
+            return once(place, 0);
+        }
+        once(place, reader.count()?.min(MOST))?;
+        self.said |= is_told(part, name);
+        Some(())
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.said.then(|| self.normalised())
+    }
+
+    fn normalised(&self) -> Usage {
+        let (mut prompt, mut output) = (self.prompt_tokens.unwrap_or(0), self.completion_tokens.unwrap_or(0));
+        let reasoning = first(&[self.output_reasoning, self.reasoning_tokens]);
+        let audio_input = self.prompt_audio.unwrap_or(0);
+        let unaccounted = self.total_tokens.unwrap_or(0).saturating_sub(prompt + output);
+        // Some hosts count reasoning outside the completion, or sound outside the prompt: the total tells.
+        if unaccounted > 0 && unaccounted == reasoning {
+            output += reasoning;
+        } else if unaccounted > 0 && unaccounted == audio_input {
+            prompt += audio_input;
+        }
+        let cache_read = self.cache_read(prompt);
+        let written = first(&[self.prompt_written, self.cache_creation_input_tokens]).min(prompt - cache_read);
+        let cache_write_1h = self.written_1h.unwrap_or(0) + self.written_24h.unwrap_or(0);
+        let cache_write_1h = cache_write_1h.min(written);
+        Usage {
+            input: prompt - cache_read - written,
+            cache_read,
+            cache_write_5m: written - cache_write_1h,
+            cache_write_1h,
+            output,
+            reasoning: reasoning.min(output),
+            audio_input: audio_input.min(prompt),
+            audio_output: self.output_audio.unwrap_or(0).min(output),
+            ..Usage::default()
+        }
+    }
+
+    /// Tokens read from a cache. More than the whole prompt cannot be: such a count is another thing, and none is believed.
+    fn cache_read(&self, prompt: u64) -> u64 {
+        let places =
+            [self.prompt_cached, self.prompt_cache_hit_tokens, self.cache_read_input_tokens, self.cached_tokens];
+        Some(first(&places)).filter(|cached| *cached <= prompt).unwrap_or(0)
+    }
+}
+
+/// Whether a number there makes an object usage.
+fn is_told(part: Part, name: &[u8]) -> bool {
+    matches!((part, name), (Part::All, b"prompt_tokens" | b"completion_tokens" | b"total_tokens"))
+}
+
+fn first(places: &[Option<u64>]) -> u64 {
+    places.iter().flatten().copied().find(|count| *count > 0).unwrap_or(0)
 }
 
 fn count(value: &Json<'_>) -> u64 {

@@ -24,7 +24,7 @@ impl<S: Copy> Form<S> {
     /// The sense of an event of the known form, and its text; none: it has another form.
     pub(crate) fn fill<'a>(&self, data: &'a str) -> Option<(S, Text<'a>)> {
         let known = self.known.as_ref().filter(|known| data.starts_with(&known.before))?;
-        let mut reader = Reader { text: data, at: known.before.len() };
+        let mut reader = Reader { text: data, at: known.before.len(), space: 0 };
         let text = reader.text().filter(|text| text.bytes > 0)?;
         let padding = unclosed(&data[reader.at..])?.strip_prefix(known.after.as_str())?;
         let fits = if known.is_padded { is_string(padding) } else { padding.is_empty() };

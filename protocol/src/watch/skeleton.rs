@@ -7,7 +7,7 @@ use memchr::memchr2;
 
 use crate::{
     WireShape,
-    skim::{NO_CONTENT, NO_MESSAGE},
+    skim::{NO_CONTENT, NO_MESSAGE, is_kept},
 };
 
 /// Most bytes of a skeleton.
@@ -72,9 +72,9 @@ impl Skeleton {
     pub(super) fn new(shape: WireShape) -> Self {
         Self {
             shape,
-            out: Vec::with_capacity(USUAL_SKELETON),
-            stack: Vec::with_capacity(USUAL_DEPTH),
-            keys: [Vec::with_capacity(MAX_KEY), Vec::with_capacity(MAX_KEY)],
+            out: Vec::new(),
+            stack: Vec::new(),
+            keys: [Vec::new(), Vec::new()],
             expects: Expects::Value,
             string: None,
             skipping: None,
@@ -89,6 +89,10 @@ impl Skeleton {
 
     /// Takes the next bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Scan {
+        if self.stack.capacity() == 0 {
+            self.out.reserve(USUAL_SKELETON);
+            self.stack.reserve(USUAL_DEPTH);
+        }
         let before = self.skipped;
         let mut run = Run { bytes, from: 0, at: 0 };
         while let (None, Some(byte)) = (self.broken, run.next()) {
@@ -237,7 +241,7 @@ impl Skeleton {
                 _ => Some("null"),
             },
             (WireShape::AnthropicMessages, 1, b"content\"") => Some(NO_CONTENT),
-            (_, 1, key) => (!is_kept(key)).then_some("null"),
+            (_, 1, key) => (!key.strip_suffix(b"\"").is_some_and(is_kept)).then_some("null"),
             _ => None,
         }
     }
@@ -327,28 +331,6 @@ fn key_slot(depth: usize) -> Option<usize> {
         3 => Some(1),
         _ => None,
     }
-}
-
-/// Whether a field at the top of an answer is kept, whatever the shape: names, tokens, reasons and errors.
-fn is_kept(key: &[u8]) -> bool {
-    matches!(
-        key,
-        b"id\""
-            | b"object\""
-            | b"type\""
-            | b"role\""
-            | b"model\""
-            | b"created\""
-            | b"usage\""
-            | b"x_groq\""
-            | b"service_tier\""
-            | b"stop_reason\""
-            | b"stop_sequence\""
-            | b"error\""
-            | b"message\""
-            | b"detail\""
-            | b"code\""
-    )
 }
 
 #[cfg(test)]
