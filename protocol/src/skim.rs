@@ -8,6 +8,8 @@ mod form;
 
 use std::borrow::Cow;
 
+use wide::u8x16;
+
 use crate::{
     answer::{Answer, StopReason},
     usage::Usage,
@@ -183,6 +185,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether the next value is `null`, which is passed over then.
+    #[inline]
     pub(crate) fn takes_null(&mut self) -> Option<bool> {
         match self.next()? {
             b'n' => self.word(b"null").map(|()| true),
@@ -196,6 +199,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string that needs no unescaping.
+    #[inline]
     pub(crate) fn plain(&mut self) -> Option<&'a str> {
         let (from, bytes) = self.string()?;
         let is_plain = self.at - from - 1 == bytes;
@@ -208,6 +212,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A string.
+    #[inline]
     pub(crate) fn text(&mut self) -> Option<Text<'a>> {
         let (from, bytes) = self.string()?;
         Some(Text { quoted: &self.text[from - 1..self.at], at: from - 1, bytes })
@@ -224,6 +229,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A small whole number.
+    #[inline]
     pub(crate) fn count(&mut self) -> Option<u64> {
         self.next()?;
         let from = self.at;
@@ -249,6 +255,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What the next value is, if it is one.
+    #[inline]
     pub(crate) fn kind(&mut self) -> Option<Kind> {
         Some(match self.next()? {
             b'{' => Kind::Object,
@@ -275,6 +282,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A key. Those that begin with `$` have a meaning of their own in `serde_json`.
+    #[inline]
     fn key(&mut self) -> Option<&'a str> {
         let (from, length) = self.string()?;
         let key = &self.text[from..self.at - 1];
@@ -282,6 +290,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over a string: where it begins behind its quote, and its length unescaped.
+    #[inline]
     fn string(&mut self) -> Option<(usize, usize)> {
         self.expect(b'"')?;
         let bytes = self.text.as_bytes();
@@ -318,6 +327,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
+    #[inline]
     fn digits(&mut self) -> Option<()> {
         let rest = &self.text.as_bytes()[self.at..];
         let many = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -325,21 +335,25 @@ impl<'a> Reader<'a> {
         (many > 0).then_some(())
     }
 
+    #[inline]
     fn word(&mut self, word: &[u8]) -> Option<()> {
         let is_next = self.text.as_bytes()[self.at..].starts_with(word);
         self.at += if is_next { word.len() } else { 0 };
         is_next.then_some(())
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8) -> Option<()> {
         self.takes(byte).then_some(())
     }
 
+    #[inline]
     fn takes(&mut self, byte: u8) -> bool {
         self.next();
         self.is(byte)
     }
 
+    #[inline]
     fn is(&mut self, byte: u8) -> bool {
         let is_next = self.text.as_bytes().get(self.at) == Some(&byte);
         self.at += usize::from(is_next);
@@ -347,6 +361,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte that is no space.
+    #[inline]
     fn next(&mut self) -> Option<u8> {
         loop {
             match *self.text.as_bytes().get(self.at)? {
@@ -361,24 +376,32 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// How many bytes stand before the next quote, backslash or control character: eight at a time, because keys and the
-/// pieces of a stream are too short for a search that has to be set up.
+/// How many bytes stand before the next quote, backslash or control character.
+#[inline]
 pub(crate) fn plain_run(bytes: &[u8]) -> usize {
-    const EACH: u64 = u64::from_le_bytes([1; 8]);
-    const HIGH: u64 = EACH << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (place, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let below = |bytes: u64, limit: u8| bytes.wrapping_sub(EACH * u64::from(limit)) & !bytes & HIGH;
-        let is = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
-        // A borrow can mark bytes above the first that is one, never one below it.
-        let stops = below(word, 0x20) | is(b'"') | is(b'\\');
+    let (pieces, rest) = bytes.as_chunks::<16>();
+    for (place, piece) in pieces.iter().enumerate() {
+        let stops = stops(*piece);
         if stops != 0 {
-            return place * 8 + stops.trailing_zeros() as usize / 8;
+            return place * 16 + stops.trailing_zeros() as usize;
         }
     }
     let is_plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | ..0x20);
-    words.len() * 8 + rest.iter().take_while(is_plain).count()
+    pieces.len() * 16 + rest.iter().take_while(is_plain).count()
+}
+
+/// Marks quotes, backslashes and control characters among sixteen bytes: a bit for each byte.
+#[inline]
+pub(crate) fn stops(bytes: [u8; 16]) -> u32 {
+    let bytes = u8x16::new(bytes);
+    let marked = bytes.simd_eq(u8x16::splat(b'"')) | bytes.simd_eq(u8x16::splat(b'\\'));
+    (marked | controls(bytes)).to_bitmask()
+}
+
+/// Marks control characters.
+#[inline]
+pub(crate) fn controls(bytes: u8x16) -> u8x16 {
+    bytes.simd_eq(bytes.min(u8x16::splat(b' ' - 1)))
 }
 
 /// What follows a backslash: how many bytes it takes, and how many it stands for.

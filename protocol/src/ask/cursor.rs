@@ -101,10 +101,12 @@ impl<'b> Value<'b> for &mut Cursor<'b> {
 
 impl<'b> Cursor<'b> {
     /// The byte that comes next.
+    #[inline]
     fn byte(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn space(&mut self) {
         self.peek();
     }
@@ -121,16 +123,19 @@ impl<'b> Cursor<'b> {
         }
     }
 
+    #[inline]
     fn next_is(&mut self, byte: u8) -> bool {
         let is = self.peek() == Some(byte);
         self.at += usize::from(is);
         is
     }
 
+    #[inline]
     fn expect(&mut self, byte: u8) -> Result<(), Fault> {
         self.next_is(byte).then_some(()).ok_or(Fault)
     }
 
+    #[inline]
     fn open(&mut self, bracket: u8) -> Result<(), Fault> {
         self.depth += 1;
         if self.depth > MAX_DEPTH { Err(Fault) } else { self.expect(bracket) }
@@ -255,6 +260,7 @@ impl<'b> Cursor<'b> {
         Ok(())
     }
 
+    #[inline]
     fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
         let is_next = self.text.as_bytes()[self.at..].starts_with(word);
         self.at += word.len();

@@ -3,6 +3,8 @@
 use memchr::memchr;
 use wide::u8x16;
 
+use crate::skim::{controls, stops};
+
 /// A string that was passed over.
 pub(super) struct Passed {
     /// Where it ends, behind its quote.
@@ -19,7 +21,7 @@ pub(super) fn pass(text: &[u8], start: usize) -> Option<Passed> {
     let mut at = start;
     for _ in 0..SHORT {
         let Some(near) = text.get(at..)?.first_chunk() else { break };
-        match u8x16::new(*near).stops() {
+        match stops(*near) {
             0 => at += near.len(),
             stops => {
                 at += stops.trailing_zeros() as usize;
@@ -139,31 +141,11 @@ impl Marks {
         let mut marks = Self { stops: 0, backslashes: 0 };
         for (place, piece) in block.as_chunks::<16>().0.iter().enumerate() {
             let piece = u8x16::new(*piece);
-            let ends = piece.simd_eq(u8x16::splat(b'"')) | piece.controls();
+            let ends = piece.simd_eq(u8x16::splat(b'"')) | controls(piece);
             marks.stops |= u64::from(ends.to_bitmask()) << (16 * place);
             marks.backslashes |= u64::from(piece.simd_eq(u8x16::splat(b'\\')).to_bitmask()) << (16 * place);
         }
         marks
-    }
-}
-
-/// Looks at sixteen bytes at once.
-trait Look {
-    /// Marks quotes, backslashes and control characters: a bit for each byte.
-    fn stops(self) -> u32;
-    /// Control characters.
-    fn controls(self) -> Self;
-}
-
-impl Look for u8x16 {
-    #[inline(always)]
-    fn stops(self) -> u32 {
-        (self.simd_eq(Self::splat(b'"')) | self.simd_eq(Self::splat(b'\\')) | self.controls()).to_bitmask()
-    }
-
-    #[inline(always)]
-    fn controls(self) -> Self {
-        self.simd_eq(self.min(Self::splat(b' ' - 1)))
     }
 }
 
