@@ -16,6 +16,8 @@ mod worded;
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use crate::{Refusal, WireShape};
 use reader::{Body, Reader};
 
@@ -58,7 +60,7 @@ pub struct Ask {
     pub conversation: u64,
     /// Every place of the model's name, quotes included. All are replaced, so that an upstream that takes the first of
     /// two cannot serve another model than was granted.
-    pub(crate) model_spans: Vec<Range<usize>>,
+    pub(crate) model_spans: SmallVec<[Range<usize>; 1]>,
     /// Where usage of a stream is asked for, or could be.
     pub(crate) usage_place: UsagePlace,
 }

@@ -3,10 +3,10 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use super::{
-    conversation::Beginning,
+    conversation::{Beginning, Speaker},
     fields::{Elements, Fields, Value},
     path::Path,
-    values::string,
+    values::word,
 };
 
 /// What was counted of instructions or messages.
@@ -39,12 +39,12 @@ impl<'v> Elements<'v> for Messages<'_> {
     fn element<V: Value<'v>>(&mut self, index: usize, value: V) -> Result<(), V::Error> {
         self.path.index(index);
         let wanted = self.beginning.is_open();
-        let mut message = Message { role: None, content: Content::new(self.path, wanted) };
+        let mut message = Message { role: Speaker::Other, content: Content::new(self.path, wanted) };
         value.object(&mut message)?;
-        let role = message.role.unwrap_or_default();
+        let role = message.role;
         let (talk, hash) = message.content.close();
         self.talk.add(&talk);
-        self.beginning.message(&role, hash);
+        self.beginning.message(role, hash);
         self.count += 1;
         self.path.pop();
         Ok(())
@@ -55,7 +55,7 @@ impl<'v> Elements<'v> for Messages<'_> {
 }
 
 struct Message<'r> {
-    role: Option<String>,
+    role: Speaker,
     content: Content<'r>,
 }
 
@@ -64,7 +64,7 @@ impl<'v> Fields<'v> for Message<'_> {
         match name {
             "role" => {
                 self.content.path.field("role");
-                self.role = string(value.raw()?)?;
+                self.role = word(value.raw()?)?.map_or(Speaker::Other, |role| Speaker::of(&role));
             }
             "content" => {
                 self.content.path.field("content");

@@ -2,6 +2,25 @@
 
 use std::hash::{DefaultHasher, Hasher};
 
+/// Who speaks, as far as that tells how a conversation begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Speaker {
+    /// `system` or `developer`.
+    Operator,
+    User,
+    Other,
+}
+
+impl Speaker {
+    pub(super) fn of(role: &str) -> Self {
+        match role {
+            "system" | "developer" => Self::Operator,
+            "user" => Self::User,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Hashes the beginning of a conversation while it is read.
 #[derive(Debug, Default)]
 pub(super) struct Beginning {
@@ -28,10 +47,13 @@ impl Beginning {
     }
 
     /// Takes a message by its role and the hash of its content.
-    pub(super) fn message(&mut self, role: &str, content: u64) {
-        if !self.user_spoke && matches!(role, "system" | "developer" | "user") {
-            self.opening.write_u64(content);
-            self.user_spoke = role == "user";
+    pub(super) fn message(&mut self, role: Speaker, content: u64) {
+        match role {
+            Speaker::Operator | Speaker::User if !self.user_spoke => {
+                self.opening.write_u64(content);
+                self.user_spoke = role == Speaker::User;
+            }
+            Speaker::Operator | Speaker::User | Speaker::Other => {}
         }
     }
 

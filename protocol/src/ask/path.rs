@@ -1,8 +1,13 @@
 //! Where reading is, to be named if it fails.
 
+use smallvec::SmallVec;
+
+/// No path of a request that makes sense has more steps.
+const STEPS: usize = 8;
+
 /// The path of the value that is being read.
 #[derive(Debug, Default)]
-pub(super) struct Path(Vec<Step>);
+pub(super) struct Path(SmallVec<[Step; STEPS]>);
 
 #[derive(Debug)]
 enum Step {

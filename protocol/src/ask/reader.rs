@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde::de::Error;
 use serde_json::value::RawValue;
+use smallvec::SmallVec;
 
 use super::{
     Ask, Needs, UsagePlace,
@@ -33,7 +34,7 @@ pub(super) struct Reader<'b> {
     /// Where reading is, to be named if it fails.
     path: Path,
     model: String,
-    model_spans: Vec<Range<usize>>,
+    model_spans: SmallVec<[Range<usize>; 1]>,
     stream: bool,
     include_usage: Option<bool>,
     usage_place: UsagePlace,
@@ -71,7 +72,7 @@ impl<'b> Reader<'b> {
             shape,
             path: Path::default(),
             model: String::new(),
-            model_spans: Vec::new(),
+            model_spans: SmallVec::new(),
             stream: false,
             include_usage: None,
             usage_place: UsagePlace::Absent,

@@ -24,6 +24,8 @@ pub(super) fn boolean<X: Error>(raw: &str) -> Result<Option<bool>, X> {
 pub(super) fn number<X: Error>(raw: &str) -> Result<Option<u64>, X> {
     match raw {
         "null" => Ok(None),
+        // As nearly all are written; no number of so few digits is too large.
+        text if text.len() < 16 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(text.parse().ok()),
         text => match text.parse::<f64>() {
             Ok(value) if value >= 0.0 && value.fract() == 0.0 => Ok(Some(text.parse().unwrap_or(value as u64))),
             Ok(_) => Ok(None),
@@ -34,10 +36,18 @@ pub(super) fn number<X: Error>(raw: &str) -> Result<Option<u64>, X> {
 
 /// A string or `null`.
 pub(super) fn string<X: Error>(raw: &str) -> Result<Option<String>, X> {
-    match raw {
-        "null" => Ok(None),
-        text => serde_json::from_str::<Cow<'_, str>>(text)
-            .map(|text| Some(text.into_owned()))
+    Ok(word(raw)?.map(Cow::into_owned))
+}
+
+/// The same, borrowed where it has no escapes.
+pub(super) fn word<X: Error>(raw: &str) -> Result<Option<Cow<'_, str>>, X> {
+    if raw == "null" {
+        return Ok(None);
+    }
+    match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),
+        _ => serde_json::from_str::<String>(raw)
+            .map(|text| Some(Cow::Owned(text)))
             .map_err(|_| X::custom("expected a string")),
     }
 }
