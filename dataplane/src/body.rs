@@ -22,7 +22,10 @@ pub struct Body {
 enum MadeOf {
     /// Absent once it was taken.
     Whole(Option<Bytes>),
-    Played(Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error> + Send>>),
+    Played {
+        body: Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error> + Send>>,
+        follows_request: bool,
+    },
 }
 
 impl Body {
@@ -32,9 +35,22 @@ impl Body {
         Self { made_of: MadeOf::Whole(bytes), offered: None }
     }
 
-    /// It is made while it is read.
+    /// It is made while it is read, and the request has been read to its end.
     pub fn played(body: impl http_body::Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
-        Self { made_of: MadeOf::Played(Box::pin(body)), offered: None }
+        Self { made_of: MadeOf::Played { body: Box::pin(body), follows_request: true }, offered: None }
+    }
+
+    /// It is made while it is read, and the request may still be coming.
+    pub(crate) fn carried(body: impl http_body::Body<Data = Bytes, Error = io::Error> + Send + 'static) -> Self {
+        Self { made_of: MadeOf::Played { body: Box::pin(body), follows_request: false }, offered: None }
+    }
+
+    /// Whether nothing more of the request is to be read.
+    pub(crate) fn follows_request(&self) -> bool {
+        match &self.made_of {
+            MadeOf::Whole(_) => false,
+            MadeOf::Played { follows_request, .. } => *follows_request,
+        }
     }
 
     /// The same, watched. One whose length is known as it is there as a whole holds nothing and passes as it is.
@@ -56,7 +72,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let polled = match &mut self.made_of {
             MadeOf::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            MadeOf::Played(body) => body.as_mut().poll_frame(context),
+            MadeOf::Played { body, .. } => body.as_mut().poll_frame(context),
         };
         if let Some(offered) = &self.offered {
             offered.note(polled.is_ready());
@@ -67,14 +83,14 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.made_of {
             MadeOf::Whole(bytes) => bytes.is_none(),
-            MadeOf::Played(body) => body.is_end_stream(),
+            MadeOf::Played { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.made_of {
             MadeOf::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            MadeOf::Played(body) => body.size_hint(),
+            MadeOf::Played { body, .. } => body.size_hint(),
         }
     }
 }

@@ -1,24 +1,16 @@
 //! Accepts connections and hands their requests to a service. Knows HTTP versions, TLS and drain; nothing of routes.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-    time::Duration,
-};
+mod chunked;
+mod client;
+mod http1;
+mod outgoing;
+mod unknown;
+mod watch;
 
-use http::{HeaderValue, Request, Response, Version, header::CONNECTION};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -29,12 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
 
-use crate::{
-    alarm::{Alarm, Rang},
-    body::Body,
-    drain::Drain,
-    pace::Pace,
-};
+use crate::{body::Body, drain::Drain};
 
 /// How long a client may take nothing of an answer that is streamed to it.
 const STALL: Duration = Duration::from_secs(120);
@@ -153,55 +140,18 @@ where
         spoken: Spoken,
         opened: Instant,
     ) {
-        let mut http = match spoken {
-            Spoken::Http1 => auto::Builder::new(TokioExecutor::new()).http1_only(),
-            Spoken::Unknown => auto::Builder::new(TokioExecutor::new()),
-        };
-        http.http1().timer(TokioTimer::new()).header_read_timeout(self.header_read_timeout);
-        http.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(30));
-        let (peer, service) = (self.peer, self.service);
-        let (pace, begun) = (Pace::new(), Arc::new(AtomicBool::new(false)));
-        let (watch, has_begun) = (pace.clone(), begun.clone());
-        let drain = self.drain.clone();
-        let each = hyper::service::service_fn(move |request: Request<Incoming>| {
-            begun.store(true, Ordering::Relaxed);
-            let is_told = request.version() < Version::HTTP_2;
-            let (answer, pace, drain) = (service.clone().call((peer, request)), pace.clone(), drain.clone());
-            async move {
-                let mut answer = answer.await?.map(|body| body.watched(&pace));
-                // Whoever keeps the connection hears in time that it ends: a request that meets its end is lost. HTTP/2 says
-                // so by itself.
-                if is_told && drain.is_unready() {
-                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, Infallible>(answer)
-            }
-        });
-        let connection = http.serve_connection(TokioIo::new(stream), each);
-        tokio::pin!(connection);
-        let look_every = self.header_read_timeout.max(Duration::from_millis(1));
-        let (mut alarm, mut look_at) = (Alarm::new(), opened + look_every);
-        loop {
-            let next = poll_fn(|context| match connection.as_mut().poll(context) {
-                Poll::Ready(ended) => Poll::Ready(Next::Ended(ended)),
-                Poll::Pending => alarm.poll(self.drain.closing(), look_at, context).map(Next::Rang),
-            });
-            match next.await {
-                Next::Ended(Ok(())) => return,
-                Next::Ended(Err(error)) => return debug!(error = &*error, %peer, "connection ended early"),
-                Next::Rang(Rang::Come) => connection.as_mut().graceful_shutdown(),
-                Next::Rang(Rang::Due) => {
-                    look_at = Instant::now() + look_every;
-                    // The HTTP library's own timer runs only once it knows the version.
-                    if !has_begun.load(Ordering::Relaxed) {
-                        return debug!(%peer, "closing a connection on which no request came");
-                    }
-                    if watch.is_stalled(STALL) {
-                        return debug!(%peer, "closing a connection whose client takes nothing of its answer");
-                    }
-                }
-            }
+        match spoken {
+            Spoken::Http1 => http1::serve(self, stream, opened).await,
+            // On the heap, because most connections are not of this kind, and it takes more.
+            Spoken::Unknown => Box::pin(unknown::serve(self, stream, opened)).await,
         }
+    }
+}
+
+/// Has whoever keeps a connection hear in time that it ends: a request that meets its end is lost.
+fn say_end(answer: &mut Response<Body>, drain: &Drain) {
+    if drain.is_unready() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -225,13 +175,6 @@ impl Spoken {
     fn agreed(protocol: Option<&[u8]>) -> Self {
         if protocol == Some(b"http/1.1") { Self::Http1 } else { Self::Unknown }
     }
-}
-
-/// What happens next on a connection.
-enum Next<E> {
-    /// It has ended.
-    Ended(Result<(), E>),
-    Rang(Rang),
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ type Played = Option<(Result<Frame<Bytes>, io::Error>, Carried)>;
 impl Carried {
     fn into_body(mut self) -> Body {
         self.settle();
-        Body::played(StreamBody::new(stream::unfold(self, Self::play)))
+        Body::carried(StreamBody::new(stream::unfold(self, Self::play)))
     }
 
     async fn play(mut self) -> Played {

@@ -3,6 +3,7 @@ use std::{future::Ready, task};
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::{Empty, StreamBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -35,18 +36,35 @@ impl Service<(SocketAddr, Request<Incoming>)> for Endless {
     }
 }
 
+/// What a connection of HTTP/1 may be taken for when it begins.
+const HTTP1: [Spoken; 2] = [Spoken::Http1, Spoken::Unknown];
+
 /// Serves one end of a pipe; gives the other, and the server's task.
-fn serve(service: Endless) -> (DuplexStream, tokio::task::JoinHandle<()>) {
+fn serve<S>(service: S, spoken: Spoken) -> (DuplexStream, tokio::task::JoinHandle<()>)
+where
+    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    serve_until(&Drain::new(), service, spoken)
+}
+
+fn serve_until<S>(drain: &Drain, service: S, spoken: Spoken) -> (DuplexStream, tokio::task::JoinHandle<()>)
+where
+    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
     let (ours, theirs) = tokio::io::duplex(1024);
     let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-    let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: Drain::new(), service };
-    (ours, tokio::spawn(connection.speak(theirs, Spoken::Unknown, Instant::now())))
+    let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: drain.clone(), service };
+    (ours, tokio::spawn(connection.speak(theirs, spoken, Instant::now())))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_or_half_a_word_is_let_go() {
-    for word in ["", "P", "PRI * HTTP/2.0", "GET / HT"] {
-        let (mut client, server) = serve(Endless::default());
+    let of_http1 = ["", "GET / HT"].map(|word| (word, Spoken::Http1));
+    let of_any = ["", "P", "PRI * HTTP/2.0", "GET / HT"].map(|word| (word, Spoken::Unknown));
+    for (word, spoken) in of_http1.into_iter().chain(of_any) {
+        let (mut client, server) = serve(Endless::default(), spoken);
         client.write_all(word.as_bytes()).await.expect("it is being read");
         let began = Instant::now();
         server.await.expect("the connection does not panic");
@@ -56,19 +74,21 @@ async fn a_client_that_says_nothing_or_half_a_word_is_let_go() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_of_its_answer_holds_it_for_two_minutes_at_most() {
-    let service = Endless::default();
-    let (mut client, server) = serve(service.clone());
-    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
-    let began = Instant::now();
-    service.dropped.cancelled().await;
-    assert!((STALL..STALL + 2 * TIMEOUT).contains(&began.elapsed()), "{:?}", began.elapsed());
-    server.await.expect("the connection does not panic");
+    for spoken in HTTP1 {
+        let service = Endless::default();
+        let (mut client, server) = serve(service.clone(), spoken);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
+        let began = Instant::now();
+        service.dropped.cancelled().await;
+        assert!((STALL..STALL + 2 * TIMEOUT).contains(&began.elapsed()), "{:?}", began.elapsed());
+        server.await.expect("the connection does not panic");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_http2_that_nobody_reads_is_let_go_too() {
     let service = Endless::default();
-    let (client, server) = serve(service.clone());
+    let (client, server) = serve(service.clone(), Spoken::Unknown);
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
         .await
         .expect("the server speaks HTTP/2");
@@ -85,17 +105,19 @@ async fn a_stream_of_http2_that_nobody_reads_is_let_go_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_is_not_cut_off() {
-    let service = Endless::default();
-    let (mut client, server) = serve(service.clone());
-    client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
-    let mut piece = vec![0; 512 * 1024];
-    for _ in 0..10 {
-        tokio::time::sleep(STALL / 2).await;
-        client.read_exact(&mut piece).await.expect("more of the answer");
+    for spoken in HTTP1 {
+        let service = Endless::default();
+        let (mut client, server) = serve(service.clone(), spoken);
+        client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
+        let mut piece = vec![0; 512 * 1024];
+        for _ in 0..10 {
+            tokio::time::sleep(STALL / 2).await;
+            client.read_exact(&mut piece).await.expect("more of the answer");
+        }
+        assert!(!service.dropped.is_cancelled());
+        drop(client);
+        server.await.expect("the connection does not panic");
     }
-    assert!(!service.dropped.is_cancelled());
-    drop(client);
-    server.await.expect("the connection does not panic");
 }
 
 /// Answers each request with a word.
@@ -118,11 +140,9 @@ impl Service<(SocketAddr, Request<Incoming>)> for Word {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_idle_between_requests_is_closed_when_the_drain_begins_or_its_time_is_up() {
-    for drains in [true, false] {
-        let (mut client, theirs) = tokio::io::duplex(1024);
-        let (peer, drain) = (SocketAddr::from(([192, 0, 2, 1], 1)), Drain::new());
-        let connection = Connection { peer, header_read_timeout: TIMEOUT, drain: drain.clone(), service: Word };
-        let server = tokio::spawn(connection.speak(theirs, Spoken::Unknown, Instant::now()));
+    for (spoken, drains) in HTTP1.into_iter().flat_map(|spoken| [(spoken, true), (spoken, false)]) {
+        let drain = Drain::new();
+        let (mut client, server) = serve_until(&drain, Word, spoken);
         client.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.expect("it is being read");
         let mut answer = vec![0; 1024];
         let size = client.read(&mut answer).await.expect("an answer");
@@ -187,3 +207,5 @@ async fn a_request_that_comes_in_single_bytes_is_answered_over_tcp() {
     assert!(answer.ends_with(b"word"), "{}", String::from_utf8_lossy(&answer));
     server.await.expect("the connection does not panic");
 }
+
+mod streamed;
