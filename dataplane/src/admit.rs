@@ -47,7 +47,7 @@ impl Grant {
     pub fn told_model(&self) -> Arc<str> {
         match &self.resolved.meaning {
             Meaning::Model(model) => model.public.clone(),
-            Meaning::Family(_) => self.resolved.name.as_str().into(),
+            Meaning::Family(_) => self.resolved.name.clone(),
         }
     }
 }
@@ -58,11 +58,13 @@ pub fn admit(world: &World, caller: Caller, model: &str) -> Result<Grant, Denied
     let resolved = resolve::resolve(world, &caller, model)?;
     let subject = match &resolved.meaning {
         Meaning::Model(model) => subject(model),
-        Meaning::Family(_) => Subject { id: None, names: vec![&resolved.name] },
+        Meaning::Family(_) => Subject { id: None, name: &resolved.name, aliases: &[] },
     };
     let local = local(world, &caller);
     match caller.key.policies.iter().find(|policy| !grants(policy, &subject, local)) {
-        Some(policy) => Err(Denied::ModelNotGranted { model: resolved.name.clone(), policy: policy.id.name.clone() }),
+        Some(policy) => {
+            Err(Denied::ModelNotGranted { model: resolved.name.to_string(), policy: policy.id.name.clone() })
+        }
         None => Ok(Grant { caller, resolved }),
     }
 }
@@ -85,7 +87,7 @@ pub(crate) fn host_denier<'a>(policies: &'a [Arc<Policy>], host: &Host) -> Optio
 }
 
 fn subject(model: &Model) -> Subject<'_> {
-    Subject { id: Some(&model.id), names: model.names().collect() }
+    Subject { id: Some(&model.id), name: &model.row.model_name, aliases: &model.row.aliases }
 }
 
 /// The namespaces that patterns without one are about.

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) async fn answer(
     relay: &Relay,
     call: &Call,
-    inbound: &Inbound,
+    inbound: &Inbound<'_>,
     head: &Parts,
 ) -> Result<Response<Body>, Denied> {
     let installed = call.installed.clone()?;

@@ -1,7 +1,7 @@
 //! One attempt at one upstream: encodes or splices the request, sends it, and reads until the answer's first content
 //! was seen. What comes of a failure is dispatch's business.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -23,13 +23,12 @@ use crate::{
     flow::Flow,
     gunzip::Gunzip,
     headers::{self, Upward},
-    inbound::Inbound,
     meter::record::AttemptOutcome,
     plan::{Candidate, Plan, Purpose, Step},
     pool::signals::Flight,
     relay::{Installed, Relay},
     trace::Trace,
-    upstream::{auth, body::Body, error::SendError, upload::Whole},
+    upstream::{auth, body::Body, client::Client, error::SendError, upload::Whole},
 };
 
 /// Most bytes of an error's body that are read.
@@ -45,7 +44,8 @@ const PATIENCE_FOR_ERRORS: Duration = Duration::from_secs(5);
 pub(crate) struct Exchange<'a> {
     pub(crate) relay: &'a Relay,
     pub(crate) installed: &'a Installed,
-    pub(crate) inbound: &'a Inbound,
+    /// Whether the caller takes gzip.
+    pub(crate) accepts_gzip: bool,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a Bytes,
     pub(crate) ask: &'a Ask,
@@ -101,7 +101,7 @@ impl Exchange<'_> {
             headers: Vec::new(),
             losses: Vec::new(),
             pipe,
-            may_compress: self.inbound.accepts_gzip,
+            may_compress: self.accepts_gzip,
         };
         match self.purpose {
             Purpose::Embeddings => Ok(passed(Pipe::checked(Wanted::Embeddings))),
@@ -111,7 +111,7 @@ impl Exchange<'_> {
                 let body = spliced(ask_for_usage);
                 let pipe = Pipe::same(self.ask.shape, self.ask.stream, ask_for_usage);
                 // A stream must stay open to keep-alives and to an error event, which cannot be put into compressed bytes.
-                let may_compress = self.inbound.accepts_gzip && !self.ask.stream;
+                let may_compress = self.accepts_gzip && !self.ask.stream;
                 Ok(Outgoing { body, headers: Vec::new(), losses: Vec::new(), pipe, may_compress })
             }
             Purpose::Conversation => self.translated(candidate),
@@ -151,19 +151,18 @@ impl Exchange<'_> {
         &self,
         number: u32,
         step: Step<'_>,
-        outgoing: Outgoing,
+        mut outgoing: Outgoing,
     ) -> Result<Committed, (Failure, Flight)> {
         let candidate = step.candidate;
         let host = &candidate.host;
         let flight = self.relay.signals.begin(step.draw.hash, &host.id, Instant::now().into_std());
         let patience = Instant::now() + candidate.timeouts.first_byte;
-        let losses = outgoing.losses.clone();
+        let losses = std::mem::take(&mut outgoing.losses);
         let traceparent = self.trace.onward(number);
-        let read = tokio::time::timeout_at(
-            patience.min(self.deadline),
-            Box::pin(self.first_content(step, outgoing, &traceparent, &flight)),
-        )
-        .await;
+        let read = {
+            let reading = pin!(self.first_content(step, outgoing, traceparent, &flight));
+            tokio::time::timeout_at(patience.min(self.deadline), reading).await
+        };
         match read {
             Ok(Ok(Read { status, headers, held, rest, flow })) => {
                 flight.first_content(Instant::now().into_std());
@@ -179,12 +178,12 @@ impl Exchange<'_> {
         &self,
         step: Step<'_>,
         outgoing: Outgoing,
-        traceparent: &HeaderValue,
+        traceparent: HeaderValue,
         flight: &Flight,
     ) -> Result<Read, Failure> {
         let candidate = step.candidate;
         let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
-        let request = self.request(step, &outgoing, traceparent)?;
+        let request = self.request(client, step, &outgoing, traceparent)?;
         let response = client.send(request).await.map_err(|error| Failure::unsent(&error))?;
         let (now, wall) = (Instant::now().into_std(), Timestamp::now());
         flight.key().observe(candidate.shape(), response.headers(), now, wall);
@@ -200,12 +199,12 @@ impl Exchange<'_> {
 
     fn request(
         &self,
+        client: &Client,
         step: Step<'_>,
         outgoing: &Outgoing,
-        traceparent: &HeaderValue,
+        traceparent: HeaderValue,
     ) -> Result<Request<Whole>, Failure> {
         let candidate = step.candidate;
-        let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
         let surface = candidate.shape().surface();
         let path = match self.purpose {
             Purpose::Conversation => Some(surface.messages),
@@ -225,7 +224,7 @@ impl Exchange<'_> {
         let (mut parts, body) = request.into_parts();
         parts.method = Method::POST;
         parts.uri = client.uri(path).map_err(|error| Failure::unsent(&error))?;
-        parts.headers = headers::upward(self.headers, &up);
+        parts.headers = headers::upward(self.headers, up);
         auth::put(step.draw.secret.as_ref(), &candidate.host.row.auth, &mut parts)
             .map_err(|error| Failure::misconfigured(&error.to_string()))?;
         Ok(Request::from_parts(parts, body))

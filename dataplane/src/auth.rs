@@ -35,7 +35,7 @@ impl Caller {
 
 /// Finds out who calls. Of several tokens the first that is a relay key counts. Errs where there is none, or where its
 /// key may not be used now or from this address.
-pub fn authenticate(world: &World, bearers: &Bearers, address: IpAddr, now: Timestamp) -> Result<Caller, Denied> {
+pub fn authenticate(world: &World, bearers: &Bearers<'_>, address: IpAddr, now: Timestamp) -> Result<Caller, Denied> {
     if bearers.is_empty() {
         return Err(Denied::MissingKey);
     }
@@ -170,7 +170,7 @@ mod tests {
             .relay_key("over", &["all"], |key| key.previous = Some(replaced("older", NOW)))
             .world();
         let outcome = |token: &str| {
-            let caller = authenticate(&world, &Bearers::of(&[&token_of(token)]), here(), NOW);
+            let caller = authenticate(&world, &Bearers::of(&[token_of(token).as_str()]), here(), NOW);
             caller.map(|caller| caller.key.id.name.clone())
         };
         assert_eq!(outcome("old"), Ok("overlap".to_owned()));

@@ -28,9 +28,10 @@ use crate::{
 };
 
 /// An answer whose first content was seen, and who gave it.
-pub(crate) struct Dispatched<'a> {
+pub(crate) struct Dispatched {
     pub(crate) committed: Committed,
-    pub(crate) step: Step<'a>,
+    /// The index of the step that was taken.
+    pub(crate) step: usize,
     pub(crate) attempts: u32,
     /// The time that was spent waiting for upstreams.
     pub(crate) waited: Duration,
@@ -61,12 +62,12 @@ enum Next {
 }
 
 /// Tries `steps`, of which those with the indices `open` may be used, until one answers.
-pub(crate) async fn first_content<'a>(
+pub(crate) async fn first_content(
     exchange: &Exchange<'_>,
-    steps: &[Step<'a>],
+    steps: &[Step<'_>],
     open: &[usize],
     meter: &mut Meter,
-) -> Result<Dispatched<'a>, Denied> {
+) -> Result<Dispatched, Denied> {
     let mut tries = Loop {
         exchange,
         meter,
@@ -108,14 +109,14 @@ pub(crate) async fn first_content<'a>(
     Err(tries.verdict())
 }
 
-enum Tried<'a> {
-    Answered(Box<Dispatched<'a>>),
+enum Tried {
+    Answered(Box<Dispatched>),
     Failed(Next),
     Skipped,
 }
 
 impl Loop<'_> {
-    async fn run<'a>(&mut self, index: usize, step: Step<'a>) -> Result<Tried<'a>, Denied> {
+    async fn run(&mut self, index: usize, step: Step<'_>) -> Result<Tried, Denied> {
         let (exchange, candidate) = (self.exchange, step.candidate);
         let is_too_small = self.too_small.as_deref() == Some(candidate.public_model());
         if self.attempts >= exchange.plan.rules.max_attempts || is_too_small {
@@ -144,7 +145,7 @@ impl Loop<'_> {
             Ok(committed) => {
                 self.meter.first_content();
                 let (attempts, waited) = (self.attempts, self.waited);
-                Ok(Tried::Answered(Box::new(Dispatched { committed, step, attempts, waited })))
+                Ok(Tried::Answered(Box::new(Dispatched { committed, step: index, attempts, waited })))
             }
             Err((failure, flight)) => Ok(Tried::Failed(self.failed(step, failure, &flight))),
         }
@@ -155,7 +156,7 @@ impl Loop<'_> {
         let attempt = Attempt {
             host: candidate.host.name.clone(),
             host_key: step.draw.key.as_ref().map(|key| key.name.clone()),
-            upstream_model: candidate.upstream_model().into(),
+            upstream_model: candidate.told_upstream_model(),
             shape: candidate.shape(),
             outcome: None,
             reason: None,

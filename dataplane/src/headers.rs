@@ -9,8 +9,10 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use protocol::WireShape;
+use smallvec::SmallVec;
 
-use self::{names::Limit, values::Values};
+use self::names::Limit;
+pub(crate) use self::values::Values;
 use crate::{
     limit::reservation::{RuleStanding, Standing},
     trace::TRACEPARENT,
@@ -18,14 +20,10 @@ use crate::{
 
 /// Headers that Relay adds to an answer: room for them is made at once.
 const OURS: usize = 18;
+/// Bytes of what they say, about.
+const SAID: usize = 256;
 /// Headers that go up, of most requests.
 const UP: usize = 12;
-
-/// The API version of Anthropic's shape where the caller names none.
-const DEFAULT_ANTHROPIC_VERSION: &str = "2023-06-01";
-
-/// Says who asks, where the caller's own word is not passed on.
-const USER_AGENT: &str = concat!("relay/", env!("CARGO_PKG_VERSION"));
 
 /// Hop-by-hop headers (RFC 9110, 7.6.1), which no proxy passes on in either direction.
 const HOP_BY_HOP: [&str; 9] = [
@@ -102,7 +100,7 @@ const UPSTREAMS_OWN_PREFIXES: [&str; 14] = [
 ];
 
 /// What goes up beside the caller's headers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Upward<'a> {
     /// The shape of the caller.
     pub from: WireShape,
@@ -111,7 +109,7 @@ pub struct Upward<'a> {
     /// Headers that belong to the body, as the codec gave them; empty in same shape.
     pub encoded: &'a [(&'static str, String)],
     /// The trace context of this attempt.
-    pub traceparent: Option<&'a HeaderValue>,
+    pub traceparent: Option<HeaderValue>,
     /// Whether a gzip answer is wanted.
     pub gzip: bool,
     /// Whether a stream is asked for.
@@ -119,8 +117,8 @@ pub struct Upward<'a> {
 }
 
 /// The headers of an upstream request, without its credential.
-pub fn upward(client: &HeaderMap, up: &Upward<'_>) -> HeaderMap {
-    let (mut headers, named) = (defaults(up), connection_names(client));
+pub fn upward(client: &HeaderMap, up: Upward<'_>) -> HeaderMap {
+    let (mut headers, named) = (defaults(&up), connection_names(client));
     if up.from == up.host.shape {
         copy(client, &named, &mut headers, |name| belongs_to(up.from, name));
     }
@@ -138,10 +136,11 @@ pub fn upward(client: &HeaderMap, up: &Upward<'_>) -> HeaderMap {
         put(&mut headers, name, value);
     }
     if let Some(traceparent) = up.traceparent {
-        headers.insert(TRACEPARENT, traceparent.clone());
         // The state belongs to the trace that the caller named; a trace that was begun here has none.
         let callers = client.get(TRACEPARENT).and_then(trace_id);
-        if callers.is_some() && callers == trace_id(traceparent) {
+        let is_callers = callers.is_some() && callers == trace_id(&traceparent);
+        headers.insert(TRACEPARENT, traceparent);
+        if is_callers {
             copy(client, &named, &mut headers, |name| name == names::TRACESTATE);
         }
     }
@@ -154,16 +153,14 @@ fn trace_id(traceparent: &HeaderValue) -> Option<&[u8]> {
 
 fn defaults(up: &Upward<'_>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(UP);
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let accept = if up.stream { "text/event-stream" } else { "application/json" };
-    headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-    let coding = if up.gzip { "gzip" } else { "identity" };
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(coding));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(header::CONTENT_TYPE, values::JSON);
+    headers.insert(header::ACCEPT, if up.stream { values::EVENT_STREAM } else { values::JSON });
+    headers.insert(header::ACCEPT_ENCODING, if up.gzip { values::GZIP } else { values::IDENTITY });
+    headers.insert(header::USER_AGENT, values::USER_AGENT);
     match up.host.shape {
         WireShape::OpenaiChat => {}
         WireShape::AnthropicMessages => {
-            headers.insert(names::ANTHROPIC_VERSION, HeaderValue::from_static(DEFAULT_ANTHROPIC_VERSION));
+            headers.insert(names::ANTHROPIC_VERSION, values::DEFAULT_ANTHROPIC_VERSION);
         }
     }
     headers
@@ -172,7 +169,7 @@ fn defaults(up: &Upward<'_>) -> HeaderMap {
 /// Takes over the caller's headers that are `wanted`, in place of those that are there; never its credentials, nor
 /// what belongs to its connection, as far as `named` by it.
 fn copy(client: &HeaderMap, named: &[String], headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
-    let mut replaced: Vec<&HeaderName> = Vec::new();
+    let mut replaced = SmallVec::<[&HeaderName; 8]>::new();
     for (name, value) in client {
         let text = name.as_str();
         if !wanted(text) {
@@ -213,14 +210,18 @@ pub fn downward(upstream: &HeaderMap, same_shape: bool, compressed: bool) -> Hea
     let named = connection_names(upstream);
     for (name, value) in upstream {
         let text = name.as_str();
-        let is_theirs = UPSTREAMS_OWN.contains(&text)
-            || UPSTREAMS_OWN_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-            || (text == "content-encoding" && !compressed);
+        let is_theirs = is_upstreams_own(text) || (text == "content-encoding" && !compressed);
         if !is_theirs && !is_hop_by_hop(name, &named) {
             headers.append(name, value.clone());
         }
     }
     headers
+}
+
+fn is_upstreams_own(name: &str) -> bool {
+    let begins_as = |prefix: &&str| name.starts_with(prefix);
+    let may_begin = matches!(name.as_bytes().first(), Some(b'a' | b'c' | b'l' | b'x'));
+    UPSTREAMS_OWN.contains(&name) || (may_begin && UPSTREAMS_OWN_PREFIXES.iter().any(begins_as))
 }
 
 /// All headers but those that belong to one connection: what a proxy that changes nothing passes on, either way.
@@ -248,18 +249,18 @@ fn connection_names(headers: &HeaderMap) -> Vec<String> {
 
 /// The headers that bring a stream: its type, and that nobody keeps it back.
 pub fn put_stream(headers: &mut HeaderMap) {
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(names::ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.insert(header::CONTENT_TYPE, values::EVENT_STREAM_UTF8);
+    headers.insert(header::CACHE_CONTROL, values::NO_CACHE);
+    headers.insert(names::ACCEL_BUFFERING, values::NO);
 }
 
 /// What Relay says about an answer of its own or an upstream's.
 #[derive(Clone, Debug, Default)]
-pub struct Said<'a> {
-    /// The public id of the model that served; absent: none did.
-    pub model: Option<&'a str>,
-    /// The host that served, as `namespace/name`.
-    pub host: Option<&'a str>,
+pub struct Said {
+    /// The public id of the model that served, as [`told`] makes it; absent: none did.
+    pub model: Option<HeaderValue>,
+    /// The host that served, as `namespace/name`, likewise.
+    pub host: Option<HeaderValue>,
     /// Attempts made, the last included.
     pub attempts: Option<u32>,
     /// Time that the request spent in Relay itself, up to its answer's headers.
@@ -270,9 +271,19 @@ pub struct Said<'a> {
     pub debug: Vec<String>,
 }
 
+/// Room for the values of one answer's headers.
+pub(crate) fn values() -> Values {
+    Values::of(SAID)
+}
+
+/// A text as the value of a header that is put again and again: with `?` for all that a header cannot hold, and bounded.
+pub fn told(text: &str) -> HeaderValue {
+    Values::of(text.len()).text(text)
+}
+
 /// Puts the request's id, in every place where SDKs look for it.
-pub fn put_request_id(headers: &mut HeaderMap, shape: WireShape, id: &str) {
-    let id = Values::of(id.len()).text(id);
+pub(crate) fn put_request_id(headers: &mut HeaderMap, values: &mut Values, shape: WireShape, id: &str) {
+    let id = values.text(id);
     headers.insert(names::X_REQUEST_ID, id.clone());
     headers.insert(names::RELAY_REQUEST_ID, id.clone());
     match shape {
@@ -291,22 +302,21 @@ pub fn put_upstream_id(headers: &mut HeaderMap, id: String) {
 }
 
 /// Puts what Relay says about an answer.
-pub fn put_said(headers: &mut HeaderMap, said: &Said<'_>) {
-    let mut values = Values::of(128);
+pub(crate) fn put_said(headers: &mut HeaderMap, values: &mut Values, said: Said) {
     if let Some(model) = said.model {
-        headers.insert(names::MODEL, values.text(model));
+        headers.insert(names::MODEL, model);
     }
     if let Some(host) = said.host {
-        headers.insert(names::HOST, values.text(host));
+        headers.insert(names::HOST, host);
     }
     if let Some(attempts) = said.attempts {
-        headers.insert(names::ATTEMPTS, values.number(attempts.into()));
+        headers.insert(names::ATTEMPTS, if attempts == 1 { values::ONE } else { values.number(attempts.into()) });
     }
     if let Some(overhead) = said.overhead {
         headers.insert(names::OVERHEAD, values.millis(overhead));
     }
-    if let Some(warnings) = &said.warnings {
-        headers.insert(names::WARNINGS, warnings.clone());
+    if let Some(warnings) = said.warnings {
+        headers.insert(names::WARNINGS, warnings);
     }
     for line in said.debug.iter().take(64) {
         headers.append(names::DEBUG, values.text(line));
@@ -315,12 +325,17 @@ pub fn put_said(headers: &mut HeaderMap, said: &Said<'_>) {
 
 /// Says that limits were held to without the counters that replicas share.
 pub fn put_degraded(headers: &mut HeaderMap) {
-    headers.insert(names::LIMITS, HeaderValue::from_static("degraded"));
+    headers.insert(names::LIMITS, values::DEGRADED);
 }
 
 /// Puts how the caller stands against its limits, in the words of its shape.
-pub fn put_rate_limits(headers: &mut HeaderMap, shape: WireShape, standing: &Standing, now: Timestamp) {
-    let mut values = Values::of(128);
+pub(crate) fn put_rate_limits(
+    headers: &mut HeaderMap,
+    values: &mut Values,
+    shape: WireShape,
+    standing: &Standing,
+    now: Timestamp,
+) {
     let rules = [(Limit::of_requests(shape), &standing.requests), (Limit::of_tokens(shape), &standing.tokens)];
     for (names, rule) in rules {
         let Some(RuleStanding { limit, remaining, resets_in, .. }) = rule else { continue };
@@ -352,7 +367,7 @@ pub fn request_id(random: u128) -> Arc<str> {
 /// Sets a header; a name that is none is left out.
 fn put(headers: &mut HeaderMap, name: &str, value: &str) {
     if let Ok(name) = HeaderName::try_from(name) {
-        headers.insert(name, Values::of(value.len()).text(value));
+        headers.insert(name, told(value));
     }
 }
 

@@ -3,6 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use protocol::WireShape;
+use smallvec::SmallVec;
 use table::Secret;
 
 use crate::{
@@ -21,13 +22,13 @@ const KEYS: [HeaderName; 3] = [
 
 /// The head of a request, read.
 #[derive(Clone, Debug)]
-pub struct Inbound {
+pub struct Inbound<'a> {
     /// In which shape answers and errors go back.
     pub shape: WireShape,
     /// What is asked.
     pub endpoint: Endpoint,
     /// Tokens that may be a relay key.
-    pub bearers: Bearers,
+    pub bearers: Bearers<'a>,
     /// How the body is compressed, in lower case; absent: it is not.
     pub content_encoding: Option<String>,
     /// Whether the caller takes gzip.
@@ -37,7 +38,7 @@ pub struct Inbound {
 }
 
 /// Reads the head of a request. Errs as [`route::route`] does, in the shape that [`route::shape_of`] gives.
-pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Inbound, Denied> {
+pub fn read<'a>(method: &Method, uri: &Uri, headers: &'a HeaderMap) -> Result<Inbound<'a>, Denied> {
     let Route { endpoint, shape } = route::route(method, uri.path(), headers)?;
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     Ok(Inbound {
@@ -52,16 +53,15 @@ pub fn read(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Inbound, 
 
 /// Tokens that may be a relay key, in the order in which they are tried.
 #[derive(Clone, Debug, Default)]
-pub struct Bearers(Vec<Secret<String>>);
+pub struct Bearers<'a>(SmallVec<[Secret<&'a str>; 2]>);
 
-impl Bearers {
+impl<'a> Bearers<'a> {
     /// `Authorization: Bearer` first, then the key headers of the published APIs.
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub fn read(headers: &'a HeaderMap) -> Self {
         let bearer = headers.get_all(header::AUTHORIZATION).into_iter().filter_map(bearer_of);
         let named = KEYS.into_iter().flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
-        let mut tokens: Vec<Secret<String>> = Vec::new();
-        for token in bearer.chain(named).map(str::trim).filter(|token| !token.is_empty()) {
-            let token = Secret::new(token.to_owned());
+        let mut tokens = SmallVec::new();
+        for token in bearer.chain(named).map(str::trim).filter(|token| !token.is_empty()).map(Secret::new) {
             if !tokens.contains(&token) {
                 tokens.push(token);
             }
@@ -76,12 +76,12 @@ impl Bearers {
 
     /// The tokens themselves.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|token| token.expose().as_str())
+        self.0.iter().map(|token| *token.expose())
     }
 
     #[cfg(test)]
-    pub(crate) fn of(tokens: &[&str]) -> Self {
-        Self(tokens.iter().map(|token| Secret::new((*token).to_owned())).collect())
+    pub(crate) fn of(tokens: &[&'a str]) -> Self {
+        Self(tokens.iter().copied().map(Secret::new).collect())
     }
 }
 
@@ -119,8 +119,8 @@ mod tests {
         Bearers::read(&headers(lines)).iter().map(str::to_owned).collect()
     }
 
-    fn head(lines: &[(&'static str, &str)]) -> Inbound {
-        read(&Method::POST, &Uri::from_static("/v1/messages?beta=true"), &headers(lines)).unwrap()
+    fn head(headers: &HeaderMap) -> Inbound<'_> {
+        read(&Method::POST, &Uri::from_static("/v1/messages?beta=true"), headers).unwrap()
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_tokens_are_not_shown_when_a_head_is_printed() {
-        assert!(!format!("{:?}", head(&[("x-api-key", "sk-canary")])).contains("canary"));
+        assert!(!format!("{:?}", head(&headers(&[("x-api-key", "sk-canary")]))).contains("canary"));
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         for (value, expected) in
             [("gzip, deflate, br", true), ("br;q=1.0, GZIP;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
         {
-            assert_eq!(head(&[("accept-encoding", value)]).accepts_gzip, expected, "{value}");
+            assert_eq!(head(&headers(&[("accept-encoding", value)])).accepts_gzip, expected, "{value}");
         }
     }
 }

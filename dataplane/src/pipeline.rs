@@ -7,6 +7,7 @@ use http::{HeaderMap, Request, Response, request::Parts};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use protocol::{WireShape, ask, ask::Ask};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
@@ -137,7 +138,7 @@ async fn converse(
     relay: &Arc<Relay>,
     call: &mut Call,
     purpose: Purpose,
-    inbound: &Inbound,
+    inbound: &Inbound<'_>,
     head: &Parts,
     body: Incoming,
     meter: &mut Meter,
@@ -154,8 +155,8 @@ async fn converse(
         Purpose::Embeddings => ask::read_embeddings(&body)?,
     };
     note_ask(meter, &ask);
-    let grant = admit::admit(world, caller, &ask.model)?;
-    note_grant(meter, &grant);
+    let grant = admit::admit(world, caller, &ask.model).inspect_err(|_| meter.record().asked_for(&ask.model))?;
+    note_grant(meter, &grant, &ask);
     let sizes = sizes(&ask, purpose);
     let estimate = relay.books.estimator.estimate(&grant.caller().key.id, grant.public_model(), &sizes);
     let plan = match planned(relay, &installed, &grant, &ask, purpose, estimate) {
@@ -168,7 +169,7 @@ async fn converse(
     let steps = plan.steps();
     let open = match purpose {
         // Counting costs no tokens and holds nobody's quota.
-        Purpose::CountTokens => (0..steps.len()).collect(),
+        Purpose::CountTokens => (0..steps.len()).collect::<Open>(),
         Purpose::Conversation | Purpose::Embeddings => reserve(relay, &grant, &plan, estimate, sizes, meter).await?,
     };
     let request = plan.candidates.first().map(|candidate| candidate.timeouts.request).unwrap_or_default();
@@ -176,7 +177,7 @@ async fn converse(
     let exchange = Exchange {
         relay,
         installed: &installed,
-        inbound,
+        accepts_gzip: inbound.accepts_gzip,
         headers: &head.headers,
         body: &body,
         ask: &ask,
@@ -188,8 +189,9 @@ async fn converse(
     };
     let dispatched = dispatch::first_content(&exchange, &steps, &open, meter).await?;
     let debug = if inbound.debug { plan.debug_lines(grant.caller().namespace()) } else { Vec::new() };
-    let (candidate, draw) = (dispatched.step.candidate.clone(), dispatched.step.draw.clone());
-    let Dispatched { committed, attempts, waited, .. } = dispatched;
+    let Dispatched { committed, step, attempts, waited } = dispatched;
+    drop(steps);
+    let (candidate, draw) = plan.into_step(step).expect("the step that was taken is one of the plan's");
     let (caller, world) = (grant.caller().key.clone(), world.clone());
     let ready = reply::Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, caller };
     Ok(Served::Stream(Box::new(ready)))
@@ -200,7 +202,7 @@ pub(crate) fn authenticate(
     relay: &Relay,
     installed: &Installed,
     call: &Call,
-    inbound: &Inbound,
+    inbound: &Inbound<'_>,
     headers: &HeaderMap,
 ) -> Result<Caller, Denied> {
     let address = auth::client_address(call.peer.ip(), headers, &relay.config.trusted_proxies);
@@ -221,6 +223,9 @@ fn planned(
     plan::plan(&installed.world, grant, &query, &weather)
 }
 
+/// Steps that may be taken, by their indices.
+type Open = SmallVec<[usize; 8]>;
+
 /// Reserves every limit and budget at once; gives the steps whose host keys have room.
 async fn reserve(
     relay: &Relay,
@@ -229,7 +234,7 @@ async fn reserve(
     estimate: Estimate,
     sizes: Sizes,
     meter: &mut Meter,
-) -> Result<Vec<usize>, Denied> {
+) -> Result<Open, Denied> {
     let price = plan.candidates.first().and_then(plan::Candidate::price);
     let images = sizes.images as u64;
     let cost = price.and_then(|price| cost::expected_cost(&estimate, images, &price.pricing, Timestamp::now()));
@@ -238,7 +243,7 @@ async fn reserve(
     // Every open key is wanted: those that cannot take the request's shape are passed over without an attempt.
     match relay.limiter.reserve(plan.claims(grant, expected, usize::MAX)).await {
         Ok(reservation) => {
-            let open = reservation.candidates().to_vec();
+            let open = Open::from_slice(reservation.candidates());
             let key = grant.caller().key.id.clone();
             let basis = Basis { key, model: grant.told_model(), sizes, expected };
             meter.reserved(reservation, basis);
@@ -290,13 +295,13 @@ fn note_caller(meter: &mut Meter, caller: &Caller) {
 
 fn note_ask(meter: &mut Meter, ask: &Ask) {
     let record = meter.record();
-    record.asked_for(&ask.model);
     (record.streamed, record.images) = (ask.stream, ask.images as u64);
 }
 
-fn note_grant(meter: &mut Meter, grant: &Grant) {
-    let record = meter.record();
-    record.model = Some(grant.told_model());
+fn note_grant(meter: &mut Meter, grant: &Grant, ask: &Ask) {
+    let (record, model) = (meter.record(), grant.told_model());
+    record.asked_for_known(&ask.model, &model);
+    record.model = Some(model);
     record.model_ref = match &grant.resolved().meaning {
         crate::resolve::Meaning::Model(model) => Some(model.name.clone()),
         crate::resolve::Meaning::Family(_) => None,

@@ -14,6 +14,7 @@ mod skipped;
 
 use std::{sync::Arc, time::Instant};
 
+use http::HeaderValue;
 use jiff::Timestamp;
 use protocol::{Traits, WireShape, ask::Ask};
 use table::{Auth, Binding, ObjectRef, Timeouts};
@@ -22,12 +23,13 @@ use crate::{
     admit::Grant,
     auth::Caller,
     denied::Denied,
+    headers,
     limit::estimate::Estimate,
     resolve::Pin,
     world::{Host, HostKey, Model, Price, World},
 };
 
-pub use claims::{Step, caller_scopes};
+pub use claims::{Step, Steps, caller_scopes};
 pub use draw::{Draw, Weather};
 pub use rules::Rules;
 pub use skipped::{Place, Skipped, Why};
@@ -127,6 +129,13 @@ impl Served {
         }
     }
 
+    fn told_upstream_model(&self) -> Arc<str> {
+        match self {
+            Served::Bound { model, binding } => model.upstream_model(*binding).clone(),
+            Served::Family { name, .. } => name.as_str().into(),
+        }
+    }
+
     fn context_window(&self) -> Option<u64> {
         self.binding().and_then(|binding| binding.context_window).or(self.model()?.row.context_window)
     }
@@ -145,6 +154,11 @@ impl Candidate {
         self.served.upstream_model()
     }
 
+    /// The same, to be kept.
+    pub(crate) fn told_upstream_model(&self) -> Arc<str> {
+        self.served.told_upstream_model()
+    }
+
     /// The Model that it is of; absent: no Model names it.
     pub fn model(&self) -> Option<&Arc<Model>> {
         self.served.model()
@@ -155,6 +169,14 @@ impl Candidate {
         match &self.served {
             Served::Bound { model, .. } => &model.row.model_name,
             Served::Family { name, .. } => name,
+        }
+    }
+
+    /// The same, as a header tells it.
+    pub(crate) fn public_model_header(&self) -> HeaderValue {
+        match &self.served {
+            Served::Bound { model, .. } => model.header.clone(),
+            Served::Family { name, .. } => headers::told(name),
         }
     }
 
@@ -221,7 +243,8 @@ pub fn explained(
     let (fitting, too_small) = fit::sort_out(ordered, grant, query, skipped);
     // An estimate must not refuse what the largest model might still take; its own words say more than ours would.
     let leaves = if fitting.is_empty() { fit::largest(too_small, skipped) } else { fitting };
-    let mut candidates = Candidates::default();
+    let ready = Vec::with_capacity(leaves.len());
+    let mut candidates = Candidates { ready, ..Candidates::default() };
     for leaf in leaves {
         let Some(keys) = fit::keys(&leaf, grant.caller(), query.now, skipped) else { continue };
         let places = (&mut *skipped, &mut candidates.out);

@@ -63,9 +63,10 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     } else if !is_same {
         ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    headers::put_request_id(&mut ours, call.shape, &call.id);
+    let mut values = headers::values();
+    headers::put_request_id(&mut ours, &mut values, call.shape, &call.id);
     if let Some(reservation) = meter.reservation() {
-        headers::put_rate_limits(&mut ours, call.shape, reservation.standing(), Timestamp::now());
+        headers::put_rate_limits(&mut ours, &mut values, call.shape, reservation.standing(), Timestamp::now());
         if reservation.is_degraded() {
             headers::put_degraded(&mut ours);
         }
@@ -74,14 +75,14 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
         headers::put_upstream_id(&mut ours, upstream_id);
     }
     let said = Said {
-        model: Some(candidate.public_model()),
-        host: Some(&candidate.host.name),
+        model: Some(candidate.public_model_header()),
+        host: Some(candidate.host.header.clone()),
         attempts: Some(attempts),
         overhead: Some(overhead),
         warnings,
         debug,
     };
-    headers::put_said(&mut ours, &said);
+    headers::put_said(&mut ours, &mut values, said);
     let patience = Patience { idle: candidate.timeouts.stream_idle, deadline, keep_alive: relay.config.keep_alive };
     let (shape, streamed, request_id) = (call.shape, ask.stream, call.id);
     let is_unaltered = is_same && !streamed && !flow.was_undone();
@@ -134,7 +135,7 @@ pub(crate) fn denied(denied: &Denied, shape: WireShape, request_id: &str) -> Res
     let error = denied.to_wire();
     let status = StatusCode::from_u16(codec::error_status(shape, &error)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut ours = denied.headers(shape, Timestamp::now());
-    headers::put_request_id(&mut ours, shape, request_id);
+    headers::put_request_id(&mut ours, &mut headers::values(), shape, request_id);
     ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     with_headers(status, ours, whole(vec![codec::encode_error(shape, &error, request_id).into()]))
 }
@@ -146,18 +147,18 @@ pub(crate) fn put_so_far(headers: &mut HeaderMap, record: &Record) {
     }
     let Some(last) = record.attempts.last() else { return };
     let said = Said {
-        model: record.model.as_deref(),
-        host: Some(&last.host),
+        model: record.model.as_deref().map(headers::told),
+        host: Some(headers::told(&last.host)),
         attempts: u32::try_from(record.attempts.len()).ok(),
         ..Said::default()
     };
-    headers::put_said(headers, &said);
+    headers::put_said(headers, &mut headers::values(), said);
 }
 
 /// A JSON answer of Relay's own.
 pub(crate) fn json(value: &serde_json::Value, shape: WireShape, request_id: &str) -> Response<Body> {
     let mut ours = HeaderMap::new();
-    headers::put_request_id(&mut ours, shape, request_id);
+    headers::put_request_id(&mut ours, &mut headers::values(), shape, request_id);
     ours.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     with_headers(StatusCode::OK, ours, whole(vec![value.to_string().into()]))
 }

@@ -21,10 +21,8 @@ const LONGEST_NAME: usize = 512;
 /// What a model means to a caller.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The model, as the caller wrote it.
-    pub asked: String,
-    /// The model, without what pinned it.
-    pub name: String,
+    /// The model as the caller wrote it, without what pinned it.
+    pub name: Arc<str>,
     /// What serves it.
     pub meaning: Meaning,
     /// What narrows its hosts.
@@ -65,7 +63,7 @@ pub fn resolve(world: &World, caller: &Caller, model: &str) -> Result<Resolved, 
     if model.len() > LONGEST_NAME {
         return Err(Denied::UnknownModel { model: shown(model) });
     }
-    let found = |name: &str, meaning, pin| Resolved { asked: model.to_owned(), name: name.to_owned(), meaning, pin };
+    let found = |name: &str, meaning, pin| Resolved { name: shared(name, &meaning), meaning, pin };
     if let Some(exact) = named(world, caller, model)? {
         return Ok(found(model, Meaning::Model(exact), None));
     }
@@ -80,6 +78,14 @@ pub fn resolve(world: &World, caller: &Caller, model: &str) -> Result<Resolved, 
     match family(world, caller, model, |_| true) {
         Some(hosts) => Ok(found(model, Meaning::Family(hosts), None)),
         None => Err(Denied::UnknownModel { model: shown(model) }),
+    }
+}
+
+/// A name to be kept: the Model's own, where it was called by its id.
+fn shared(name: &str, meaning: &Meaning) -> Arc<str> {
+    match meaning {
+        Meaning::Model(model) if *model.public == *name => model.public.clone(),
+        Meaning::Model(_) | Meaning::Family(_) => name.into(),
     }
 }
 

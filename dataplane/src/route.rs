@@ -39,8 +39,11 @@ pub struct Route {
 /// Reads a path; the query never counts. Errs on an unknown path, on a wrong method, and on endpoints of the published
 /// APIs that Relay does not offer; [`shape_of`] says how to put that.
 pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, Denied> {
-    let shape = shape_of(path, headers);
     let found = |endpoint, shape| Route { endpoint, shape };
+    if let Some((endpoint, shape)) = usual(path).filter(|_| Allowed::Post.takes(method)) {
+        return Ok(found(endpoint, shape));
+    }
+    let shape = shape_of(path, headers);
     let mut segments = Path::new(path).rest;
     let (first, rest) = (segments.next(), segments);
     let (second, third) = (rest.clone().next(), rest.clone().nth(1));
@@ -74,6 +77,9 @@ pub fn route(method: &Method, path: &str, headers: &HeaderMap) -> Result<Route, 
 /// The shape in which a caller of `path` expects its answer, whatever becomes of the request: the endpoint's own, else
 /// that of the prefix, else Anthropic's where its version header is sent.
 pub fn shape_of(path: &str, headers: &HeaderMap) -> WireShape {
+    if let Some((_, shape)) = usual(path) {
+        return shape;
+    }
     let Path { prefix, mut rest } = Path::new(path);
     match (rest.next(), prefix) {
         (Some("messages" | "complete"), _) => WireShape::AnthropicMessages,
@@ -81,6 +87,24 @@ pub fn shape_of(path: &str, headers: &HeaderMap) -> WireShape {
         (_, Some(shape)) => shape,
         (_, None) if headers.contains_key("anthropic-version") => WireShape::AnthropicMessages,
         (_, None) => WireShape::OpenaiChat,
+    }
+}
+
+/// What is asked under the paths that SDKs write, as reading them segment by segment would find: nearly all requests have one
+/// of these. All of them are posted to, and none leaves its shape to a header.
+fn usual(path: &str) -> Option<(Endpoint, WireShape)> {
+    match path {
+        "/v1/chat/completions" | "/chat/completions" | "/openai/v1/chat/completions" | "/openai/chat/completions" => {
+            Some((Endpoint::Conversation, WireShape::OpenaiChat))
+        }
+        "/v1/messages" | "/anthropic/v1/messages" => Some((Endpoint::Conversation, WireShape::AnthropicMessages)),
+        "/v1/messages/count_tokens" | "/anthropic/v1/messages/count_tokens" => {
+            Some((Endpoint::CountTokens, WireShape::AnthropicMessages))
+        }
+        "/v1/embeddings" | "/embeddings" | "/openai/v1/embeddings" | "/openai/embeddings" => {
+            Some((Endpoint::Embeddings, WireShape::OpenaiChat))
+        }
+        _ => None,
     }
 }
 
@@ -228,6 +252,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_paths_that_are_known_by_heart_mean_what_their_segments_say() {
+        let mut known = 0;
+        for prefix in ["", "/openai", "/anthropic"] {
+            for version in ["", "/v1"] {
+                for path in ["/chat/completions", "/messages", "/messages/count_tokens", "/embeddings"] {
+                    let path = format!("{prefix}{version}{path}");
+                    // An empty segment at the end changes nothing, but is not known by heart.
+                    let spelt = format!("{path}/");
+                    assert_eq!((post(&path), get(&path).is_err()), (post(&spelt), get(&spelt).is_err()), "{path}");
+                    assert_eq!(shape_of(&path, &versioned()), shape_of(&spelt, &versioned()), "{path}");
+                    assert_eq!(usual(&spelt), None);
+                    known += usize::from(usual(&path).is_some());
+                }
+            }
+        }
+        assert_eq!(known, 12, "each of them was tried");
     }
 
     #[test]

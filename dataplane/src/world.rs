@@ -60,7 +60,7 @@ impl World {
         families.sort_by(|a, b| a.id.cmp(&b.id));
         World {
             tokens: usable_keys.flat_map(|key| key.token_hashes().map(|hash| (hash, key.clone()))).collect(),
-            relay_keys: usable(&relay_keys).map(|key| (key.id.clone(), key.clone())).collect(),
+            relay_keys: usable(&relay_keys).map(|key| (ObjectRef::clone(&key.id), key.clone())).collect(),
             names: Names::of(&models),
             prices: prices(&models),
             certificates: credentials.client_certificates,

@@ -69,13 +69,15 @@ impl Local<'_> {
 pub struct Subject<'a> {
     /// Its object; absent: no Model names it.
     pub id: Option<&'a ObjectRef>,
-    /// Its id and its aliases: a pattern that matches one of them matches the model.
-    pub names: Vec<&'a str>,
+    /// Its id: a pattern that matches this or an alias matches the model.
+    pub name: &'a str,
+    /// Its aliases.
+    pub aliases: &'a [String],
 }
 
 impl Subject<'_> {
     fn is_matched(&self, glob: &Glob) -> bool {
-        self.names.iter().any(|name| glob.matches(name))
+        glob.matches(self.name) || self.aliases.iter().any(|name| glob.matches(name))
     }
 }
 

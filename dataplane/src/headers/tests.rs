@@ -25,7 +25,7 @@ fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn sent(from: WireShape, to: WireShape, rules: HeaderRules, lines: &[(&str, &str)]) -> HeaderMap {
     let host = table::Host { headers: rules, ..build::host(to) };
     let up = Upward { from, host: &host, encoded: &[], traceparent: None, gzip: false, stream: false };
-    upward(&of(lines), &up)
+    upward(&of(lines), up)
 }
 
 const SECRETS: [(&str, &str); 11] = [
@@ -80,7 +80,7 @@ fn a_version_is_named_where_the_caller_names_none_and_the_codecs_word_wins() {
     let host = build::host(AnthropicMessages);
     let encoded = [("anthropic-version", "2026-10-21".to_owned())];
     let up = Upward { from: OpenaiChat, host: &host, encoded: &encoded, traceparent: None, gzip: true, stream: true };
-    let headers = upward(&of(&[]), &up);
+    let headers = upward(&of(&[]), up);
     assert_eq!(get(&headers, "anthropic-version"), Some("2026-10-21"));
     assert_eq!(get(&headers, "accept"), Some("text/event-stream"));
     assert_eq!(get(&headers, "accept-encoding"), Some("gzip"));
@@ -93,10 +93,21 @@ fn the_state_of_a_trace_goes_on_with_the_trace_that_it_belongs_to() {
     let ours = HeaderValue::from_static("00-4bf92f3577b34da6a3ce929d0e0e4736-1-01");
     for (callers, state) in [(theirs, Some("x=1")), ("00-nonsense", None), ("", None)] {
         let client = of(&[("traceparent", callers), ("tracestate", "x=1")]);
-        let traceparent = Some(&ours);
-        let up = Upward { from: OpenaiChat, host: &host, encoded: &[], traceparent, gzip: false, stream: false };
-        let headers = upward(&client, &up);
-        assert_eq!((headers.get("traceparent"), get(&headers, "tracestate")), (traceparent, state), "{callers}");
+        let traceparent = Some(ours.clone());
+        let up = Upward {
+            from: OpenaiChat,
+            host: &host,
+            encoded: &[],
+            traceparent: traceparent.clone(),
+            gzip: false,
+            stream: false,
+        };
+        let headers = upward(&client, up);
+        assert_eq!(
+            (headers.get("traceparent"), get(&headers, "tracestate")),
+            (traceparent.as_ref(), state),
+            "{callers}"
+        );
     }
 }
 
@@ -163,7 +174,7 @@ fn limits_are_told_in_the_words_of_the_callers_shape() {
     let now = Timestamp::constant(1_800_000_000, 0);
     let told = |shape| {
         let mut headers = HeaderMap::new();
-        put_rate_limits(&mut headers, shape, &standing(), now);
+        put_rate_limits(&mut headers, &mut values(), shape, &standing(), now);
         headers
     };
     let openai = told(OpenaiChat);
@@ -181,16 +192,16 @@ fn limits_are_told_in_the_words_of_the_callers_shape() {
 #[test]
 fn what_relay_says_of_an_answer_is_safe_for_a_header() {
     let mut headers = HeaderMap::new();
-    put_request_id(&mut headers, AnthropicMessages, &request_id(7));
+    put_request_id(&mut headers, &mut values(), AnthropicMessages, &request_id(7));
     let said = Said {
-        model: Some("modèle\r\nx: 1"),
-        host: Some("team/a"),
+        model: Some(told("modèle\r\nx: 1")),
+        host: Some(told("team/a")),
         attempts: Some(2),
         overhead: Some(Duration::from_micros(1_250)),
         warnings: None,
         debug: vec!["1. m".into(), "- n".into()],
     };
-    put_said(&mut headers, &said);
+    put_said(&mut headers, &mut values(), said);
     let id = "req_00000000000000000000000000000007";
     for name in ["x-request-id", "x-relay-request-id", "request-id"] {
         assert_eq!(get(&headers, name), Some(id));

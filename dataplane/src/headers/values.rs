@@ -1,5 +1,5 @@
-//! Values of headers, written one behind the other into one piece of memory: a head takes one allocation for what it says,
-//! not one for each value.
+//! Values of headers: those that are always the same, and others, written one behind the other into one piece of memory, so
+//! that a head takes one allocation for what it says, not one for each value.
 
 use std::{fmt::Write, time::Duration};
 
@@ -7,11 +7,27 @@ use bytes::BytesMut;
 use http::HeaderValue;
 use jiff::Timestamp;
 
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(super) const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+pub(super) const EVENT_STREAM_UTF8: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+pub(super) const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+pub(super) const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+pub(super) const NO: HeaderValue = HeaderValue::from_static("no");
+pub(super) const ONE: HeaderValue = HeaderValue::from_static("1");
+pub(super) const DEGRADED: HeaderValue = HeaderValue::from_static("degraded");
+
+/// The API version of Anthropic's shape where the caller names none.
+pub(super) const DEFAULT_ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+
+/// Says who asks, where the caller's own word is not passed on.
+pub(super) const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("relay/", env!("CARGO_PKG_VERSION")));
+
 /// Characters of a value that others wrote.
 const LONGEST: usize = 1_024;
 
 /// Where values are written. What a method writes is visible ASCII and spaces alone.
-pub(super) struct Values(BytesMut);
+pub(crate) struct Values(BytesMut);
 
 impl Values {
     /// Room for values of so many bytes together; more takes another allocation.

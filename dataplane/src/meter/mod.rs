@@ -56,11 +56,18 @@ pub struct Books {
     pub estimator: Arc<Estimator>,
 }
 
+impl Books {
+    /// Whether anybody takes what is known of a request.
+    fn take_records(&self) -> bool {
+        self.sinks.take_any() || self.logs.take_any() || self.spans.take_any()
+    }
+}
+
 /// What a request was thought to take, and on what that rests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Basis {
     /// The relay key, whose answers teach how long the next one will be.
-    pub key: ObjectRef,
+    pub key: Arc<ObjectRef>,
     /// The public id of the model.
     pub model: Arc<str>,
     /// The request's sizes.
@@ -265,9 +272,12 @@ impl Open {
         self.settle(usage.as_ref(), cost);
         self.learn(usage.as_ref());
         self.count(&end, usage.as_ref(), cost);
+        self.books.metrics.requests_in_flight.dec();
+        if !self.books.take_records() {
+            return;
+        }
         self.write(end, usage, cost);
         let Self { books, record, trace, asked, answered, .. } = *self;
-        books.metrics.requests_in_flight.dec();
         let record = Arc::new(record);
         if let Some(trace) = trace {
             books.spans.send(Finished { trace, record: record.clone(), reserve: asked.zip(answered) });

@@ -3,7 +3,11 @@
 //! Holds names as they were at that time, never a credential, and nothing of what was said. Names of objects are written
 //! `namespace/name`, and shared with the table that they are of.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use jiff::Timestamp;
 use protocol::{WireShape, answer::StopReason, usage::Usage};
@@ -12,6 +16,9 @@ use table::NanoUsd;
 
 /// The version of the schema; grows when a field changes its meaning or goes.
 pub const SCHEMA: &str = "relay.usage/1";
+
+/// The cost labels of a request whose relay key is not known.
+static NO_LABELS: LazyLock<Arc<BTreeMap<String, String>>> = LazyLock::new(Arc::default);
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,7 +50,7 @@ pub struct Record {
     /// Whether the answer was streamed.
     pub streamed: bool,
     /// The model as the caller wrote it, cut to 256 characters.
-    pub requested_model: Option<String>,
+    pub requested_model: Option<Arc<str>>,
     /// The public id of the model that it was resolved to.
     pub model: Option<Arc<str>>,
     /// The Model object.
@@ -109,7 +116,7 @@ impl Record {
             relay_key: None,
             team: None,
             policies: Arc::default(),
-            attributes: Arc::default(),
+            attributes: NO_LABELS.clone(),
             client_shape: None,
             upstream_shape: None,
             streamed: false,
@@ -144,9 +151,22 @@ impl Record {
 
     /// Notes the model as the caller wrote it, cut so that a caller cannot fill the sink with it.
     pub fn asked_for(&mut self, model: &str) {
-        let end = model.char_indices().nth(256).map_or(model.len(), |(end, _)| end);
-        self.requested_model = Some(model[..end].to_owned());
+        self.requested_model = Some(cut(model).into());
     }
+
+    /// As [`Record::asked_for`], of a model that was found, and has this public id: where that is how the caller wrote it, they
+    /// are one text.
+    pub fn asked_for_known(&mut self, model: &str, public: &Arc<str>) {
+        self.requested_model = Some(if cut(model) == &**public { public.clone() } else { cut(model).into() });
+    }
+}
+
+fn cut(model: &str) -> &str {
+    // No character has less than a byte.
+    if model.len() <= 256 {
+        return model;
+    }
+    model.char_indices().nth(256).map_or(model, |(end, _)| &model[..end])
 }
 
 /// Bytes that are written as twice as many hex digits.

@@ -116,6 +116,11 @@ impl Sinks {
         }
     }
 
+    /// Whether records go anywhere; false also once it was closed.
+    pub(crate) fn take_any(&self) -> bool {
+        self.queue.lock().is_some()
+    }
+
     /// Queues a record. Never blocks; a record that finds no room is counted as lost.
     pub fn send(&self, record: Arc<Record>) {
         let queue = self.queue.lock();

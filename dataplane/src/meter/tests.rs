@@ -47,7 +47,7 @@ impl Desk {
         let reservation = self.limiter.reserve(claims()).await.expect("it fits");
         let expected = Expected { input: 100, output: 256, cost: NanoUsd(1_000) };
         let sizes = Sizes { text_bytes: 400, messages: 1, ..Sizes::default() };
-        meter.reserved(reservation, Basis { key: key(), model: "gpt-5".into(), sizes, expected });
+        meter.reserved(reservation, Basis { key: key().into(), model: "gpt-5".into(), sizes, expected });
         meter
     }
 

@@ -103,6 +103,11 @@ impl<S: Signal> Exports<S> {
         Self { queue: Mutex::new(Some(queue)), exporter: Mutex::new(Some(task)), closing, waiting, counts }
     }
 
+    /// Whether items go anywhere; false also once it was closed.
+    pub(crate) fn take_any(&self) -> bool {
+        self.queue.lock().is_some()
+    }
+
     /// Queues an item. Never blocks; one that finds no room is counted as lost.
     pub(crate) fn send(&self, item: S::Item) {
         let queue = self.queue.lock();

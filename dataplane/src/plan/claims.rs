@@ -1,5 +1,7 @@
 //! What a plan claims of the limiter: the caller's scopes, and every key that could be tried, in order.
 
+use smallvec::SmallVec;
+
 use super::{Candidate, Draw, Plan};
 use crate::{
     admit::Grant,
@@ -19,12 +21,34 @@ pub struct Step<'a> {
     pub draw: &'a Draw,
 }
 
+/// All of a plan.
+pub type Steps<'a> = SmallVec<[Step<'a>; 4]>;
+
 impl Plan {
     /// Every key of every candidate, in the order in which they are tried; never empty. Indices into the claims'
     /// candidates are indices into this.
-    pub fn steps(&self) -> Vec<Step<'_>> {
+    pub fn steps(&self) -> Steps<'_> {
+        self.each_step().collect()
+    }
+
+    fn each_step(&self) -> impl Iterator<Item = Step<'_>> {
         let of = |candidate| move |draw| Step { candidate, draw };
-        self.candidates.iter().flat_map(|candidate| candidate.draws.iter().map(of(candidate))).collect()
+        self.candidates.iter().flat_map(move |candidate| candidate.draws.iter().map(of(candidate)))
+    }
+
+    /// The candidate and the key of one of its steps; absent: it has not so many.
+    pub fn into_step(self, step: usize) -> Option<(Candidate, Draw)> {
+        let mut before = step;
+        for mut candidate in self.candidates {
+            match before.checked_sub(candidate.draws.len()) {
+                Some(less) => before = less,
+                None => {
+                    let draw = candidate.draws.swap_remove(before);
+                    return Some((candidate, draw));
+                }
+            }
+        }
+        None
     }
 
     /// What the request wants to reserve; `at_most` candidates are wanted open.
@@ -33,7 +57,7 @@ impl Plan {
         Claims {
             domain: key.domain.clone(),
             scopes: wanting(&key.scopes(Some(grant.public_model())), expected),
-            candidates: self.steps().iter().map(|step| candidate(step, expected)).collect(),
+            candidates: self.each_step().map(|step| candidate(&step, expected)).collect(),
             max_candidates: at_most,
         }
     }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use protocol::error::{ErrorKind, WireError};
+use smallvec::SmallVec;
 use table::KeySelection;
 
-use super::{Place, Query, Rules, Skipped, Why, expand::Leaf, lottery, place};
+use super::{Place, Query, Rules, Skipped, Why, expand::Leaf, fit::Keys, lottery, place};
 use crate::{
     breaker::Phase,
     denied::Denied,
@@ -72,14 +73,19 @@ pub(super) fn affinity(query: &Query<'_>) -> u64 {
 /// The keys of a place in the order in which they are tried. Those that are out go to `out` and `skipped`.
 pub(super) fn draws(
     leaf: &Leaf,
-    keys: Vec<Arc<HostKey>>,
+    keys: Keys<'_>,
     rules: &Rules,
     query: &Query<'_>,
     weather: &Weather<'_>,
     (skipped, out): (&mut Vec<Skipped>, &mut Vec<Out>),
 ) -> Draws {
     let drawable = drawable(leaf, keys, weather, skipped);
-    let members: Vec<Member> = drawable.iter().map(|draw| member(draw, weather)).collect();
+    if let [only] = drawable.as_slice()
+        && is_well(only, weather)
+    {
+        return Draws { ready: drawable, last_resort: Vec::new() };
+    }
+    let members: SmallVec<[Member; 4]> = drawable.iter().map(|draw| member(draw, weather)).collect();
     let ordered = order(&members, &choice(leaf, rules, query, weather));
     for (position, skip) in ordered.skipped {
         let Skip::Open { class, until } = skip else { continue };
@@ -102,7 +108,7 @@ pub(super) fn draws(
 }
 
 /// Keys whose secret can be sent; for a host that needs none, the one draw without a key.
-fn drawable(leaf: &Leaf, keys: Vec<Arc<HostKey>>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
+fn drawable(leaf: &Leaf, keys: Keys<'_>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
     let keyless = leaf.host.keyless;
     if !super::needs_key(&leaf.host) {
         return vec![Draw { key: None, secret: None, hash: keyless, is_out: false }];
@@ -112,18 +118,26 @@ fn drawable(leaf: &Leaf, keys: Vec<Arc<HostKey>>, weather: &Weather<'_>, skipped
         let why = match weather.keyring.secret(&key.id) {
             Some(Ok(secret)) => {
                 let hash = secret.hash().at(keyless);
-                draws.push(Draw { key: Some(key), secret: Some(secret), hash, is_out: false });
+                draws.push(Draw { key: Some(key.clone()), secret: Some(secret), hash, is_out: false });
                 continue;
             }
             Some(Err(error)) => error.to_string(),
             None => "it has no credential".to_owned(),
         };
-        skipped.push(Skipped { place: Place::Key(key), why: Why::Disabled(why) });
+        skipped.push(Skipped { place: Place::Key(key.clone()), why: Why::Disabled(why) });
     }
     if draws.is_empty() {
         skipped.push(Skipped { place: place(&leaf.host.id, leaf.served.model()), why: Why::NoKey });
     }
     draws
+}
+
+/// Whether the breaker of a key is closed. Where there is no other, it is first by any rule.
+fn is_well(draw: &Draw, weather: &Weather<'_>) -> bool {
+    match weather.signals.key(draw.hash).phase(weather.now) {
+        Phase::Closed { .. } => true,
+        Phase::Open { .. } | Phase::HalfOpen { .. } => false,
+    }
 }
 
 fn member(draw: &Draw, weather: &Weather<'_>) -> Member {

@@ -4,6 +4,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use protocol::Traits;
+use smallvec::SmallVec;
 use table::{Binding, ObjectRef, Route, Target, VirtualStrategy};
 
 use super::{Place, Served, Skipped, Why, lottery, place};
@@ -25,8 +26,11 @@ pub(super) struct Leaf {
 /// Places among which the strategy of the policies chooses.
 pub(super) type Group = Vec<Leaf>;
 
-/// Every place that could serve a grant, as groups that are tried one after the other.
-pub(super) fn groups(world: &World, grant: &Grant, chance: u64, skipped: &mut Vec<Skipped>) -> Vec<Group> {
+/// Groups that are tried one after the other: nearly always one.
+pub(super) type Groups = SmallVec<[Group; 1]>;
+
+/// Every place that could serve a grant.
+pub(super) fn groups(world: &World, grant: &Grant, chance: u64, skipped: &mut Vec<Skipped>) -> Groups {
     let policies = grant.policies();
     let resolved = grant.resolved();
     let mut groups = match &resolved.meaning {
@@ -48,8 +52,8 @@ pub(super) fn of_model(
     model: &Arc<Model>,
     chance: u64,
     skipped: &mut Vec<Skipped>,
-) -> Vec<Group> {
-    let mut expansion = Expansion { world, policies, chance, trail: Vec::new(), groups: Vec::new(), skipped };
+) -> Groups {
+    let mut expansion = Expansion { world, policies, chance, trail: Vec::new(), groups: Groups::new(), skipped };
     expansion.add(model);
     expansion.groups
 }
@@ -88,7 +92,7 @@ struct Expansion<'a> {
     chance: u64,
     /// The virtual models that are being expanded.
     trail: Vec<ObjectRef>,
-    groups: Vec<Group>,
+    groups: Groups,
     skipped: &'a mut Vec<Skipped>,
 }
 

@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use protocol::ask::Needs;
+use smallvec::SmallVec;
 use table::Capability;
 
 use super::{Place, Purpose, Query, Skipped, Why, expand::Leaf, is_pinned_away, needs_key, place};
@@ -23,10 +24,17 @@ pub(super) fn sort_out(
 ) -> (Vec<Leaf>, Vec<(Leaf, Why)>) {
     let pin = grant.resolved().pin.as_ref();
     let repeated = repeated(&leaves);
+    let obstacle = |(at, leaf): (usize, &Leaf)| {
+        let obstacle = standing_obstacle(leaf, grant.policies(), pin).or_else(|| unfitness(leaf, query));
+        obstacle.or_else(|| repeated.contains(&at).then_some(Why::Repeated))
+    };
+    let obstacles: SmallVec<[Option<Why>; 4]> = leaves.iter().enumerate().map(obstacle).collect();
+    if obstacles.iter().all(Option::is_none) {
+        return (leaves, Vec::new());
+    }
     let (mut fitting, mut too_small) = (Vec::with_capacity(leaves.len()), Vec::new());
-    for (at, leaf) in leaves.into_iter().enumerate() {
-        let obstacle = standing_obstacle(&leaf, grant.policies(), pin).or_else(|| unfitness(&leaf, query));
-        match obstacle.or_else(|| repeated.contains(&at).then_some(Why::Repeated)) {
+    for (leaf, obstacle) in leaves.into_iter().zip(obstacles) {
+        match obstacle {
             None => fitting.push(leaf),
             Some(why @ Why::TooSmall { .. }) => too_small.push((leaf, why)),
             Some(why) => skipped.push(Skipped { place: place(&leaf.host.id, leaf.served.model()), why }),
@@ -121,20 +129,23 @@ fn lacks(model: &Model, query: &Query<'_>) -> Option<&'static str> {
         .map(|(.., words)| words)
 }
 
+/// Keys of a host that may be drawn.
+pub(super) type Keys<'a> = SmallVec<[&'a Arc<HostKey>; 8]>;
+
 /// The keys that the caller may draw there, as listed; absent: there is none although one is needed.
-pub(super) fn keys(
-    leaf: &Leaf,
+pub(super) fn keys<'a>(
+    leaf: &'a Leaf,
     caller: &Caller,
     now: Timestamp,
     skipped: &mut Vec<Skipped>,
-) -> Option<Vec<Arc<HostKey>>> {
+) -> Option<Keys<'a>> {
+    let mut keys = Keys::new();
     if !needs_key(&leaf.host) {
-        return Some(Vec::new());
+        return Some(keys);
     }
-    let mut keys = Vec::with_capacity(leaf.host.pool.len());
     for key in &leaf.host.pool {
         match key.obstacle(caller.namespace(), leaf.served.upstream_model(), now) {
-            None => keys.push(key.clone()),
+            None => keys.push(key),
             Some(why) => skipped.push(Skipped { place: Place::Key(key.clone()), why: Why::Key(why) }),
         }
     }

@@ -6,7 +6,7 @@ use table::{NanoUsd, Strategy};
 
 use super::{
     Query, Rules, Weather,
-    expand::{Group, Leaf, by_weight},
+    expand::{Group, Groups, Leaf, by_weight},
     lottery,
 };
 use crate::meter::cost;
@@ -23,7 +23,7 @@ enum Rank {
 
 /// The leaves of all groups in the order in which they are tried.
 pub(super) fn of(
-    mut groups: Vec<Group>,
+    mut groups: Groups,
     rules: &Rules,
     chance: u64,
     query: &Query<'_>,

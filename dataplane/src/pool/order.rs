@@ -3,6 +3,7 @@
 
 use std::{cmp::Ordering, time::Instant};
 
+use smallvec::SmallVec;
 use table::KeySelection;
 
 use crate::{
@@ -92,7 +93,7 @@ impl Order {
 /// Orders the keys of a pool for one request.
 pub fn order(members: &[Member], choice: &Choice) -> Order {
     let mut order = Order::default();
-    let mut ranked = Vec::with_capacity(members.len());
+    let mut ranked = SmallVec::<[_; 4]>::new();
     let mut resort = Vec::new();
     for (position, member) in members.iter().enumerate() {
         match (member.obstacle, member.standing.phase) {

@@ -50,6 +50,11 @@ impl Spans {
         Self(Exports::to(collector, PACE, Counts { sent, dropped, ..Counts::default() }))
     }
 
+    /// Whether spans go anywhere.
+    pub(crate) fn take_any(&self) -> bool {
+        self.0.take_any()
+    }
+
     /// Queues the spans of a request. Never blocks; a request that finds no room is counted as lost.
     pub(crate) fn send(&self, finished: Finished) {
         self.0.send(finished);

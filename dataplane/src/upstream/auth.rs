@@ -1,9 +1,11 @@
 //! Puts a credential on a request, at the last moment before it is sent.
 
-use http::{HeaderName, HeaderValue, Uri, header::AUTHORIZATION, request::Parts};
+use http::{HeaderName, Uri, header::AUTHORIZATION, request::Parts};
 use table::Auth;
 
 use super::credentials::HostSecret;
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Why a credential cannot be put on a request. Never shows it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,27 +24,24 @@ pub enum PlacementError {
 /// Puts `credential` where `auth` says. Whatever stood there is replaced; header values are marked as sensitive, so
 /// that neither `Debug` nor HTTP/2's table of headers holds them.
 pub fn put(credential: Option<&HostSecret>, auth: &Auth, parts: &mut Parts) -> Result<(), PlacementError> {
-    let secret = || credential.map(HostSecret::expose).ok_or(PlacementError::Missing);
+    let secret = || credential.ok_or(PlacementError::Missing);
     match auth {
-        Auth::None => Ok(()),
-        Auth::Bearer => set(parts, AUTHORIZATION, &["Bearer ", secret()?].concat()),
-        Auth::Header(name) => {
-            let header =
-                HeaderName::from_bytes(name.as_bytes()).map_err(|_| PlacementError::HeaderName(name.clone()))?;
-            set(parts, header, secret()?)
-        }
+        Auth::None => {}
+        Auth::Bearer => drop(parts.headers.insert(AUTHORIZATION, secret()?.bearer())),
+        Auth::Header(name) => drop(parts.headers.insert(header(name)?, secret()?.plain())),
         Auth::Query(name) => {
-            parts.uri = with_query(&parts.uri, name, secret()?).ok_or(PlacementError::Unusable)?;
-            Ok(())
+            parts.uri = with_query(&parts.uri, name, secret()?.expose()).ok_or(PlacementError::Unusable)?;
         }
     }
+    Ok(())
 }
 
-fn set(parts: &mut Parts, name: HeaderName, value: &str) -> Result<(), PlacementError> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| PlacementError::Unusable)?;
-    value.set_sensitive(true);
-    parts.headers.insert(name, value);
-    Ok(())
+fn header(name: &str) -> Result<HeaderName, PlacementError> {
+    // Anthropic's, which nearly all hosts have that are not asked with a bearer.
+    if name == X_API_KEY.as_str() {
+        return Ok(X_API_KEY);
+    }
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| PlacementError::HeaderName(name.to_owned()))
 }
 
 fn with_query(uri: &Uri, name: &str, value: &str) -> Option<Uri> {
@@ -76,6 +75,16 @@ mod tests {
         let header = placed(&Auth::Header("x-key".into()));
         assert_eq!(header.headers.get_all("x-key").iter().collect::<Vec<_>>(), ["sk-canary+1"]);
         assert!(!format!("{bearer:?}{header:?}").contains("canary"));
+        let [bearer, header] = [&bearer.headers[AUTHORIZATION], &header.headers["x-key"]];
+        assert!(bearer.is_sensitive() && header.is_sensitive(), "HTTP/2 keeps neither in its table");
+    }
+
+    #[test]
+    fn the_header_of_anthropic_is_the_same_however_its_name_is_spelt() {
+        for name in ["x-api-key", "X-Api-Key"] {
+            let parts = placed(&Auth::Header(name.into()));
+            assert_eq!(parts.headers["x-api-key"], "sk-canary+1", "{name}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use foldhash::HashMap;
+use http::HeaderValue;
 use sha2::{Digest, Sha256};
 use table::{Credential, Credentials, ObjectRef, Sealed, Secret};
 use tokio_util::sync::CancellationToken;
@@ -93,8 +94,18 @@ impl fmt::Debug for KeyHash {
 /// The secret of a host key, fit to be sent. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostSecret {
-    secret: Arc<Secret<String>>,
+    sent: Arc<Sent>,
     hash: KeyHash,
+}
+
+/// A secret as requests carry it, made once for all of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Sent {
+    text: Secret<String>,
+    /// As the value of a header, marked as sensitive.
+    plain: HeaderValue,
+    /// The same behind `Bearer `.
+    bearer: HeaderValue,
 }
 
 impl HostSecret {
@@ -107,8 +118,9 @@ impl HostSecret {
         if let Some(position) = text.bytes().position(|byte| !byte.is_ascii_graphic()) {
             return Err(CredentialError::NotVisible(position));
         }
-        let hash = KeyHash(Sha256::digest(text).into());
-        Ok(Self { secret: Arc::new(Secret::new(text.to_owned())), hash })
+        let (plain, bearer) = (sensitive(text), sensitive(&["Bearer ", text].concat()));
+        let sent = Arc::new(Sent { text: Secret::new(text.to_owned()), plain, bearer });
+        Ok(Self { sent, hash: KeyHash(Sha256::digest(text).into()) })
     }
 
     /// Where its health is kept.
@@ -117,8 +129,25 @@ impl HostSecret {
     }
 
     pub(crate) fn expose(&self) -> &str {
-        self.secret.expose()
+        self.sent.text.expose()
     }
+
+    /// The value of a header that holds it alone. Marked as sensitive, so that neither `Debug` nor HTTP/2's table of headers
+    /// holds it.
+    pub(super) fn plain(&self) -> HeaderValue {
+        self.sent.plain.clone()
+    }
+
+    /// The same behind `Bearer `.
+    pub(super) fn bearer(&self) -> HeaderValue {
+        self.sent.bearer.clone()
+    }
+}
+
+fn sensitive(visible: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(visible).expect("visible ASCII and spaces can stand in a header");
+    value.set_sensitive(true);
+    value
 }
 
 /// Reads a credential of a host key from where it is.

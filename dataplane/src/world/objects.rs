@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use foldhash::HashMap;
+use http::HeaderValue;
 use jiff::Timestamp;
 use table::{Binding, Glob, Lists, ObjectRef, Pricing, Route, Scoped, token::TokenHash};
 
 use super::{Found, scopes::CallerScopes};
 use crate::{
+    headers,
     limit::{claims::ScopeClaim, rule::Scope, terms::provider_scope},
     plan::Rules,
     upstream::credentials::KeyHash,
@@ -20,6 +22,8 @@ pub struct Host {
     pub id: ObjectRef,
     /// Its name as it is told, `namespace/name`.
     pub name: Arc<str>,
+    /// The same, as a header tells it.
+    pub header: HeaderValue,
     /// The row.
     pub row: table::Host,
     /// Ids of models that reach it though no Model names them.
@@ -39,7 +43,8 @@ impl Host {
         let patterns = row.model_patterns.iter().map(|pattern| Glob::new(pattern)).collect();
         let (keyless, domain) = (KeyHash::keyless(&id), id.namespace.as_str().into());
         let scope = provider_scope(Scope::Host(id.clone()), &row.limits);
-        Self { name: told(&id), id, row, patterns, pool, domain, scope, keyless }
+        let name = told(&id);
+        Self { header: headers::told(&name), name, id, row, patterns, pool, domain, scope, keyless }
     }
 
     /// Whether a model that no Model names may be sent there by its own name.
@@ -101,10 +106,14 @@ pub struct Model {
     pub name: Arc<str>,
     /// The public id, as it is told.
     pub public: Arc<str>,
+    /// The same, as a header tells it.
+    pub header: HeaderValue,
     /// The row.
     pub row: table::Model,
     /// Of each binding.
     prices: Vec<Option<Arc<Price>>>,
+    /// What hosts call it, of each binding, to be kept.
+    upstream: Vec<Arc<str>>,
 }
 
 /// What an answer costs, and who says so.
@@ -119,7 +128,9 @@ pub struct Price {
 impl Model {
     pub(super) fn new(id: ObjectRef, row: table::Model) -> Self {
         let prices = bindings(&row).iter().map(|binding| price(&id, &row, binding).map(Arc::new)).collect();
-        Self { name: told(&id), public: row.model_name.as_str().into(), prices, id, row }
+        let upstream = bindings(&row).iter().map(|binding| binding.upstream_model.as_str().into()).collect();
+        let (name, public, header) = (told(&id), row.model_name.as_str().into(), headers::told(&row.model_name));
+        Self { name, public, header, prices, upstream, id, row }
     }
 
     /// Its id and its aliases.
@@ -130,6 +141,11 @@ impl Model {
     /// Where it is served; empty for a virtual model.
     pub fn bindings(&self) -> &[Binding] {
         bindings(&self.row)
+    }
+
+    /// What the host of the binding with this index calls it.
+    pub(crate) fn upstream_model(&self, binding: usize) -> &Arc<str> {
+        &self.upstream[binding]
     }
 
     /// What it costs at the binding with this index: the binding's price, else the model's own.
@@ -183,8 +199,8 @@ impl Policy {
 /// A bearer token of an application.
 #[derive(Debug)]
 pub struct RelayKey {
-    /// Its name.
-    pub id: ObjectRef,
+    /// Its name, to be shared.
+    pub id: Arc<ObjectRef>,
     /// Who asks and who pays, as it is told.
     pub asker: Asker,
     /// The row.
@@ -243,7 +259,7 @@ impl RelayKey {
         let domain = id.namespace.as_str().into();
         let scopes = CallerScopes::of(&id, &row, &policies);
         let asker = Asker::of(&id, &row, &policies);
-        Self { asker, id, row, policies, rules, domain, scopes, unusable }
+        Self { asker, id: Arc::new(id), row, policies, rules, domain, scopes, unusable }
     }
 
     /// What a request of this key may claim for itself, with nothing claimed yet. `model` is the public id of the model;

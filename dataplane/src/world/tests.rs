@@ -15,7 +15,7 @@ fn row_of(named: Option<&Named>) -> Option<&ObjectRef> {
 fn a_token_finds_its_relay_key_and_no_other_does() {
     let world = Tables::new().open().world();
     let found = world.relay_key_of(&TokenHash::of(&token("app"))).map(|key| key.id.clone());
-    assert_eq!(found, Some(id("app")));
+    assert_eq!(found.as_deref(), Some(&id("app")));
     assert!(world.relay_key_of(&TokenHash::of("something else")).is_none());
 }
 

@@ -85,7 +85,7 @@ impl<'a> Reach<'a> {
         let models = nameable(view, &rules)?;
         let local = Local { own: view.namespace, catalog: &view.table.settings.catalog_namespace };
         for (&id, &model) in &models {
-            let subject = Subject { id: Some(id), names: names(model).collect() };
+            let subject = Subject { id: Some(id), name: &model.model_name, aliases: &model.aliases };
             if rules.iter().all(|rule| rule.models.grant_model(&rule.row.model_refs, &subject, local)) {
                 walk.add(id, model)?;
             }
