@@ -129,7 +129,7 @@ impl Explain {
             let weather = Weather { signals: &Signals::new(), keyring: &keyring, now: Instant::now() };
             plan::explained(&world, &grant, &query, &weather, &mut skipped)
         });
-        Ok(Explanation { key: key.id.clone(), model: ask.model, plan, skipped, assumed })
+        Ok(Explanation { key: ObjectRef::clone(&key.id), model: ask.model, plan, skipped, assumed })
     }
 
     fn admitted(&self, world: &World, key: &Arc<RelayKey>, model: &str) -> Result<Grant, Denied> {

@@ -25,7 +25,7 @@ use crate::{
     headers::{self, Upward},
     meter::record::AttemptOutcome,
     plan::{Candidate, Plan, Purpose, Step},
-    pool::signals::Flight,
+    pool::{quota, signals::Flight},
     relay::{Installed, Relay},
     trace::Trace,
     upstream::{auth, body::Body, client::Client, error::SendError, upload::Whole},
@@ -146,17 +146,18 @@ impl Exchange<'_> {
         })
     }
 
-    /// Sends a request, the `number`th, and reads until its answer's first content.
+    /// Sends a request, the `number`th, at `now`, and reads until its answer's first content.
     pub(crate) async fn attempt(
         &self,
         number: u32,
         step: Step<'_>,
         mut outgoing: Outgoing,
+        now: Instant,
     ) -> Result<Committed, (Failure, Flight)> {
         let candidate = step.candidate;
         let host = &candidate.host;
-        let flight = self.relay.signals.begin(step.draw.hash, &host.id, Instant::now().into_std());
-        let patience = Instant::now() + candidate.timeouts.first_byte;
+        let flight = self.relay.signals.begin(step.draw.hash, &host.id, now.into_std());
+        let patience = now + candidate.timeouts.first_byte;
         let losses = std::mem::take(&mut outgoing.losses);
         let traceparent = self.trace.onward(number);
         let read = {
@@ -165,7 +166,6 @@ impl Exchange<'_> {
         };
         match read {
             Ok(Ok(Read { status, headers, held, rest, flow })) => {
-                flight.first_content(Instant::now().into_std());
                 Ok(Committed { status, headers, held, rest, flow, flight, losses })
             }
             Ok(Err(failure)) => Err((failure.without_secret(step), flight)),
@@ -185,8 +185,10 @@ impl Exchange<'_> {
         let client = self.installed.client(&candidate.host.id).map_err(Failure::misconfigured)?;
         let request = self.request(client, step, &outgoing, traceparent)?;
         let response = client.send(request).await.map_err(|error| Failure::unsent(&error))?;
-        let (now, wall) = (Instant::now().into_std(), Timestamp::now());
-        flight.key().observe(candidate.shape(), response.headers(), now, wall);
+        if quota::is_told(response.headers()) {
+            let (now, wall) = (Instant::now().into_std(), Timestamp::now());
+            flight.key().observe(candidate.shape(), response.headers(), now, wall);
+        }
         if !response.status().is_success() {
             let failure = refused(candidate.shape(), response).await.without_secret(step);
             if failure.tells_of_key() {

@@ -314,7 +314,7 @@ fn put_refused(headers: &mut HeaderMap, shape: WireShape, refused: &Refused, now
             let (rule, limit, remaining) = (refused.rule.clone(), refused.limit, refused.remaining);
             let mut standing = Standing::default();
             standing.take(counted, RuleStanding { rule, limit, remaining, resets_in });
-            headers::put_rate_limits(headers, &mut headers::values(), shape, &standing, now);
+            headers::put_rate_limits(headers, &mut headers::values(), shape, &standing, || now);
         }
         Rule::Budget(_) => match shape {
             WireShape::OpenaiChat => {}

@@ -137,21 +137,23 @@ impl Loop<'_> {
             }
         };
         self.attempts += 1;
-        self.begin(index, step);
         let began = Instant::now();
-        let attempted = Box::pin(exchange.attempt(self.attempts, step, outgoing)).await;
-        self.waited += began.elapsed();
+        self.begin(index, step, began);
+        let attempted = Box::pin(exchange.attempt(self.attempts, step, outgoing, began)).await;
+        let over = Instant::now();
+        self.waited += over.saturating_duration_since(began);
         match attempted {
             Ok(committed) => {
-                self.meter.first_content();
+                committed.flight.first_content(over.into_std());
+                self.meter.first_content(over);
                 let (attempts, waited) = (self.attempts, self.waited);
                 Ok(Tried::Answered(Box::new(Dispatched { committed, step: index, attempts, waited })))
             }
-            Err((failure, flight)) => Ok(Tried::Failed(self.failed(step, failure, &flight))),
+            Err((failure, flight)) => Ok(Tried::Failed(self.failed(step, failure, &flight, over))),
         }
     }
 
-    fn begin(&mut self, index: usize, step: Step<'_>) {
+    fn begin(&mut self, index: usize, step: Step<'_>, now: Instant) {
         let candidate = step.candidate;
         let attempt = Attempt {
             host: candidate.host.name.clone(),
@@ -164,7 +166,7 @@ impl Loop<'_> {
             started_ms: 0.0,
             duration_ms: None,
         };
-        self.meter.attempt(index, attempt, candidate.price().cloned());
+        self.meter.attempt(index, attempt, candidate.price().cloned(), now);
     }
 
     /// Repeats are a share of requests, not of attempts: each request earns once, at the host that it is meant for.
@@ -179,10 +181,10 @@ impl Loop<'_> {
         !matches!(key.phase(Instant::now().into_std()), Phase::Closed { .. })
     }
 
-    fn failed(&mut self, step: Step<'_>, failure: Failure, flight: &Flight) -> Next {
+    fn failed(&mut self, step: Step<'_>, failure: Failure, flight: &Flight, now: Instant) -> Next {
         let Failure { error, outcome, label, status } = failure;
         let (exchange, candidate) = (self.exchange, step.candidate);
-        report(&exchange.relay.books.metrics, candidate, step.draw, outcome, flight);
+        report(&exchange.relay.books.metrics, candidate, step.draw, outcome, flight, now);
         let (host, reason) = (&candidate.host.id, failure::reason(&error, outcome));
         let key = step.draw.key.as_ref().map(|key| key.id.to_string());
         info!(
@@ -194,7 +196,7 @@ impl Loop<'_> {
             reason = pipeline::one_line(&reason),
             "an attempt at host `{host}` failed"
         );
-        self.meter.attempted(label, status, Some(reason));
+        self.meter.attempted(label, status, Some(reason), now);
         let next = next(&error, outcome, label, &exchange.plan.rules.retries.on);
         if next == Next::LargerModel {
             self.too_small = Some(candidate.public_model().to_owned());
@@ -244,9 +246,16 @@ fn next(error: &WireError, outcome: Outcome, label: AttemptOutcome, on: &[RetryO
     }
 }
 
-/// Tells key and host how an attempt ended, and says in log and metrics what that changes.
-pub(crate) fn report(metrics: &Metrics, candidate: &Candidate, draw: &Draw, outcome: Outcome, flight: &Flight) {
-    let changes = flight.report(outcome, Instant::now().into_std(), &candidate.host.row.breaker);
+/// Tells key and host how an attempt ended by `now`, and says in log and metrics what that changes.
+pub(crate) fn report(
+    metrics: &Metrics,
+    candidate: &Candidate,
+    draw: &Draw,
+    outcome: Outcome,
+    flight: &Flight,
+    now: Instant,
+) {
+    let changes = flight.report(outcome, now.into_std(), &candidate.host.row.breaker);
     let host = &candidate.host.id;
     if let Transition::Opened { class, .. } = changes.host {
         warn!(%host, reason = ?class, "host `{host}` cannot be reached and is taken out");
@@ -255,7 +264,7 @@ pub(crate) fn report(metrics: &Metrics, candidate: &Candidate, draw: &Draw, outc
     match changes.key {
         Transition::None => {}
         Transition::Opened { class, until } => {
-            let wait = until.saturating_duration_since(Instant::now().into_std());
+            let wait = until.saturating_duration_since(now.into_std());
             warn!(host_key = %name, %host, reason = ?class, for_s = wait.as_secs_f64(), "host key `{name}` is taken out");
             metrics.breaker(name, BreakerState::Open);
         }

@@ -334,7 +334,7 @@ pub(crate) fn put_rate_limits(
     values: &mut Values,
     shape: WireShape,
     standing: &Standing,
-    now: Timestamp,
+    now: impl Fn() -> Timestamp,
 ) {
     let rules = [(Limit::of_requests(shape), &standing.requests), (Limit::of_tokens(shape), &standing.tokens)];
     for (names, rule) in rules {
@@ -343,7 +343,7 @@ pub(crate) fn put_rate_limits(
         headers.insert(names.remaining, values.number(*remaining));
         let reset = match shape {
             WireShape::OpenaiChat => values.wait(*resets_in),
-            WireShape::AnthropicMessages => values.moment(moment(now, *resets_in)),
+            WireShape::AnthropicMessages => values.moment(moment(now(), *resets_in)),
         };
         headers.insert(names.reset, reset);
     }

@@ -101,7 +101,7 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
             };
         }
     };
-    let mut meter = Meter::new(relay.books.clone(), record(&call, purpose));
+    let mut meter = Meter::new(relay.books.clone(), record(&call, purpose), call.began);
     if call.trace.is_reported() {
         meter.traced(call.trace.clone());
     }
@@ -159,7 +159,8 @@ async fn converse(
     note_grant(meter, &grant, &ask);
     let sizes = sizes(&ask, purpose);
     let estimate = relay.books.estimator.estimate(&grant.caller().key.id, grant.public_model(), &sizes);
-    let plan = match planned(relay, &installed, &grant, &ask, purpose, estimate) {
+    let now = Timestamp::now();
+    let plan = match planned(relay, &installed, &grant, &ask, purpose, estimate, now) {
         // Nobody counts exactly: an estimate that says so beats none.
         Err(denied) if purpose == Purpose::CountTokens && matches!(denied, Denied::NotCapable { .. }) => {
             return Ok(Served::Own(asides::estimated_count(call, estimate.input)));
@@ -170,7 +171,9 @@ async fn converse(
     let open = match purpose {
         // Counting costs no tokens and holds nobody's quota.
         Purpose::CountTokens => (0..steps.len()).collect::<Open>(),
-        Purpose::Conversation | Purpose::Embeddings => reserve(relay, &grant, &plan, estimate, sizes, meter).await?,
+        Purpose::Conversation | Purpose::Embeddings => {
+            reserve(relay, &grant, &plan, estimate, sizes, now, meter).await?
+        }
     };
     let request = plan.candidates.first().map(|candidate| candidate.timeouts.request).unwrap_or_default();
     let deadline = call.began + request;
@@ -216,8 +219,9 @@ fn planned(
     ask: &Ask,
     purpose: Purpose,
     estimate: Estimate,
+    now: Timestamp,
 ) -> Result<Plan, Denied> {
-    let query = Query { purpose, ask, estimate, now: Timestamp::now(), seed: rand::random() };
+    let query = Query { purpose, ask, estimate, now, seed: rand::random() };
     let now = Instant::now().into_std();
     let weather = Weather { signals: &relay.signals, keyring: &installed.keyring, now };
     plan::plan(&installed.world, grant, &query, &weather)
@@ -233,11 +237,12 @@ async fn reserve(
     plan: &Plan,
     estimate: Estimate,
     sizes: Sizes,
+    now: Timestamp,
     meter: &mut Meter,
 ) -> Result<Open, Denied> {
     let price = plan.candidates.first().and_then(plan::Candidate::price);
     let images = sizes.images as u64;
-    let cost = price.and_then(|price| cost::expected_cost(&estimate, images, &price.pricing, Timestamp::now()));
+    let cost = price.and_then(|price| cost::expected_cost(&estimate, images, &price.pricing, now));
     let expected = Expected { input: estimate.input, output: estimate.output, cost: cost.unwrap_or_default() };
     meter.reserving();
     // Every open key is wanted: those that cannot take the request's shape are passed over without an attempt.

@@ -66,7 +66,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     let mut values = headers::values();
     headers::put_request_id(&mut ours, &mut values, call.shape, &call.id);
     if let Some(reservation) = meter.reservation() {
-        headers::put_rate_limits(&mut ours, &mut values, call.shape, reservation.standing(), Timestamp::now());
+        headers::put_rate_limits(&mut ours, &mut values, call.shape, reservation.standing(), Timestamp::now);
         if reservation.is_degraded() {
             headers::put_degraded(&mut ours);
         }
@@ -222,8 +222,9 @@ impl Close for Settle {
             Ended::Failed(error) | Ended::Overdue(error) => Some(failure::reason(error, outcome)),
             Ended::Complete | Ended::Cancelled | Ended::Drained => None,
         };
-        self.tell(outcome);
-        meter.attempted(label, Some(self.status), reason);
+        let now = Instant::now();
+        self.tell(outcome, now);
+        meter.attempted(label, Some(self.status), reason, now);
         if let Some(price) = self.price_of_answer(&facts) {
             meter.price(Some(price));
         }
@@ -241,8 +242,8 @@ impl Close for Settle {
 }
 
 impl Settle {
-    fn tell(&self, outcome: Outcome) {
-        dispatch::report(&self.relay.books.metrics, &self.candidate, &self.draw, outcome, &self.flight);
+    fn tell(&self, outcome: Outcome, now: Instant) {
+        dispatch::report(&self.relay.books.metrics, &self.candidate, &self.draw, outcome, &self.flight, now);
     }
 
     /// The price of the model that the answer names, where the table knows it as another than was asked for.

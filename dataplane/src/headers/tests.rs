@@ -174,7 +174,7 @@ fn limits_are_told_in_the_words_of_the_callers_shape() {
     let now = Timestamp::constant(1_800_000_000, 0);
     let told = |shape| {
         let mut headers = HeaderMap::new();
-        put_rate_limits(&mut headers, &mut values(), shape, &standing(), now);
+        put_rate_limits(&mut headers, &mut values(), shape, &standing(), || now);
         headers
     };
     let openai = told(OpenaiChat);

@@ -117,13 +117,13 @@ struct Open {
 }
 
 impl Meter {
-    /// Opens the books of a request that begins now.
-    pub fn new(books: Arc<Books>, record: Record) -> Self {
+    /// Opens the books of a request that began at `started`.
+    pub fn new(books: Arc<Books>, record: Record, started: Instant) -> Self {
         books.metrics.requests_in_flight.inc();
         let open = Open {
             books,
             record,
-            started: Instant::now(),
+            started,
             basis: None,
             reservation: None,
             price: None,
@@ -149,13 +149,13 @@ impl Meter {
     /// Limits are asked from now on, until they refuse or reserve.
     pub fn reserving(&mut self) {
         let open = self.open_mut();
-        open.asked = Some(open.started.elapsed());
+        open.asked = open.lap();
     }
 
     /// A limit refused the request.
     pub fn refused(&mut self, refused: &Refused) {
         let open = self.open_mut();
-        open.answered = Some(open.started.elapsed());
+        open.answered = open.lap();
         open.books.metrics.refused(&refused.rule);
         let (scope, rule) = (refused.rule.scope.kind(), refused.rule.rule.as_str());
         open.record.refused_by = Some(RefusedBy { scope, rule });
@@ -165,14 +165,14 @@ impl Meter {
     /// Limits could not be checked, and nothing passes then.
     pub fn unchecked(&mut self) {
         let open = self.open_mut();
-        open.answered = Some(open.started.elapsed());
+        open.answered = open.lap();
         open.record.limits_degraded = true;
     }
 
     /// Takes over the reservation: settled when the meter is closed, released when no attempt was begun.
     pub fn reserved(&mut self, reservation: Reservation, basis: Basis) {
         let open = self.open_mut();
-        open.answered = Some(open.started.elapsed());
+        open.answered = open.lap();
         let Expected { input, output, cost } = basis.expected;
         open.record.reserved = Some(Reserved { input, output, cost_nano_usd: cost });
         open.record.limits_degraded = reservation.is_degraded();
@@ -190,15 +190,15 @@ impl Meter {
         self.open.as_ref().and_then(|open| open.reservation.as_ref())
     }
 
-    /// An attempt on a candidate of the claims begins; outcome and durations of `attempt` are filled in later. The host,
+    /// An attempt on a candidate of the claims begins at `now`; outcome and durations of `attempt` are filled in later. The host,
     /// key, model and shape become the record's own, and so does the price become that of the request.
-    pub fn attempt(&mut self, candidate: usize, mut attempt: Attempt, price: Option<Arc<Price>>) {
+    pub fn attempt(&mut self, candidate: usize, mut attempt: Attempt, price: Option<Arc<Price>>, now: Instant) {
         let open = self.open_mut();
         if let Some(reservation) = &open.reservation {
             reservation.charge(candidate);
         }
-        attempt.started_ms = millis(open.started.elapsed());
-        open.attempt_started = Some(Instant::now());
+        attempt.started_ms = millis(now.saturating_duration_since(open.started));
+        open.attempt_started = Some(now);
         open.price = price;
         let record = &mut open.record;
         (record.host, record.host_key) = (Some(attempt.host.clone()), attempt.host_key.clone());
@@ -206,9 +206,9 @@ impl Meter {
         record.attempts.push(attempt);
     }
 
-    /// The attempt under way has failed, or is committed to the caller.
-    pub fn attempted(&mut self, outcome: AttemptOutcome, status: Option<u16>, reason: Option<String>) {
-        self.open_mut().attempted(outcome, status, reason);
+    /// The attempt under way has failed by `now`, or is committed to the caller.
+    pub fn attempted(&mut self, outcome: AttemptOutcome, status: Option<u16>, reason: Option<String>, now: Instant) {
+        self.open_mut().attempted(outcome, status, reason, now);
     }
 
     /// The price where the answer turned out to come from another model than was asked for.
@@ -216,10 +216,10 @@ impl Meter {
         self.open_mut().price = price;
     }
 
-    /// The first content was seen.
-    pub fn first_content(&mut self) {
+    /// The first content was seen at `now`.
+    pub fn first_content(&mut self, now: Instant) {
         let open = self.open_mut();
-        open.first_content.get_or_insert(open.started.elapsed());
+        open.first_content.get_or_insert(now.saturating_duration_since(open.started));
     }
 
     /// Adds losses of a translation to the record and the metrics.
@@ -258,25 +258,32 @@ impl Drop for Meter {
 }
 
 impl Open {
-    fn attempted(&mut self, outcome: AttemptOutcome, status: Option<u16>, reason: Option<String>) {
+    /// Since the request began, for its spans; absent: it gets none.
+    fn lap(&self) -> Option<Duration> {
+        self.trace.as_ref().map(|_| self.started.elapsed())
+    }
+
+    fn attempted(&mut self, outcome: AttemptOutcome, status: Option<u16>, reason: Option<String>, now: Instant) {
         let Some(attempt) = self.record.attempts.last_mut().filter(|attempt| attempt.outcome.is_none()) else { return };
         (attempt.outcome, attempt.status, attempt.reason) = (Some(outcome), status, reason.map(cut));
-        attempt.duration_ms = self.attempt_started.take().map(|started| millis(started.elapsed()));
+        attempt.duration_ms = self.attempt_started.take().map(|began| millis(now.saturating_duration_since(began)));
         self.books.metrics.attempt(&attempt.host, outcome);
     }
 
     fn close(mut self: Box<Self>, mut end: End) {
-        self.end_attempt(&end);
+        let now = Instant::now();
+        self.end_attempt(&end, now);
         let usage = end.usage.take().or_else(|| self.estimated_usage(&end));
         let cost = self.cost(usage.as_ref());
         self.settle(usage.as_ref(), cost);
         self.learn(usage.as_ref());
-        self.count(&end, usage.as_ref(), cost);
+        let duration = now.saturating_duration_since(self.started);
+        self.count(&end, usage.as_ref(), cost, duration);
         self.books.metrics.requests_in_flight.dec();
         if !self.books.take_records() {
             return;
         }
-        self.write(end, usage, cost);
+        self.write(end, usage, cost, duration);
         let Self { books, record, trace, asked, answered, .. } = *self;
         let record = Arc::new(record);
         if let Some(trace) = trace {
@@ -287,13 +294,13 @@ impl Open {
     }
 
     /// An attempt that nobody ended went as the request did.
-    fn end_attempt(&mut self, end: &End) {
+    fn end_attempt(&mut self, end: &End, now: Instant) {
         let outcome = match (end.cancelled, end.status) {
             (true, _) => AttemptOutcome::Cancelled,
             (false, 200..=299) => AttemptOutcome::Ok,
             (false, _) => AttemptOutcome::ServerError,
         };
-        self.attempted(outcome, None, None);
+        self.attempted(outcome, None, None, now);
     }
 
     /// Where nobody counted what an upstream took and gave: the input as it was thought, the output by its bytes. An
@@ -333,7 +340,7 @@ impl Open {
         self.books.estimator.learn(&basis.key, &basis.model, &basis.sizes, input, output);
     }
 
-    fn count(&self, end: &End, usage: Option<&Usage>, cost: Option<NanoUsd>) {
+    fn count(&self, end: &End, usage: Option<&Usage>, cost: Option<NanoUsd>, duration: Duration) {
         let (metrics, record) = (&self.books.metrics, &self.record);
         // A model that no Model names is called whatever its caller likes.
         let model = record.model.as_deref().map(|name| if record.model_ref.is_some() { name } else { "other" });
@@ -342,7 +349,7 @@ impl Open {
             shape: record.client_shape,
             host: record.host.as_deref(),
             status: end.status,
-            duration: self.started.elapsed(),
+            duration,
             first_content: self.first_content,
             overhead: record.overhead_ms.map(|overhead| Duration::from_secs_f64(overhead.max(0.0) / 1_000.0)),
         };
@@ -356,12 +363,12 @@ impl Open {
         }
     }
 
-    fn write(&mut self, end: End, usage: Option<Usage>, cost: Option<NanoUsd>) {
+    fn write(&mut self, end: End, usage: Option<Usage>, cost: Option<NanoUsd>, duration: Duration) {
         let record = &mut self.record;
         (record.usage, record.cost_nano_usd) = (usage, cost);
         record.price_source = self.price.take().filter(|_| cost.is_some()).map(|price| price.source.clone());
         record.first_content_ms = self.first_content.map(millis);
-        record.duration_ms = millis(self.started.elapsed());
+        record.duration_ms = millis(duration);
         (record.status, record.cancelled) = (end.status, end.cancelled);
         (record.finish, record.error_code) = (end.finish.map(cut_word), end.error_code.map(cut_word));
         record.answered_model = record.answered_model.take().map(cut);

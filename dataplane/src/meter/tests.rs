@@ -36,7 +36,8 @@ fn desk() -> Desk {
 
 impl Desk {
     fn meter(&self) -> Meter {
-        let mut meter = Meter::new(self.books.clone(), Record::new("r-1", "chat", Timestamp::UNIX_EPOCH));
+        let mut meter =
+            Meter::new(self.books.clone(), Record::new("r-1", "chat", Timestamp::UNIX_EPOCH), Instant::now());
         meter.record().model = Some("gpt-5".into());
         meter.record().model_ref = Some("team/gpt-5".into());
         meter
@@ -120,10 +121,10 @@ async fn closing_settles_what_was_used_and_writes_one_record() {
     let desk = desk();
     let mut meter = desk.reserved().await;
     tokio::time::advance(Duration::from_millis(5)).await;
-    meter.attempt(0, attempt(), price());
+    meter.attempt(0, attempt(), price(), Instant::now());
     tokio::time::advance(Duration::from_millis(20)).await;
-    meter.attempted(AttemptOutcome::Ok, Some(200), None);
-    meter.first_content();
+    meter.attempted(AttemptOutcome::Ok, Some(200), None, Instant::now());
+    meter.first_content(Instant::now());
     tokio::time::advance(Duration::from_millis(75)).await;
     let finish = Some("end_turn".into());
     meter.close(End { status: 200, usage: Some(usage(80, 20)), finish, ..End::default() });
@@ -159,8 +160,8 @@ async fn a_meter_that_is_dropped_before_any_attempt_gives_everything_back_and_wr
 async fn a_stream_that_is_cut_off_is_metered_for_what_was_generated() {
     let desk = desk();
     let mut meter = desk.reserved().await;
-    meter.attempt(0, attempt(), price());
-    meter.attempted(AttemptOutcome::Ok, Some(200), None);
+    meter.attempt(0, attempt(), price(), Instant::now());
+    meter.attempted(AttemptOutcome::Ok, Some(200), None, Instant::now());
     meter.close(End { status: 200, output_bytes: 400, cancelled: true, ..End::default() });
     // The input as thought, and 400 bytes at a quarter token each.
     assert_eq!(desk.used().await, (1, 200, 100_000 + 1_000_000));
@@ -173,7 +174,7 @@ async fn a_stream_that_is_cut_off_is_metered_for_what_was_generated() {
 async fn an_attempt_that_the_caller_cuts_off_is_metered_for_its_input() {
     let desk = desk();
     let mut meter = desk.reserved().await;
-    meter.attempt(0, attempt(), price());
+    meter.attempt(0, attempt(), price(), Instant::now());
     drop(meter);
     assert_eq!(desk.used().await, (1, 100, 100_000));
     assert_eq!(desk.records()[0]["attempts"][0]["outcome"], json!("cancelled"));
@@ -184,8 +185,8 @@ async fn a_request_whose_attempts_all_fail_costs_nothing() {
     let desk = desk();
     let mut meter = desk.reserved().await;
     for outcome in [AttemptOutcome::RateLimited, AttemptOutcome::ServerError] {
-        meter.attempt(0, attempt(), price());
-        meter.attempted(outcome, Some(500), Some("it failed".into()));
+        meter.attempt(0, attempt(), price(), Instant::now());
+        meter.attempted(outcome, Some(500), Some("it failed".into()), Instant::now());
     }
     meter.close(End { status: 502, error_code: Some("upstream_failed".into()), ..End::default() });
     assert_eq!(desk.used().await, (1, 0, 0));
@@ -198,7 +199,7 @@ async fn a_request_whose_attempts_all_fail_costs_nothing() {
 async fn the_cost_of_an_answer_without_a_price_is_null_and_not_zero() {
     let desk = desk();
     let mut meter = desk.reserved().await;
-    meter.attempt(0, attempt(), None);
+    meter.attempt(0, attempt(), None, Instant::now());
     meter.close(End { status: 200, usage: Some(usage(80, 20)), ..End::default() });
     assert!(desk.books.metrics.encode().contains(r#"relay_unpriced_requests_total{model="gpt-5"} 1"#));
     let records = desk.records();
@@ -212,11 +213,11 @@ async fn counted_tokens_teach_the_estimator_and_estimated_ones_do_not() {
     let thought = || desk.books.estimator.estimate(&key(), "gpt-5", &sizes);
     let before = thought();
     let mut cut = desk.reserved().await;
-    cut.attempt(0, attempt(), price());
+    cut.attempt(0, attempt(), price(), Instant::now());
     drop(cut);
     assert_eq!(thought(), before);
     let mut whole = desk.reserved().await;
-    whole.attempt(0, attempt(), price());
+    whole.attempt(0, attempt(), price(), Instant::now());
     whole.close(End { status: 200, usage: Some(usage(300, 10)), ..End::default() });
     assert!(thought().input > before.input);
 }
@@ -227,7 +228,7 @@ async fn nothing_stays_in_flight() {
     let (one, mut two) = (desk.meter(), desk.reserved().await);
     let metrics = desk.books.metrics.clone();
     assert_eq!((metrics.requests_in_flight.get(), metrics.reservations_live.get()), (2, 1));
-    two.attempt(0, attempt(), price());
+    two.attempt(0, attempt(), price(), Instant::now());
     two.close(End { status: 200, ..End::default() });
     drop(one);
     assert_eq!((metrics.requests_in_flight.get(), metrics.reservations_live.get()), (0, 0));
@@ -267,8 +268,8 @@ async fn what_callers_and_upstreams_make_up_is_bounded() {
     (meter.record().model, meter.record().model_ref) = (Some("gpt-made-up".into()), None);
     let losses: Vec<_> = (0..10_000).map(|n| protocol::Loss::dropped(format!("x{n}"), "")).collect();
     meter.lost(&losses);
-    meter.attempt(0, attempt(), None);
-    meter.attempted(AttemptOutcome::ServerError, Some(500), Some("x".repeat(1 << 20)));
+    meter.attempt(0, attempt(), None, Instant::now());
+    meter.attempted(AttemptOutcome::ServerError, Some(500), Some("x".repeat(1 << 20)), Instant::now());
     meter.close(End { status: 500, ..End::default() });
     let page = desk.books.metrics.encode();
     assert!(page.contains("model=\"other\"") && !page.contains("made-up"), "{page}");

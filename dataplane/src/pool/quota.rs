@@ -8,6 +8,9 @@ use protocol::WireShape;
 
 use crate::breaker::hints;
 
+/// How every header begins that tells of a quota.
+const PREFIXES: [&str; 2] = ["x-ratelimit-", "anthropic-ratelimit-"];
+
 /// What is left of a key's quotas, by counter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Quota(Vec<Option<Counter>>);
@@ -16,6 +19,11 @@ pub struct Quota(Vec<Option<Counter>>);
 struct Counter {
     left: f64,
     full_at: Option<Instant>,
+}
+
+/// Whether the headers of an answer can tell of quotas at all: those of most providers tell of none.
+pub fn is_told(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix)))
 }
 
 impl Quota {
@@ -53,6 +61,20 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
+
+    #[test]
+    fn every_header_that_tells_of_a_quota_is_known_by_how_it_begins() {
+        for quota in WireShape::ALL.into_iter().flat_map(|shape| shape.surface().quotas) {
+            for name in [quota.limit, quota.remaining].into_iter().filter(|name| !name.is_empty()) {
+                let told: HeaderMap =
+                    [(HeaderName::from_static(name), HeaderValue::from_static("1"))].into_iter().collect();
+                assert!(is_told(&told), "{name}");
+            }
+        }
+        let others = [("x-request-id", "1"), ("content-type", "1")];
+        let others = others.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        assert!(!is_told(&others.into_iter().collect()));
+    }
 
     #[test]
     fn the_scarcest_counter_counts_until_it_is_full_again() {
