@@ -5,16 +5,33 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 
-/// A process of ours, killed when dropped.
+/// How long a process that is asked to end may take.
+const FOR_ITS_END: Duration = Duration::from_secs(5);
+
+/// A process of ours, asked to end when dropped, and killed when it does not: one that is built to write down what it ran
+/// writes that at its end.
 #[derive(Debug)]
 pub struct Process(Child);
 
 impl Process {
+    fn has_ended_within(&mut self, time: Duration) -> bool {
+        let asked = Instant::now();
+        while asked.elapsed() < time {
+            if !self.is_running() {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
+    }
+
     /// Starts a program that says nothing on its output.
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
         command.stdin(Stdio::null());
@@ -72,6 +89,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Ok(Some(_)) = self.0.try_wait() {
+            return;
+        }
+        let asked = Pid::from_child(&self.0);
+        if kill_process(asked, Signal::TERM).is_ok() && self.has_ended_within(FOR_ITS_END) {
+            return;
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

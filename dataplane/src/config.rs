@@ -6,7 +6,7 @@ pub mod redis;
 pub mod sealing;
 pub mod sidecar;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -65,6 +65,10 @@ pub struct Config {
     /// Most requests in flight in this process; further ones are refused with 503
     #[arg(long, env = "RELAY_MAX_IN_FLIGHT", default_value_t = 20_000, value_name = "N")]
     pub max_in_flight: usize,
+
+    /// Threads that requests run on, from 1; absent: as many as there are cores that the process may use
+    #[arg(long, env = "RELAY_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
 
     /// Silence of a stream after which a keep-alive of the caller's shape is sent; 0s: never
     #[arg(long, env = "RELAY_KEEP_ALIVE", default_value = "15s", value_parser = duration, value_name = "DURATION")]

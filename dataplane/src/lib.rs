@@ -40,6 +40,7 @@ mod reply;
 pub mod resolve;
 pub mod respond;
 pub mod route;
+pub mod runtime;
 pub mod sealing;
 mod serving;
 pub mod spans;

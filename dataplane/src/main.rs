@@ -14,6 +14,7 @@ use dataplane::{
     follow, forward,
     meter::sinks::Target,
     probe::Probe,
+    runtime,
 };
 use mimalloc::MiMalloc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -92,7 +93,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     start_logs(&cli)?;
     let shared = cli.sidecar.shared(&cli.config, &cli.follow)?;
     let config = cli.sidecar.settled(cli.config);
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    let runtime = runtime::start(config.threads).context("starting the threads of requests")?;
     runtime.block_on(async {
         let shutdown = signals().context("taking over signals")?;
         let app = app::build(config, target(cli.usage)).await?;

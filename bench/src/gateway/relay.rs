@@ -45,8 +45,8 @@ pub(super) fn write_manifests(directory: &Path, upstream: SocketAddr) -> anyhow:
 pub(super) fn start(cores: Cores, program: &Path, directory: &Path, more: &[&str]) -> anyhow::Result<Gateway> {
     let mut command = cores.gateway(program);
     command.arg("run").arg(folder(directory)).args(["--strict", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    // That keys are bad is what is asked for.
-    command.args(more).env("RELAY_LOG", "error");
+    // That keys are bad is what is asked for, and nobody has to be told that it stops.
+    command.args(more).env("RELAY_LOG", "error").env("RELAY_DEREGISTER_DELAY", "0s");
     let (process, line) = Process::announced(command)?;
     let address = line.split("listening on http://").nth(1).and_then(|rest| rest.split(',').next());
     let address = address.and_then(|address| address.parse().ok());

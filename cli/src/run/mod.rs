@@ -86,7 +86,7 @@ impl Run {
         if self.strict && state.is_refused() {
             return Ok(Outcome { aside: aside(&state.findings), code: 1, ..Outcome::default() });
         }
-        let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+        let runtime = dataplane::runtime::start(self.config.threads).context("starting the threads of requests")?;
         runtime.block_on(self.serve(directory, state))?;
         Ok(Outcome::default())
     }

@@ -46,6 +46,7 @@ pub(crate) fn config() -> Config {
         header_read_timeout: Duration::from_secs(30),
         body_read_timeout: Duration::from_secs(120),
         max_in_flight: 20_000,
+        threads: None,
         keep_alive: Duration::from_secs(15),
         trusted_proxies: Vec::new(),
         deregister_delay: Duration::ZERO,
