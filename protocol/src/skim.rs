@@ -390,6 +390,28 @@ pub(crate) fn plain_run(bytes: &[u8]) -> usize {
     pieces.len() * 16 + rest.iter().take_while(is_plain).count()
 }
 
+/// Whether there is no quote, backslash or control character.
+#[inline]
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    // What is no whole piece ends with one that overlaps the piece before it.
+    if let Some(last) = bytes.last_chunk::<16>() {
+        let pieces = bytes.as_chunks::<16>().0;
+        return pieces.iter().all(|piece| stops(*piece) == 0) && stops(*last) == 0;
+    }
+    let mut both = [b'.'; 16];
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        both[..8].copy_from_slice(first);
+        both[8..].copy_from_slice(last);
+        return stops(both) == 0;
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        both[..4].copy_from_slice(first);
+        both[4..8].copy_from_slice(last);
+        return stops(both) == 0;
+    }
+    bytes.iter().all(|byte| !matches!(byte, b'"' | b'\\' | ..0x20))
+}
+
 /// Marks quotes, backslashes and control characters among sixteen bytes: a bit for each byte.
 #[inline]
 pub(crate) fn stops(bytes: [u8; 16]) -> u32 {

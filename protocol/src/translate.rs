@@ -1,9 +1,10 @@
 //! One request or answer on its way between two shapes: what the encoding gives beside its bytes, and what the answer
 //! needs to be put back into the caller's words.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hasher},
+};
 
 use crate::{Loss, Refusal, Target, WireShape, ask::Ask, codec};
 
@@ -96,10 +97,18 @@ pub fn context(ask: &Ask, back: Back, created: u64, request_id: &str) -> AnswerC
 fn answer_id(shape: WireShape, request_id: &str) -> String {
     const DIGITS: usize = 24;
     let prefix = match shape {
-        WireShape::OpenaiChat => "chatcmpl-",
-        WireShape::AnthropicMessages => "msg_",
+        WireShape::OpenaiChat => "chatcmpl-relay",
+        WireShape::AnthropicMessages => "msg_relay",
     };
-    let mut digest = hex::encode(Sha256::digest(request_id));
-    digest.truncate(DIGITS);
-    format!("{prefix}relay{digest}")
+    let mut hasher = DefaultHasher::new();
+    let mut next = || {
+        hasher.write(request_id.as_bytes());
+        hasher.finish()
+    };
+    let number = u128::from(next()) << 64 | u128::from(next());
+    let mut id = String::with_capacity(prefix.len() + DIGITS);
+    id.push_str(prefix);
+    let digit = |place: usize| char::from(b"0123456789abcdef"[(number >> (4 * place)) as usize % 16]);
+    id.extend((0..DIGITS).map(digit));
+    id
 }

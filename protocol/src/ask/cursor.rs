@@ -184,60 +184,9 @@ impl<'b> Cursor<'b> {
 
     /// Passes over a value.
     fn pass(&mut self) -> Result<(), Fault> {
-        // The open brackets, innermost lowest: one for an object, zero for a list.
-        let (mut open, mut depth) = (0_u64, 0);
-        loop {
-            let begun = self.peek().ok_or(Fault)?;
-            match begun {
-                b'"' => {
-                    self.pass_string()?;
-                }
-                b'{' | b'[' => {
-                    self.at += 1;
-                    if !self.next_is(begun + 2) {
-                        depth += 1;
-                        if depth == MAX_DEPTH {
-                            return Err(Fault);
-                        }
-                        open = open << 1 | u64::from(begun == b'{');
-                        if begun == b'{' {
-                            self.pass_name()?;
-                        }
-                        continue;
-                    }
-                }
-                b't' => self.word(b"true")?,
-                b'f' => self.word(b"false")?,
-                b'n' => self.word(b"null")?,
-                _ => self.number()?,
-            }
-            loop {
-                if depth == 0 {
-                    return Ok(());
-                }
-                let in_object = open & 1 == 1;
-                match self.peek() {
-                    Some(b',') => {
-                        self.at += 1;
-                        if in_object {
-                            self.pass_name()?;
-                        }
-                        break;
-                    }
-                    Some(b'}') if in_object => {}
-                    Some(b']') if !in_object => {}
-                    _ => return Err(Fault),
-                }
-                self.at += 1;
-                (open, depth) = (open >> 1, depth - 1);
-            }
-        }
-    }
-
-    fn pass_name(&mut self) -> Result<(), Fault> {
         self.space();
-        self.pass_string()?;
-        self.expect(b':')
+        self.at = passed(self.text.as_bytes(), self.at).ok_or(Fault)?;
+        Ok(())
     }
 
     /// Passes over a string. Gives how many bytes it has when it is unescaped.
@@ -260,42 +209,100 @@ impl<'b> Cursor<'b> {
         Ok(())
     }
 
-    #[inline]
     fn word(&mut self, word: &[u8]) -> Result<(), Fault> {
-        let is_next = self.text.as_bytes()[self.at..].starts_with(word);
-        self.at += word.len();
-        is_next.then_some(()).ok_or(Fault)
-    }
-
-    fn number(&mut self) -> Result<(), Fault> {
-        if self.byte() == Some(b'-') {
-            self.at += 1;
-        }
-        match self.byte() {
-            Some(b'0') => self.at += 1,
-            _ => self.digits()?,
-        }
-        if self.byte() == Some(b'.') {
-            self.at += 1;
-            self.digits()?;
-        }
-        if let Some(b'e' | b'E') = self.byte() {
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.byte() {
-                self.at += 1;
-            }
-            self.digits()?;
-        }
+        self.at = after_word(self.text.as_bytes(), self.at, word).ok_or(Fault)?;
         Ok(())
     }
+}
 
-    fn digits(&mut self) -> Result<(), Fault> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.byte() {
-            self.at += 1;
+/// Where the value ends that begins at a place.
+fn passed(text: &[u8], mut at: usize) -> Option<usize> {
+    // The open brackets, innermost lowest: one for an object, zero for a list.
+    let (mut open, mut depth) = (0_u64, 0);
+    loop {
+        if open & 1 == 1 {
+            at = after_name(text, at)?;
         }
-        if self.at == start { Err(Fault) } else { Ok(()) }
+        match *text.get(at)? {
+            b'"' => at = strings::pass(text, at + 1)?.end,
+            begun @ (b'{' | b'[') => {
+                at = after_space(text, at + 1);
+                if *text.get(at)? != begun + 2 {
+                    depth += 1;
+                    open = open << 1 | u64::from(begun == b'{');
+                    if depth == MAX_DEPTH {
+                        return None;
+                    }
+                    continue;
+                }
+                at += 1;
+            }
+            b't' => at = after_word(text, at, b"true")?,
+            b'f' => at = after_word(text, at, b"false")?,
+            b'n' => at = after_word(text, at, b"null")?,
+            _ => at = after_number(text, at)?,
+        }
+        loop {
+            if depth == 0 {
+                return Some(at);
+            }
+            at = after_space(text, at);
+            let next = *text.get(at)?;
+            if next == b',' {
+                break;
+            }
+            if next != if open & 1 == 1 { b'}' } else { b']' } {
+                return None;
+            }
+            at += 1;
+            (open, depth) = (open >> 1, depth - 1);
+        }
+        at = after_space(text, at + 1);
     }
+}
+
+/// Where space ends that may begin at a place.
+#[inline]
+fn after_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
+        at += 1;
+    }
+    at
+}
+
+/// Where the value begins whose name stands at a place.
+#[inline]
+fn after_name(text: &[u8], at: usize) -> Option<usize> {
+    if *text.get(at)? != b'"' {
+        return None;
+    }
+    let at = after_space(text, strings::pass(text, at + 1)?.end);
+    (*text.get(at)? == b':').then(|| after_space(text, at + 1))
+}
+
+fn after_word(text: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    text.get(at..)?.starts_with(word).then_some(at + word.len())
+}
+
+fn after_number(text: &[u8], at: usize) -> Option<usize> {
+    let mut at = at + usize::from(text.get(at) == Some(&b'-'));
+    at = match text.get(at) {
+        Some(b'0') => at + 1,
+        _ => after_digits(text, at)?,
+    };
+    if text.get(at) == Some(&b'.') {
+        at = after_digits(text, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = text.get(at) {
+        at += 1;
+        at = after_digits(text, at + usize::from(matches!(text.get(at), Some(b'+' | b'-'))))?;
+    }
+    Some(at)
+}
+
+fn after_digits(text: &[u8], at: usize) -> Option<usize> {
+    let many = text.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (many > 0).then_some(at + many)
 }
 
 #[cfg(test)]

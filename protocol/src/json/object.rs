@@ -52,7 +52,7 @@ impl<'a> Object<'a> {
     /// Adds a field of a new name.
     pub(crate) fn push(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Json<'a>>) {
         if self.fields.capacity() == 0 {
-            self.fields.reserve(FIELDS);
+            self.fields = Vec::with_capacity(FIELDS);
         }
         self.fields.push((name.into(), value.into()));
     }

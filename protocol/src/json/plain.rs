@@ -20,7 +20,7 @@ fn value<'a>(reader: &mut Reader<'a>, depth: usize) -> Option<Json<'a>> {
             let mut fields = Vec::new();
             reader.fields(|reader, name| {
                 if fields.capacity() == 0 {
-                    fields.reserve(FIELDS);
+                    fields = Vec::with_capacity(FIELDS);
                 }
                 fields.push((Cow::Borrowed(name), value(reader, deeper)?));
                 Some(())

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Json, Object};
-use crate::skim::plain_run;
+use crate::skim::is_plain;
 
 /// Bytes of what is put together, mostly.
 const USUAL: usize = 1024;
@@ -70,7 +70,7 @@ impl fmt::Display for Object<'_> {
 
 /// Appends a text as a JSON string.
 pub(crate) fn write_str(out: &mut Vec<u8>, text: &str) {
-    if plain_run(text.as_bytes()) < text.len() {
+    if !is_plain(text.as_bytes()) {
         return serde_json::to_writer(out, text).expect("a Vec takes every byte");
     }
     out.reserve(text.len() + 2);

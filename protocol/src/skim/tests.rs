@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{Reader, plain_run};
+use super::{Reader, is_plain, plain_run};
 
 fn is_walked_over(text: &str) -> bool {
     let mut reader = Reader::new(text);
@@ -148,6 +148,8 @@ proptest! {
     fn a_plain_run_ends_where_a_string_may(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), 0x1e..0x24_u8, 0x5b..0x5e_u8, 0x9e..0xa4_u8], 0..40)) {
         let expected = bytes.iter().take_while(|byte| **byte >= 0x20 && **byte != b'"' && **byte != b'\\').count();
         prop_assert_eq!(plain_run(&bytes), expected);
+        prop_assert_eq!(is_plain(&bytes), expected == bytes.len());
+        prop_assert!(is_plain(&bytes[..expected]));
     }
 
     #[test]
