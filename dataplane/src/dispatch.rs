@@ -46,6 +46,8 @@ struct Loop<'a> {
     waited: Duration,
     /// The public id of a model whose context window was too small.
     too_small: Option<String>,
+    /// There once a step was answered.
+    answered: Option<Dispatched>,
 }
 
 /// What follows a failure.
@@ -76,6 +78,7 @@ pub(crate) async fn first_content(
         attempts: 0,
         waited: Duration::ZERO,
         too_small: None,
+        answered: None,
     };
     if let Some(&first) = open.first() {
         tries.earn_repeats(steps[first].candidate);
@@ -83,11 +86,14 @@ pub(crate) async fn first_content(
     let mut again = VecDeque::new();
     for &index in open {
         match tries.run(index, steps[index]).await? {
-            Tried::Answered(dispatched) => return Ok(*dispatched),
+            Tried::Answered => break,
             Tried::Failed(Next::Stop) => return Err(tries.verdict()),
             Tried::Failed(Next::Transient) => again.push_back(index),
             Tried::Failed(Next::MoveOn | Next::LargerModel) | Tried::Skipped => {}
         }
+    }
+    if let Some(dispatched) = tries.answered.take() {
+        return Ok(dispatched);
     }
     let mut repeats = 0;
     while let Some(index) = again.pop_front() {
@@ -100,17 +106,16 @@ pub(crate) async fn first_content(
         }
         repeats += 1;
         match tries.run(index, step).await? {
-            Tried::Answered(dispatched) => return Ok(*dispatched),
             Tried::Failed(Next::Transient) => again.push_back(index),
             Tried::Failed(Next::MoveOn) => {}
-            Tried::Failed(Next::LargerModel | Next::Stop) | Tried::Skipped => break,
+            Tried::Answered | Tried::Failed(Next::LargerModel | Next::Stop) | Tried::Skipped => break,
         }
     }
-    Err(tries.verdict())
+    tries.answered.take().ok_or_else(|| tries.verdict())
 }
 
 enum Tried {
-    Answered(Box<Dispatched>),
+    Answered,
     Failed(Next),
     Skipped,
 }
@@ -147,7 +152,8 @@ impl Loop<'_> {
                 committed.flight.first_content(over.into_std());
                 self.meter.first_content(over);
                 let (attempts, waited) = (self.attempts, self.waited);
-                Ok(Tried::Answered(Box::new(Dispatched { committed, step: index, attempts, waited })))
+                self.answered = Some(Dispatched { committed, step: index, attempts, waited });
+                Ok(Tried::Answered)
             }
             Err((failure, flight)) => Ok(Tried::Failed(self.failed(step, failure, &flight, over))),
         }

@@ -105,6 +105,11 @@ impl Flow {
     pub fn facts(&self) -> Facts {
         self.pipe.facts()
     }
+
+    /// What was learnt, of an answer that has ended.
+    pub fn into_facts(self) -> Facts {
+        self.pipe.into_facts()
+    }
 }
 
 fn corrupt() -> Seen {

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use self::names::Limit;
 pub(crate) use self::values::Values;
 use crate::{
+    digits::hex,
     limit::reservation::{RuleStanding, Standing},
     trace::TRACEPARENT,
 };
@@ -295,8 +296,8 @@ pub(crate) fn put_request_id(headers: &mut HeaderMap, values: &mut Values, shape
 }
 
 /// Puts the provider's id of an answer, where it can stand in a header.
-pub fn put_upstream_id(headers: &mut HeaderMap, id: String) {
-    if let Ok(id) = HeaderValue::try_from(id) {
+pub(crate) fn put_upstream_id(headers: &mut HeaderMap, values: &mut Values, id: &str) {
+    if let Some(id) = values.unchanged(id) {
         headers.insert(names::UPSTREAM_ID, id);
     }
 }
@@ -360,7 +361,8 @@ pub(crate) fn moment(now: Timestamp, wait: Duration) -> Timestamp {
 /// The id of a request: 128 random bits.
 pub fn request_id(random: u128) -> Arc<str> {
     let mut id = *b"req_00000000000000000000000000000000";
-    hex::encode_to_slice(random.to_be_bytes(), &mut id[4..]).expect("it has two digits for each byte");
+    id[4..20].copy_from_slice(&hex((random >> 64) as u64));
+    id[20..].copy_from_slice(&hex(random as u64));
     std::str::from_utf8(&id).expect("hex digits are ASCII").into()
 }
 

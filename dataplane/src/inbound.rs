@@ -14,7 +14,7 @@ use crate::{
 const DEBUG: HeaderName = HeaderName::from_static("x-relay-debug");
 
 /// The headers in which the published APIs take keys, beside `Authorization`.
-const KEYS: [HeaderName; 3] = [
+static KEYS: [HeaderName; 3] = [
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
     HeaderName::from_static("x-goog-api-key"),
@@ -58,15 +58,23 @@ pub struct Bearers<'a>(SmallVec<[Secret<&'a str>; 2]>);
 impl<'a> Bearers<'a> {
     /// `Authorization: Bearer` first, then the key headers of the published APIs.
     pub fn read(headers: &'a HeaderMap) -> Self {
-        let bearer = headers.get_all(header::AUTHORIZATION).into_iter().filter_map(bearer_of);
-        let named = KEYS.into_iter().flat_map(|name| headers.get_all(name)).filter_map(|value| value.to_str().ok());
-        let mut tokens = SmallVec::new();
-        for token in bearer.chain(named).map(str::trim).filter(|token| !token.is_empty()).map(Secret::new) {
-            if !tokens.contains(&token) {
-                tokens.push(token);
+        let mut bearers = Self::default();
+        for token in headers.get_all(header::AUTHORIZATION).into_iter().filter_map(bearer_of) {
+            bearers.add(token);
+        }
+        for name in &KEYS {
+            for token in headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()) {
+                bearers.add(token);
             }
         }
-        Self(tokens)
+        bearers
+    }
+
+    fn add(&mut self, token: &'a str) {
+        let token = Secret::new(token.trim());
+        if !token.expose().is_empty() && !self.0.contains(&token) {
+            self.0.push(token);
+        }
     }
 
     /// Whether there is none.

@@ -11,6 +11,7 @@ pub mod body;
 pub mod breaker;
 pub mod config;
 pub mod denied;
+mod digits;
 mod dispatch;
 pub mod drain;
 pub mod failure;

@@ -111,7 +111,7 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
         () = relay.drain.expired() => Err(Denied::ShuttingDown),
     };
     match served {
-        Ok(Served::Stream(ready)) => reply::answer(relay, call, *ready, meter),
+        Ok(Served::Stream(ready)) => reply::answer(relay, call, ready, meter),
         Ok(Served::Own(response)) => {
             meter.close(End { status: response.status().as_u16(), ..End::default() });
             response
@@ -127,9 +127,10 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
 }
 
 /// What a request got.
+#[expect(clippy::large_enum_variant, reason = "nearly every one is the large one, and it is moved once")]
 enum Served {
     /// An upstream's answer, its first content seen.
-    Stream(Box<reply::Ready>),
+    Stream(reply::Ready),
     /// An answer of Relay's own.
     Own(Response<Body>),
 }
@@ -197,7 +198,7 @@ async fn converse(
     let (candidate, draw) = plan.into_step(step).expect("the step that was taken is one of the plan's");
     let (caller, world) = (grant.caller().key.clone(), world.clone());
     let ready = reply::Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, caller };
-    Ok(Served::Stream(Box::new(ready)))
+    Ok(Served::Stream(ready))
 }
 
 /// Finds out who calls.

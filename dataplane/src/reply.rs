@@ -50,14 +50,18 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     let Ready { committed, attempts, waited, candidate, draw, ask, deadline, debug, world, caller } = ready;
     let Committed { status, headers: theirs, held, rest, flow, flight, mut losses } = committed;
     let is_same = candidate.shape() == ask.shape;
-    let facts = flow.facts();
+    let (is_compressed, was_undone) = (flow.is_compressed(), flow.was_undone());
+    let (facts, rest) = match rest {
+        None => (flow.into_facts(), None),
+        Some(rest) => (flow.facts(), Some((rest, flow))),
+    };
     if rest.is_none() {
         losses.extend(facts.losses.iter().cloned());
     }
     let overhead = call.began.elapsed().saturating_sub(waited);
     let warnings = warnings::value(&losses);
     note(&mut meter, &losses, warnings.as_ref(), overhead);
-    let mut ours = headers::downward(&theirs, is_same, flow.is_compressed());
+    let mut ours = headers::downward(&theirs, is_same, is_compressed);
     if ask.stream {
         headers::put_stream(&mut ours);
     } else if !is_same {
@@ -71,8 +75,8 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
             headers::put_degraded(&mut ours);
         }
     }
-    if let Some(upstream_id) = facts.upstream_id.clone() {
-        headers::put_upstream_id(&mut ours, upstream_id);
+    if let Some(upstream_id) = &facts.upstream_id {
+        headers::put_upstream_id(&mut ours, &mut values, upstream_id);
     }
     let said = Said {
         model: Some(candidate.public_model_header()),
@@ -85,7 +89,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     headers::put_said(&mut ours, &mut values, said);
     let patience = Patience { idle: candidate.timeouts.stream_idle, deadline, keep_alive: relay.config.keep_alive };
     let (shape, streamed, request_id) = (call.shape, ask.stream, call.id);
-    let is_unaltered = is_same && !streamed && !flow.was_undone();
+    let is_unaltered = is_same && !streamed && !was_undone;
     let secret = draw.secret.clone();
     let mut settle = Settle {
         relay: relay.clone(),
@@ -109,7 +113,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
             ours.remove(header::CONTENT_LENGTH);
             whole(held)
         }
-        Some(rest) => {
+        Some((rest, flow)) => {
             if !is_unaltered {
                 ours.remove(header::CONTENT_LENGTH);
             }

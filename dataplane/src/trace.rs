@@ -5,6 +5,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::digits::hex;
+
 /// The header that tells of it.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -85,11 +87,11 @@ impl Trace {
 
     fn under(&self, parent: u64) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let parts: [(_, &[u8]); 3] =
-            [(3..35, &self.id.to_be_bytes()), (36..52, &parent.to_be_bytes()), (53..55, &[self.flags])];
-        for (place, bytes) in parts {
-            hex::encode_to_slice(bytes, &mut text[place]).expect("it has two digits for each byte");
-        }
+        let [id_high, id_low, parent] = [(self.id >> 64) as u64, self.id as u64, parent].map(hex);
+        text[3..19].copy_from_slice(&id_high);
+        text[19..35].copy_from_slice(&id_low);
+        text[36..52].copy_from_slice(&parent);
+        text[53..].copy_from_slice(&hex(self.flags.into())[14..]);
         HeaderValue::from_bytes(&text).expect("digits and dashes are visible ASCII")
     }
 
@@ -133,10 +135,10 @@ mod tests {
     #[test]
     fn the_callers_trace_goes_on_under_a_span_for_each_attempt() {
         let trace = trace(CALLERS, true);
-        assert_eq!(hex::encode(trace.id_bytes()), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(::hex::encode(trace.id_bytes()), "4bf92f3577b34da6a3ce929d0e0e4736");
         let [first, second] = [trace.onward(1), trace.onward(2)].map(|value| value.to_str().unwrap().to_owned());
         assert!(first.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && first.ends_with("-01"), "{first}");
-        assert!(first.contains(&hex::encode(trace.part(1))) && second.contains(&hex::encode(trace.part(2))));
+        assert!(first.contains(&::hex::encode(trace.part(1))) && second.contains(&::hex::encode(trace.part(2))));
         assert!(first != second && !first.contains("00f067aa0ba902b7") && trace.part(1) != trace.span());
     }
 
@@ -159,7 +161,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
         ] {
             let trace = trace(value, true);
-            let is_new = trace.id_bytes() != [0; 16] && !value.contains(&hex::encode(trace.id_bytes()));
+            let is_new = trace.id_bytes() != [0; 16] && !value.contains(&::hex::encode(trace.id_bytes()));
             assert_eq!((is_new, trace.parent(), trace.is_reported()), (true, None, true), "{value}");
         }
     }

@@ -118,6 +118,14 @@ impl Pipe {
             Pipe::Checked(checked) => checked.facts(),
         }
     }
+
+    /// What was learnt, of an answer that has ended: nobody is to ask for it again.
+    pub fn into_facts(self) -> Facts {
+        match self {
+            Pipe::SameWhole(mut watch) => watch.take_facts(),
+            Pipe::SameStream(_) | Pipe::Cross(_) | Pipe::Checked(_) => self.facts(),
+        }
+    }
 }
 
 #[cfg(test)]

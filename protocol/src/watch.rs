@@ -224,6 +224,10 @@ impl WholeWatch {
         self.tally.facts()
     }
 
+    pub(crate) fn take_facts(&mut self) -> Facts {
+        self.tally.take_facts()
+    }
+
     /// Reads a piece that is a whole answer of plain form at once. False: it is not; nothing was taken.
     fn note_whole(&mut self, piece: &[u8]) -> bool {
         let ends = piece.trim_ascii_end().last() == Some(&b'}') && piece.len() <= MAX_AT_ONCE;

@@ -47,6 +47,12 @@ impl Values {
         self.end()
     }
 
+    /// A text as it is; absent: a header cannot hold it.
+    pub(super) fn unchanged(&mut self, text: &str) -> Option<HeaderValue> {
+        self.put(text);
+        HeaderValue::from_maybe_shared(self.0.split().freeze()).ok()
+    }
+
     /// A number.
     pub(super) fn number(&mut self, number: u64) -> HeaderValue {
         self.put_number(number);
@@ -127,6 +133,16 @@ mod tests {
         let told = [values.text("short"), values.number(u64::MAX), values.text(""), values.text(&"x".repeat(100))];
         let told = told.map(|value| shown(&value).to_owned());
         assert_eq!(told, ["short", "18446744073709551615", "", &"x".repeat(100)]);
+    }
+
+    #[test]
+    fn a_text_that_a_header_cannot_hold_is_left_out_and_spoils_nothing() {
+        let mut values = Values::of(64);
+        let told = [values.unchanged("msg_1"), values.unchanged("a\r\nx-evil: 1"), values.unchanged("msg_2")];
+        assert_eq!(
+            told.map(|value| value.map(|value| shown(&value).to_owned())),
+            [Some("msg_1".into()), None, Some("msg_2".into())]
+        );
     }
 
     #[test]

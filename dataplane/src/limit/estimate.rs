@@ -317,7 +317,11 @@ fn fixed_tokens(sizes: &Sizes) -> u64 {
 
 fn family(model: &str) -> f64 {
     // Names are short: a search that prepares itself takes longer than one that just looks.
-    let holds = |part: &str| (0..model.len()).any(|at| model.as_bytes()[at..].starts_with(part.as_bytes()));
+    let holds = |part: &str| {
+        let (model, part) = (model.as_bytes(), part.as_bytes());
+        // Most places differ in the first byte already.
+        (0..model.len()).any(|at| model[at] == part[0] && model[at..].starts_with(part))
+    };
     let known = |(part, _): &&(&str, f64)| holds(part);
     FAMILIES.iter().find(known).map_or(OTHER_FAMILY, |(_, rate)| *rate)
 }

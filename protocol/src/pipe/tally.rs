@@ -101,6 +101,10 @@ impl Tally {
     pub(crate) fn facts(&self) -> Facts {
         self.facts.clone()
     }
+
+    pub(crate) fn take_facts(&mut self) -> Facts {
+        std::mem::take(&mut self.facts)
+    }
 }
 
 fn named(name: &str) -> Option<String> {
