@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, ensure};
 use bench::{
     cores::Cores,
-    gateway::{self, Gateways},
+    gateway::{self, Gateways, Programs},
     machine, pass_through, report,
     sample::{Sample, Samples},
     scenario::{Extent, Scenario},
@@ -61,6 +61,10 @@ struct Bench {
     /// The `relay` that is measured; absent: cargo builds it in the profile of this program
     #[arg(long, value_name = "FILE")]
     relay: Option<PathBuf>,
+
+    /// The `relay-dataplane` that is measured; absent: cargo builds it in the profile of this program
+    #[arg(long, value_name = "FILE")]
+    dataplane: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -85,14 +89,17 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn measure(bench: &Bench) -> anyhow::Result<()> {
     gateway::nginx_version()?;
-    let program = bench.relay.clone().map_or_else(gateway::built, Ok)?;
+    let programs = Programs {
+        relay: bench.relay.clone().map_or_else(|| gateway::built("relay-cli", "relay"), Ok)?,
+        dataplane: bench.dataplane.clone().map_or_else(|| gateway::built("relay-dataplane", "relay-dataplane"), Ok)?,
+    };
     let cores = bench.cores.map_or_else(Cores::of_this_machine, Ok)?;
     let out = bench.out.clone().context("`--out` says where to")?;
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     allow_many_files()?;
     let facts = machine::facts(cores)?;
     cores.pin_load()?;
-    let samples = runtime()?.block_on(passes(bench, cores, program, &out))?;
+    let samples = runtime()?.block_on(passes(bench, cores, programs, &out))?;
     let table = report::table(&samples, &facts, usize::from(bench.passes), bench.seconds);
     fs::write(out.join("table.md"), &table).context("writing the table")?;
     fs::write(out.join("chart.svg"), report::chart(&samples)).context("writing the chart")?;
@@ -100,8 +107,8 @@ fn measure(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn passes(bench: &Bench, cores: Cores, program: PathBuf, out: &std::path::Path) -> anyhow::Result<Samples> {
-    let gateways = Gateways::start(cores, program).await?;
+async fn passes(bench: &Bench, cores: Cores, programs: Programs, out: &std::path::Path) -> anyhow::Result<Samples> {
+    let gateways = Gateways::start(cores, programs).await?;
     let scenarios = if bench.only.is_empty() { Scenario::value_variants() } else { &bench.only };
     let extent = Extent { measured: Duration::from_secs_f64(bench.seconds), flat: bench.flat };
     let path = out.join("samples.jsonl");

@@ -23,6 +23,8 @@ const FEW: u32 = 500;
 const FEW_STREAMS: u32 = 50;
 /// Streams that are open and silent.
 const IDLE: usize = 1_000;
+/// How long a gateway that was started needs until it is at rest.
+const AT_REST: Duration = Duration::from_secs(3);
 /// How long a gateway is warmed up before it is measured.
 const WARM: Duration = Duration::from_millis(700);
 
@@ -101,7 +103,7 @@ impl Scenario {
 
     /// Who is asked.
     pub fn contenders(self) -> &'static [Contender] {
-        use Contender::{Direct, Hyper, Nginx, Relay, RelayOpen, RelayRedis};
+        use Contender::{Dataplane, Direct, Hyper, Nginx, Relay, RelayOpen, RelayRedis};
         match self {
             Self::SameShape | Self::Latency | Self::Stream | Self::FirstEvent => {
                 &[Direct, Nginx, Hyper, RelayOpen, Relay, RelayRedis]
@@ -112,7 +114,8 @@ impl Scenario {
             }
             Self::Large => &[Direct, Nginx, Hyper, Relay],
             Self::IdleStreams => &[Nginx, Hyper, Relay],
-            Self::FourKeys | Self::HalfBad | Self::Flat | Self::ColdStart => &[Relay],
+            Self::FourKeys | Self::HalfBad | Self::Flat => &[Relay],
+            Self::ColdStart => &[Relay, Dataplane],
         }
     }
 
@@ -164,6 +167,7 @@ impl Scenario {
                 let process = process.context("the memory of a gateway is measured")?;
                 idle_streams(&target, process).await
             }
+            Self::ColdStart if contender == Contender::Dataplane => cold_dataplane(gateways, &target).await,
             Self::ColdStart => cold_start(gateways, &target).await,
         }
     }
@@ -246,12 +250,30 @@ async fn flat(target: &Target, process: &Process, many: usize) -> anyhow::Result
 async fn cold_start(gateways: &Gateways, target: &Target) -> anyhow::Result<Values> {
     let (gateway, begun) = gateways.another_relay()?;
     let listening = begun.elapsed();
-    let idle = gateway.process.resident_megabytes()?;
     let mut connection = Connection::open(gateway.address).await?;
     connection.ask(&target.request).await?;
+    let answered = begun.elapsed();
+    let (idle, _) = gateways.another_relay()?;
     let mut values = Values::default();
     values.put("listening_ms", listening.as_secs_f64() * 1e3);
-    values.put("first_answer_ms", begun.elapsed().as_secs_f64() * 1e3);
-    values.put("idle_mb", idle);
+    values.put("first_answer_ms", answered.as_secs_f64() * 1e3);
+    values.put("idle_mb", idle_megabytes(&idle.process).await?);
     Ok(values)
+}
+
+async fn cold_dataplane(gateways: &Gateways, target: &Target) -> anyhow::Result<Values> {
+    let (gateway, ready) = gateways.dataplane().await?;
+    let mut connection = Connection::open(gateway.address).await?;
+    connection.ask(&target.request).await?;
+    let (idle, _) = gateways.dataplane().await?;
+    let mut values = Values::default();
+    values.put("ready_ms", ready.as_secs_f64() * 1e3);
+    values.put("idle_mb", idle_megabytes(&idle.process).await?);
+    Ok(values)
+}
+
+/// What a process has that was asked nothing.
+async fn idle_megabytes(process: &Process) -> anyhow::Result<f64> {
+    sleep(AT_REST).await;
+    process.resident_megabytes()
 }

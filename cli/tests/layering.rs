@@ -8,10 +8,11 @@ use cargo_metadata::{Metadata, MetadataCommand};
 /// A crate, which of ours it may import, and what it must never link.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
-        // It measures programs, and sees of them what everybody sees. Its tests count what happens within one.
+        // It measures programs, sees of them what everybody sees, and gives a data plane its table as an operator does. Its
+        // tests count what happens within one.
         "bench",
-        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-table", "relay-test-servers"],
-        &["crds", "compiler", "dataplane", "operator", "protocol", "table"],
+        &["relay-compiler", "relay-crds", "relay-dataplane", "relay-feed", "relay-table", "relay-test-servers"],
+        &["dataplane", "operator"],
     ),
     ("relay-protocol", &[], &["tokio", "hyper", "kube", "redis"]),
     ("relay-table", &["relay-protocol"], &["kube", "tokio"]),

@@ -1,10 +1,16 @@
 //! What is measured: each gateway as a process of its own on the same core, all before the same upstream, all running all
 //! the time; those that are not asked sleep.
 
+mod dataplane;
+mod manifests;
 mod nginx;
 mod relay;
 
-use std::{net::SocketAddr, path::PathBuf, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
@@ -12,8 +18,9 @@ use servers::{Options, Redis};
 
 use crate::{cores::Cores, process::Process, upstream::Upstream};
 
+pub use manifests::resources;
 pub use nginx::version as nginx_version;
-pub use relay::{built, manifests};
+pub use relay::built;
 
 /// The relay key without limits.
 pub const OPEN: &str = "bench-token-open-not-for-production-0001";
@@ -36,6 +43,8 @@ pub enum Contender {
     Relay,
     /// The same, counted in Redis.
     RelayRedis,
+    /// `relay-dataplane`, whose table an operator has pushed.
+    Dataplane,
 }
 
 impl Contender {
@@ -48,6 +57,7 @@ impl Contender {
             Self::RelayOpen => "Relay, limits off",
             Self::Relay => "Relay, everything on",
             Self::RelayRedis => "Relay, everything on, Redis",
+            Self::Dataplane => "Relay in a pod: relay-dataplane with a table",
         }
     }
 
@@ -55,7 +65,7 @@ impl Contender {
     pub fn token(self) -> &'static str {
         match self {
             Self::Direct | Self::Nginx | Self::Hyper | Self::RelayOpen => OPEN,
-            Self::Relay | Self::RelayRedis => EVERYTHING,
+            Self::Relay | Self::RelayRedis | Self::Dataplane => EVERYTHING,
         }
     }
 
@@ -63,7 +73,7 @@ impl Contender {
     pub fn is_relay(self) -> bool {
         match self {
             Self::Direct | Self::Nginx | Self::Hyper => false,
-            Self::RelayOpen | Self::Relay | Self::RelayRedis => true,
+            Self::RelayOpen | Self::Relay | Self::RelayRedis | Self::Dataplane => true,
         }
     }
 }
@@ -77,6 +87,15 @@ pub struct Gateway {
     pub process: Process,
 }
 
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// `relay`.
+    pub relay: PathBuf,
+    /// `relay-dataplane`.
+    pub dataplane: PathBuf,
+}
+
 /// All of them, and what they need.
 pub struct Gateways {
     /// The provider behind all.
@@ -86,30 +105,32 @@ pub struct Gateways {
     memory: Gateway,
     shared: Gateway,
     redis: Redis,
-    program: PathBuf,
+    operator: dataplane::Operator,
+    programs: Programs,
     directory: tempfile::TempDir,
     cores: Cores,
 }
 
 impl Gateways {
-    /// Starts them. `program` is the `relay` that is measured.
-    pub async fn start(cores: Cores, program: PathBuf) -> anyhow::Result<Self> {
+    /// Starts them.
+    pub async fn start(cores: Cores, programs: Programs) -> anyhow::Result<Self> {
         let upstream = Upstream::start().await?;
         let directory = tempfile::tempdir().context("making a temporary directory")?;
         let redis = Redis::start_with(Options::new().directive(&format!("server_cpulist {}", cores.redis)));
         let nginx = nginx::start(cores, directory.path(), upstream.address)?;
         let hyper = pass_through(cores, upstream.address)?;
         relay::write_manifests(directory.path(), upstream.address)?;
-        let start = |more: &[&str]| relay::start(cores, &program, directory.path(), more);
+        let start = |more: &[&str]| relay::start(cores, &programs.relay, directory.path(), more);
         let memory = start(&[])?;
         let shared = start(&["--redis", &redis.url(), "--redis-timeout", "5s"])?;
-        Ok(Self { upstream, nginx, hyper, memory, shared, redis, program, directory, cores })
+        let operator = dataplane::Operator::start(directory.path(), upstream.address).await?;
+        Ok(Self { upstream, nginx, hyper, memory, shared, redis, operator, programs, directory, cores })
     }
 
-    /// Who answers; nobody but the upstream where nothing is between.
+    /// Who answers; nobody where nothing is between, or what is between is started for each measurement.
     pub fn gateway(&self, contender: Contender) -> Option<&Gateway> {
         match contender {
-            Contender::Direct => None,
+            Contender::Direct | Contender::Dataplane => None,
             Contender::Nginx => Some(&self.nginx),
             Contender::Hyper => Some(&self.hyper),
             Contender::RelayOpen | Contender::Relay => Some(&self.memory),
@@ -125,7 +146,12 @@ impl Gateways {
     /// Starts another Relay, and says when it began to.
     pub fn another_relay(&self) -> anyhow::Result<(Gateway, Instant)> {
         let begun = Instant::now();
-        Ok((relay::start(self.cores, &self.program, self.directory.path(), &[])?, begun))
+        Ok((relay::start(self.cores, &self.programs.relay, self.directory.path(), &[])?, begun))
+    }
+
+    /// Starts a `relay-dataplane`, and says how long it took until it served its table.
+    pub async fn dataplane(&self) -> anyhow::Result<(Gateway, Duration)> {
+        self.operator.follow(self.cores, &self.programs.dataplane).await
     }
 
     /// Microseconds of scripts in Redis so far.

@@ -9,18 +9,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::Gateway;
+use super::{Gateway, manifests::manifests};
 use crate::{cores::Cores, process::Process};
 
-const MANIFESTS: &str = include_str!("relay.yaml");
-
-/// The manifests, before an upstream.
-pub fn manifests(upstream: SocketAddr) -> String {
-    MANIFESTS.replace("UPSTREAM", &upstream.to_string())
-}
-
-/// Has cargo build `relay` in the profile of this program, and says where it is.
-pub fn built() -> anyhow::Result<PathBuf> {
+/// Has cargo build a program in the profile of this one, and says where it is.
+pub fn built(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let program = env::current_exe().context("asking which program this is")?;
     let folder = program.parent().context("a program is in a folder")?;
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
@@ -29,10 +22,10 @@ pub fn built() -> anyhow::Result<PathBuf> {
     };
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--locked", "--profile", profile]);
-    command.args(["--package", "relay-cli", "--bin", "relay"]);
+    command.args(["--package", package, "--bin", name]);
     let status = command.status().context("running cargo")?;
-    ensure!(status.success(), "`relay` is not built: what cargo said is above");
-    Ok(folder.join("relay"))
+    ensure!(status.success(), "`{name}` is not built: what cargo said is above");
+    Ok(folder.join(name))
 }
 
 pub(super) fn write_manifests(directory: &Path, upstream: SocketAddr) -> anyhow::Result<()> {
@@ -48,9 +41,14 @@ pub(super) fn start(cores: Cores, program: &Path, directory: &Path, more: &[&str
     // That keys are bad is what is asked for, and nobody has to be told that it stops.
     command.args(more).env("RELAY_LOG", "error").env("RELAY_DEREGISTER_DELAY", "0s");
     let (process, line) = Process::announced(command)?;
-    let address = line.split("listening on http://").nth(1).and_then(|rest| rest.split(',').next());
+    Ok(Gateway { address: address(&line, "listening on")?, process })
+}
+
+/// Where a program says that it listens, behind `word`.
+pub(super) fn address(line: &str, word: &str) -> anyhow::Result<SocketAddr> {
+    let address = line.split(&format!("{word} http://")).nth(1).and_then(|rest| rest.trim_end().split(',').next());
     let address = address.and_then(|address| address.parse().ok());
-    Ok(Gateway { address: address.with_context(|| format!("`{line}` names no address"))?, process })
+    address.with_context(|| format!("`{line}` names no address behind `{word}`"))
 }
 
 fn folder(directory: &Path) -> PathBuf {

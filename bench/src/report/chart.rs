@@ -108,5 +108,6 @@ fn colour(contender: Contender) -> &'static str {
         Contender::RelayOpen => "#8fc1e3",
         Contender::Relay => "#2f78b7",
         Contender::RelayRedis => "#174a7c",
+        Contender::Dataplane => "#5b3f8c",
     }
 }

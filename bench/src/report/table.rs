@@ -25,6 +25,7 @@ const FURTHER: &[(&str, &str, usize)] = &[
     ("rss_after_mb", "MB after", 1),
     ("idle_mb", "MB idle", 1),
     ("listening_ms", "ms until it listens", 0),
+    ("ready_ms", "ms until it serves its table", 0),
     ("first_answer_ms", "ms until the first answer", 0),
 ];
 
