@@ -4,8 +4,8 @@ use std::{env, fs, process::Command};
 
 use crate::{cores::Cores, gateway};
 
-/// What stands beside the numbers, each with its name.
-pub fn facts(cores: Cores) -> anyhow::Result<Vec<(&'static str, String)>> {
+/// What stands beside the numbers, each with its name. `is_given`: cargo did not build what is measured.
+pub fn facts(cores: Cores, is_given: bool) -> anyhow::Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("processor", processor()),
         ("cores", format!("gateway {}, load and upstream {}, Redis {}", cores.gateway, cores.load, cores.redis)),
@@ -14,7 +14,7 @@ pub fn facts(cores: Cores) -> anyhow::Result<Vec<(&'static str, String)>> {
         ("Redis", version("redis-server", &["--version"])),
         ("Relay", version("git", &["describe", "--always", "--dirty"])),
         ("compiler", version("rustc", &["--version"])),
-        ("profile", profile()),
+        ("profile", if is_given { "of a program that was built before (`--relay`)".to_owned() } else { profile() }),
         ("load average at the start", load_average().to_string()),
         ("date", jiff::Timestamp::now().strftime("%F").to_string()),
     ])

@@ -97,7 +97,7 @@ fn measure(bench: &Bench) -> anyhow::Result<()> {
     let out = bench.out.clone().context("`--out` says where to")?;
     fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
     allow_many_files()?;
-    let facts = machine::facts(cores)?;
+    let facts = machine::facts(cores, bench.relay.is_some())?;
     cores.pin_load()?;
     let samples = runtime()?.block_on(passes(bench, cores, programs, &out))?;
     let table = report::table(&samples, &facts, usize::from(bench.passes), bench.seconds);
