@@ -1,12 +1,10 @@
 //! Writes ids as hex digits: every request has three, so it is done eight digits at a time.
 
 /// The sixteen lower-case hex digits of a number, the highest first.
+#[inline]
 pub(crate) fn hex(number: u64) -> [u8; 16] {
-    let mut digits = [0; 16];
-    let (high, low) = digits.split_at_mut(8);
-    high.copy_from_slice(&eight((number >> 32) as u32).to_be_bytes());
-    low.copy_from_slice(&eight(number as u32).to_be_bytes());
-    digits
+    let (high, low) = (eight((number >> 32) as u32), eight(number as u32));
+    (u128::from(high) << 64 | u128::from(low)).to_be_bytes()
 }
 
 /// Eight digits, one in each byte.

@@ -87,10 +87,9 @@ impl Trace {
 
     fn under(&self, parent: u64) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let [id_high, id_low, parent] = [(self.id >> 64) as u64, self.id as u64, parent].map(hex);
-        text[3..19].copy_from_slice(&id_high);
-        text[19..35].copy_from_slice(&id_low);
-        text[36..52].copy_from_slice(&parent);
+        text[3..19].copy_from_slice(&hex((self.id >> 64) as u64));
+        text[19..35].copy_from_slice(&hex(self.id as u64));
+        text[36..52].copy_from_slice(&hex(parent));
         text[53..].copy_from_slice(&hex(self.flags.into())[14..]);
         HeaderValue::from_bytes(&text).expect("digits and dashes are visible ASCII")
     }
