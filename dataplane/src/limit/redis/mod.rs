@@ -15,6 +15,7 @@ pub mod keys;
 pub mod learned;
 mod ledger;
 pub mod link;
+mod pack;
 mod phrases;
 pub mod pods;
 mod reserve;
@@ -24,6 +25,7 @@ mod shares;
 pub mod spends;
 pub mod spent;
 pub mod store;
+mod told;
 mod wire;
 
 #[cfg(test)]

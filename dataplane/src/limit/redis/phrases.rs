@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use table::Period;
 
-use super::{keys::Keys, wire};
-use crate::limit::{budget::Bounds, rule::Scope, window::Millis};
+use super::{keys::Keys, told::Told, wire};
+use crate::limit::{budget::Bounds, claims::ScopeClaim, rule::Scope, window::Millis};
 
 /// Phrases of one kind that are kept at most; beyond, all are forgotten. Callers may make names of models up.
 const MOST: usize = 10_000;
@@ -21,6 +21,7 @@ pub(super) struct Phrases {
     pub(super) keys: Keys,
     domains: RwLock<HashMap<Arc<str>, Fixed>>,
     scopes: RwLock<HashMap<Arc<Scope>, Names>>,
+    told: RwLock<HashMap<Arc<Scope>, Arc<Told>>>,
     calendar: RwLock<HashMap<(Period, Arc<str>), Dates>>,
 }
 
@@ -45,7 +46,13 @@ struct Dates {
 
 impl Phrases {
     pub(super) fn new(keys: Keys) -> Self {
-        Self { keys, domains: RwLock::default(), scopes: RwLock::default(), calendar: RwLock::default() }
+        Self {
+            keys,
+            domains: RwLock::default(),
+            scopes: RwLock::default(),
+            told: RwLock::default(),
+            calendar: RwLock::default(),
+        }
     }
 
     /// What every call about a domain names.
@@ -71,6 +78,20 @@ impl Phrases {
             keep(&self.scopes, scope.clone(), names.clone());
         }
         names
+    }
+
+    /// What a call says of a scope with the rules of this claim.
+    pub(super) fn told(&self, claim: &ScopeClaim) -> Arc<Told> {
+        if let Some(known) = self.told.read().get(&claim.scope).filter(|known| known.fits(claim)) {
+            return known.clone();
+        }
+        let Names { counters, slots } = self.names(&claim.scope);
+        let is_kept = counters.len() <= LONGEST;
+        let told = Arc::new(Told::new(counters, slots, claim));
+        if is_kept {
+            keep(&self.told, claim.scope.clone(), told.clone());
+        }
+        told
     }
 
     /// As [`wire::periods`].

@@ -2,11 +2,17 @@
 
 use sha1_smol::Sha1;
 
-/// What all scripts share, before the text of each.
+/// How every script begins.
+const TIME: &str = include_str!("lua/time.lua");
+
+/// What scripts share that go by the names of counters, before the text of each.
 const COMMON: &str = include_str!("lua/common.lua");
 
+/// Where a script has it that seldom needs it.
+const PLACE: &str = "--@common\n";
+
 /// How the scripts read the time.
-const CLOCK: &str = "local now = clock()\n";
+const CLOCK: &str = "local time = redis.call('TIME')\nlocal now = time[1] * 1000 + math.floor(time[2] / 1000)\n";
 
 /// A script.
 #[derive(Clone, Debug)]
@@ -43,15 +49,19 @@ pub enum Time {
 impl Time {
     /// A script of `name` that begins with what all share.
     pub fn script(&self, name: &'static str, text: &str) -> Script {
-        let common = match self {
-            Time::Redis => COMMON.to_owned(),
+        let time = match self {
+            Time::Redis => TIME.to_owned(),
             Time::Key { prefix } => {
                 let read =
                     format!("local now = tonumber(redis.call('GET', '{prefix}' .. string.match(KEYS[1], '{{.-}}')))\n");
-                COMMON.replace(CLOCK, &read)
+                TIME.replace(CLOCK, &read)
             }
         };
-        Script::new(name, format!("{common}\n{text}"))
+        let text = match text.split_once(PLACE) {
+            Some((before, after)) => format!("{time}\n{before}{COMMON}\n{after}"),
+            None => format!("{time}\n{COMMON}\n{text}"),
+        };
+        Script::new(name, text)
     }
 }
 

@@ -1,29 +1,43 @@
 //! Claims as `reserve.lua` and `settle.lua` read them, and its answers as counters. Pure.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
+use rmp_serde::decode::ReadRefReader;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeSeq};
 use table::Period;
 
-use super::{clock, keys::Keys, phrases::Phrases};
-use crate::limit::{
-    budget::{Bounds, Spending},
-    claims::{BudgetClaim, RateClaim, ScopeClaim},
-    counter::{Counter, Now},
-    reservation::Used,
-    rule::Rule,
-    window::{Millis, Window},
+use super::{
+    clock,
+    keys::Keys,
+    pack,
+    phrases::{Fixed, Phrases},
+    told::{self, MOST},
+};
+use crate::{
+    limit::{
+        budget::{Bounds, Spending},
+        claims::{BudgetClaim, RateClaim, ScopeClaim},
+        counter::{Counter, Now},
+        reservation::Used,
+        rule::Rule,
+        window::{Millis, Window},
+    },
+    upstream::credentials::KeyHash,
 };
 
-/// The largest whole number that Lua keeps exactly.
-const MOST: u64 = (1 << 53) - 1;
+/// Values of a call before its breakers and scopes.
+const HEAD: usize = 13;
 
-/// Keys of a call beside those of its domain, as many as are usual.
-const SCOPES: usize = 8;
+/// Keys beside those of the domain, as many as are usual.
+const USUAL: usize = 8;
 
-/// Bytes of an argument, as many as are usual.
-const USUAL: usize = 1_024;
+/// Bytes of an argument or a part of it, as many as are usual.
+const USUAL_BYTES: usize = 256;
+
+/// Values of a call as Lua's stack takes them; more are told in a list.
+const MOST_VALUES: usize = 2_000;
 
 /// How many calendar periods a call names: the present one and those beside it, because only the script knows the time.
 const PERIODS: usize = 3;
@@ -32,13 +46,12 @@ const PERIODS: usize = 3;
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Budget(&'static str, u64, u64, u8, Arc<[Millis]>);
 
-/// `{counters, slots, concurrency (-1: none), budgets (0: none), then name, span, capacity, pair (0: none) and amount of
-/// one rate after the other}`: in one list, because Lua makes a table of each. Keys by their index, from 1, where 0 is none;
-/// or by name.
+/// What an attempt charges of a scope: `{counters, slots, concurrency (-1: none), budgets (0: none), then name, span,
+/// capacity, pair (0: none) and amount of one rate after the other}`, in one list, because Lua makes a table of each.
 #[derive(Clone, Debug)]
-pub(super) struct Scope<K> {
-    counters: K,
-    slots: K,
+pub(super) struct Scope {
+    counters: Arc<str>,
+    slots: Arc<str>,
     concurrency: i64,
     budgets: Vec<Budget>,
     rates: Vec<Rate>,
@@ -54,11 +67,11 @@ struct Rate {
     amount: u64,
 }
 
-impl<K: Serialize> Serialize for Scope<K> {
+impl Serialize for Scope {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut list = to.serialize_seq(Some(4 + 5 * self.rates.len()))?;
-        list.serialize_element(&self.counters)?;
-        list.serialize_element(&self.slots)?;
+        list.serialize_element(&*self.counters)?;
+        list.serialize_element(&*self.slots)?;
         list.serialize_element(&self.concurrency)?;
         if self.budgets.is_empty() {
             list.serialize_element(&0)?;
@@ -74,10 +87,6 @@ impl<K: Serialize> Serialize for Scope<K> {
         list.end()
     }
 }
-
-/// `{breaker, scopes}`.
-#[derive(Clone, Debug, Serialize)]
-struct Candidate(String, Vec<Scope<usize>>);
 
 /// Who asks, and what for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -100,61 +109,128 @@ pub(super) struct Asking<'a> {
     pub(super) candidates: usize,
 }
 
-/// A call of `reserve.lua`.
+/// A call of `reserve.lua`, whose header says what everything in it is.
 #[derive(Debug)]
 pub(super) struct Call {
-    pub(super) keys: Vec<Arc<str>>,
-    scopes: Vec<Scope<usize>>,
-    candidates: Vec<Candidate>,
+    fixed: Fixed,
+    counters: Vec<Arc<str>>,
+    slots: Vec<Arc<str>>,
+    /// The caller's.
+    own: Part,
+    candidates: usize,
+    /// Those of the candidates; empty where none has any.
+    breakers: Vec<u8>,
+    /// What is told of the candidates.
+    told: Vec<u8>,
+    /// How many values all of it is.
+    values: usize,
+}
+
+/// Scopes that are decided together.
+#[derive(Debug, Default)]
+struct Part {
+    count: usize,
+    told: Vec<u8>,
+    charges: Vec<u8>,
 }
 
 impl Call {
     /// A call about scopes of one domain. `now` chooses the calendar periods that are named.
     pub(super) fn new(phrases: &Phrases, domain: &str) -> Self {
-        let fixed = phrases.fixed(domain);
-        let mut keys = Vec::with_capacity(fixed.len() + SCOPES);
-        keys.extend_from_slice(&*fixed);
-        Self { keys, scopes: Vec::new(), candidates: Vec::new() }
+        let (counters, slots) = (Vec::with_capacity(USUAL), Vec::new());
+        let own = Part { count: 0, told: Vec::with_capacity(USUAL_BYTES), charges: Vec::with_capacity(USUAL_BYTES) };
+        let (breakers, told) = (Vec::new(), Vec::new());
+        Self { fixed: phrases.fixed(domain), counters, slots, own, candidates: 0, breakers, told, values: HEAD }
     }
 
     /// Adds a scope of the caller.
     pub(super) fn scope(&mut self, phrases: &Phrases, claim: &ScopeClaim, now: Now) {
-        let scope = self.one(phrases, claim, now);
-        self.scopes.push(scope);
+        let mut own = mem::take(&mut self.own);
+        self.tell(phrases, claim, now, &mut own);
+        self.own = own;
     }
 
     /// Adds a candidate.
-    pub(super) fn candidate(&mut self, phrases: &Phrases, breaker: String, scopes: &[ScopeClaim], now: Now) {
-        let scopes = scopes.iter().map(|claim| self.one(phrases, claim, now)).collect();
-        self.candidates.push(Candidate(breaker, scopes));
+    pub(super) fn candidate(&mut self, phrases: &Phrases, breaker: Option<&KeyHash>, scopes: &[ScopeClaim], now: Now) {
+        let mut part = Part::default();
+        for claim in scopes {
+            self.tell(phrases, claim, now, &mut part);
+        }
+        pack::number(&mut self.told, part.count as u64);
+        let mut charges = Vec::with_capacity(part.charges.len() + 3);
+        pack::list(&mut charges, part.count);
+        charges.extend_from_slice(&part.charges);
+        pack::text(&mut self.told, &charges);
+        self.told.extend_from_slice(&part.told);
+        match breaker {
+            Some(key) => {
+                let mut field = [0; 64];
+                HEXLOWER.encode_mut(key.as_bytes(), &mut field);
+                pack::text(&mut self.breakers, &field);
+            }
+            None => pack::text(&mut self.breakers, b""),
+        }
+        (self.candidates, self.values) = (self.candidates + 1, self.values + 3);
+    }
+
+    /// The keys, in the order in which the argument names them.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        self.fixed.iter().chain(&self.counters).chain(&self.slots).map(|key| &**key).collect()
     }
 
     /// The argument.
     pub(super) fn argument(&self, asking: &Asking<'_>) -> Vec<u8> {
         let Asking { id, born, fresh, process, must_seed, lease, peek, candidates } = *asking;
-        let candidates = candidates.min(1 << 20);
-        let call = (id, born, fresh, process, u8::from(must_seed), lease, u8::from(peek), candidates);
-        let (a, b, c, d, e, f, g, h) = call;
-        encoded(&(a, b, c, d, e, f, g, h, &self.scopes, &self.candidates))
-    }
-
-    fn one(&mut self, phrases: &Phrases, claim: &ScopeClaim, now: Now) -> Scope<usize> {
-        let names = phrases.names(&claim.scope);
-        let counters = self.key(names.counters);
-        let slots = if claim.concurrency.is_some() { self.key(names.slots) } else { 0 };
-        Scope::of(counters, slots, claim, phrases, now)
-    }
-
-    /// The index of a key, as Lua counts. Candidates of one host share their host's.
-    fn key(&mut self, name: Arc<str>) -> usize {
-        match self.keys.iter().position(|known| *known == name) {
-            Some(at) => at + 1,
-            None => {
-                self.keys.push(name);
-                self.keys.len()
-            }
+        // One byte says that there is none.
+        let (breakers, asked) = match self.breakers.len() > self.candidates {
+            true => (&*self.breakers, self.candidates),
+            false => (&[][..], 0),
+        };
+        let length = USUAL_BYTES + self.own.told.len() + self.own.charges.len() + breakers.len() + self.told.len();
+        let mut bytes = Vec::with_capacity(length);
+        if self.values > MOST_VALUES {
+            pack::list(&mut bytes, self.values - self.candidates + asked);
         }
+        for text in [id, born, fresh, process] {
+            pack::text(&mut bytes, text.as_bytes());
+        }
+        let candidates = candidates.min(1 << 20) as u64;
+        for number in [u64::from(must_seed), lease, u64::from(peek), candidates] {
+            pack::number(&mut bytes, number);
+        }
+        for count in [self.counters.len(), self.own.count, self.candidates, asked] {
+            pack::number(&mut bytes, count as u64);
+        }
+        let mut charges = Vec::with_capacity(self.own.charges.len() + 4);
+        pack::list(&mut charges, 2);
+        pack::list(&mut charges, self.own.count);
+        charges.extend_from_slice(&self.own.charges);
+        pack::text(&mut bytes, &charges);
+        for part in [breakers, &self.own.told, &self.told] {
+            bytes.extend_from_slice(part);
+        }
+        bytes
     }
+
+    fn tell(&mut self, phrases: &Phrases, claim: &ScopeClaim, now: Now, part: &mut Part) {
+        let told = phrases.told(claim);
+        let slots = claim.concurrency.map_or(0, |_| index(&mut self.slots, &told.slots));
+        pack::number(&mut part.told, index(&mut self.counters, &told.counters));
+        pack::number(&mut part.told, slots);
+        told.tell(claim, phrases, now, &mut part.told, &mut part.charges);
+        part.count += 1;
+        self.values += 2 + told.values();
+    }
+}
+
+/// The index of a key, as Lua counts. Candidates of one host share their host's.
+fn index(keys: &mut Vec<Arc<str>>, name: &Arc<str>) -> u64 {
+    let known = keys.iter().position(|known| Arc::ptr_eq(known, name) || known == name);
+    let at = known.unwrap_or_else(|| {
+        keys.push(name.clone());
+        keys.len() - 1
+    });
+    at as u64 + 1
 }
 
 /// What `settle.lua` is told.
@@ -165,7 +241,7 @@ pub(super) enum Entry {
     /// It is over, and nobody knows what it used.
     Release { id: Arc<str>, begun: bool, doubtful: bool },
     /// Another candidate is tried.
-    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Scope<Arc<str>>> },
+    Attempt { id: Arc<str>, begun: bool, scopes: Vec<Scope> },
     /// Its holder lives.
     Renew { id: Arc<str>, lease: Millis },
     /// So much was used without a reservation.
@@ -184,20 +260,14 @@ pub(super) struct AddedRate(pub(super) &'static str, pub(super) Millis, pub(supe
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct AddedBudget(pub(super) &'static str, pub(super) Millis, pub(super) i64, pub(super) Arc<[Millis]>);
 
-impl<K> Scope<K> {
-    fn of(counters: K, slots: K, claim: &ScopeClaim, phrases: &Phrases, now: Now) -> Self {
-        let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
-        let (budgets, rates) = (budgets(&claim.budgets, phrases, now), rates(&claim.rates));
-        Self { counters, slots, concurrency, budgets, rates }
-    }
-}
-
-impl Scope<Arc<str>> {
+impl Scope {
     /// What an attempt charges of a scope.
     pub(super) fn charged(phrases: &Phrases, claim: &ScopeClaim, now: Now) -> Self {
-        let names = phrases.names(&claim.scope);
-        let slots = claim.concurrency.map(|_| names.slots).unwrap_or_default();
-        Self::of(names.counters, slots, claim, phrases, now)
+        let told = phrases.told(claim);
+        let slots = claim.concurrency.map(|_| told.slots.clone()).unwrap_or_default();
+        let concurrency = claim.concurrency.map_or(-1, |most| i64::try_from(most.min(MOST)).unwrap_or(i64::MAX));
+        let (budgets, rates) = (budgets(&claim.budgets, phrases, now), rates(&claim.rates));
+        Self { counters: told.counters.clone(), slots, concurrency, budgets, rates }
     }
 }
 
@@ -235,7 +305,7 @@ pub(super) struct Settled {
 }
 
 /// The answer of `reserve.lua`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u8,
     pub(super) now: Millis,
@@ -244,6 +314,40 @@ pub(super) struct Answer {
     pub(super) open: Vec<usize>,
     pub(super) candidates: Vec<Vec<State>>,
     pub(super) broken: Vec<Broken>,
+}
+
+impl Answer {
+    /// Reads one.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+        let mut values = Values(rmp_serde::Deserializer::from_read_ref(bytes));
+        Ok(Self {
+            status: values.next()?,
+            now: values.next()?,
+            born: values.next()?,
+            scopes: values.list(State::read)?,
+            open: values.list(Values::next)?,
+            candidates: values.list(|values| values.list(State::read))?,
+            broken: values.list(|values| Ok(Broken(values.next()?, values.next()?, values.next()?)))?,
+        })
+    }
+}
+
+/// Values one after the other.
+struct Values<'a>(rmp_serde::Deserializer<ReadRefReader<'a, [u8]>>);
+
+impl<'a> Values<'a> {
+    fn next<T: Deserialize<'a>>(&mut self) -> Result<T, rmp_serde::decode::Error> {
+        T::deserialize(&mut self.0)
+    }
+
+    /// So many, after how many they are.
+    fn list<T>(
+        &mut self,
+        mut one: impl FnMut(&mut Self) -> Result<T, rmp_serde::decode::Error>,
+    ) -> Result<Vec<T>, rmp_serde::decode::Error> {
+        let count = self.next::<u32>()?;
+        (0..count).map(|_| one(self)).collect()
+    }
 }
 
 /// What became of a call.
@@ -255,52 +359,52 @@ pub(super) mod status {
     pub(in super::super) const TAKEN: u8 = 4;
 }
 
-/// The counters of a scope in one list: requests in flight, then [`OF_RATE`] numbers of each rate and [`OF_BUDGET`] of each
-/// budget, in the order of its claim.
-#[derive(Debug, Deserialize)]
-pub(super) struct State(Vec<u64>);
-
-/// `{bucket, current, previous, held}`.
-const OF_RATE: usize = 4;
-
-/// `{start, end (0: never), spent, held, epoch}`.
-const OF_BUDGET: usize = 5;
+/// The counters of a scope: requests in flight, and the rest as it is stored.
+#[derive(Debug)]
+pub(super) struct State {
+    in_flight: u64,
+    counters: Vec<u8>,
+}
 
 /// A candidate whose breaker another replica has opened.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(super) struct Broken(pub(super) usize, pub(super) Millis, pub(super) String);
 
 impl State {
+    fn read(values: &mut Values<'_>) -> Result<Self, rmp_serde::decode::Error> {
+        Ok(Self { in_flight: values.next()?, counters: values.next::<&[u8]>()?.to_vec() })
+    }
+
     /// As counters; without what open reservations may still give back, if `settled`.
     pub(super) fn counter(&self, claim: &ScopeClaim, settled: bool) -> Counter {
         let without = |count: u64, held: u64| if settled { count.saturating_sub(held) } else { count };
-        let rates = claim.rates.iter().zip(self.rates(claim)).map(|(rate, &[bucket, current, previous, held])| {
+        let rates = claim.rates.iter().map(|rate| {
+            let stored = told::stored(&self.counters, rate.rule().as_str());
+            let [bucket, current, previous, held] = stored.unwrap_or_default();
             // Nobody knows which of the two buckets it would leave. From the later one it would free most.
             let earlier = without(previous, held.saturating_sub(current));
             (rate.counted, rate.span, Window::restored(bucket, without(current, held), earlier))
         });
-        let budgets = claim.budgets.iter().zip(self.budgets(claim)).map(|(budget, &[start, end, spent, held, _])| {
+        let budgets = claim.budgets.iter().map(|budget| {
+            let [start, end, spent, held, _] = self.budget(budget);
             let bounds = Bounds { start: timestamp(start), end: (end > 0).then(|| timestamp(end)) };
             (budget.period, Spending::restored(bounds, without(spent, held), &budget.timezone))
         });
-        let in_flight = self.0.first().copied().filter(|_| !settled);
-        Counter::restored(rates, budgets, in_flight.unwrap_or_default())
+        let in_flight = if settled { 0 } else { self.in_flight };
+        Counter::restored(rates, budgets, in_flight)
     }
 
     /// When the period of each budget of the claim begins and ends; `0`: never.
     pub(super) fn periods(&self, claim: &ScopeClaim) -> impl Iterator<Item = (Millis, Millis)> {
-        self.budgets(claim).iter().map(|&[start, end, ..]| (start, end))
+        claim.budgets.iter().map(|budget| {
+            let [start, end, ..] = self.budget(budget);
+            (start, end)
+        })
     }
 
-    fn rates(&self, claim: &ScopeClaim) -> &[[u64; OF_RATE]] {
-        let numbers = self.0.get(1..).unwrap_or_default();
-        let (rates, _) = numbers.as_chunks();
-        rates.get(..claim.rates.len()).unwrap_or(rates)
-    }
-
-    fn budgets(&self, claim: &ScopeClaim) -> &[[u64; OF_BUDGET]] {
-        let numbers = self.0.get(1 + OF_RATE * claim.rates.len()..).unwrap_or_default();
-        numbers.as_chunks().0
+    /// `{start, end (0: never), spent, held, epoch}`.
+    fn budget(&self, budget: &BudgetClaim) -> [u64; 5] {
+        told::stored(&self.counters, budget.rule().as_str()).unwrap_or_default()
     }
 }
 
@@ -310,17 +414,16 @@ pub(super) fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_
 }
 
 fn encoded(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(USUAL);
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
     rmp_serde::encode::write(&mut bytes, value).expect("numbers, strings and lists can always be written");
     bytes
 }
 
 fn rates(claims: &[RateClaim]) -> Vec<Rate> {
     let rate = |claim: &RateClaim| {
-        let capacity = claim.ceiling.capacity().min(MOST);
-        let pair = claim.ceiling.pair();
-        let pair = if pair == u64::MAX { 0 } else { pair.min(MOST) };
-        Rate { name: claim.rule().as_str(), span: span(claim), capacity, pair, amount: claim.amount.min(MOST) }
+        let (capacity, pair) = (claim.ceiling.capacity().min(MOST), told::pair(claim.ceiling));
+        let (name, span) = (claim.rule().as_str(), told::length(claim.span));
+        Rate { name, span, capacity, pair, amount: claim.amount.min(MOST) }
     };
     claims.iter().map(rate).collect()
 }
@@ -332,10 +435,6 @@ fn budgets(claims: &[BudgetClaim], phrases: &Phrases, now: Now) -> Vec<Budget> {
         Budget(Rule::Budget(claim.period).as_str(), limit, amount, u8::from(claim.blocks), bounds)
     };
     claims.iter().map(budget).collect()
-}
-
-fn span(claim: &RateClaim) -> Millis {
-    u64::try_from(claim.span.length().as_millis()).expect("a day has few milliseconds")
 }
 
 /// Where the period before that of `now`, that of `now` and the one after it begin, and where the last ends; `0` for the

@@ -1,22 +1,15 @@
--- What every script shares: the time, the counters of scopes, and what ends a charge. Counters are read once, changed in
--- memory and written once, at the end: a script that fails half way has written nothing.
+-- What the scripts that go by the names of counters share: the counters of scopes, and what ends a charge. Needs time.lua.
+-- Counters are read once, changed in memory and written once, at the end: a script that fails half way has written
+-- nothing.
 --
 -- A scope's counters are one string, a MessagePack map:
---   <rate name>   -> {bucket, current, previous, held}
---   <budget name> -> {start, end (0: never), spent, held, epoch}
 --   x             -> when the last of them ends
+--   <budget name> -> {start, end (0: never), spent, held, epoch}
+--   <rate name>   -> {bucket, current, previous, held}
 -- `held` is the part that open reservations may still give back. Times are milliseconds since 1970, money is nano-USD.
--- Numbers are exact to 2^53.
+-- Numbers are exact to 2^53. Entries are written in this order, by name, and all numbers in eight bytes: reserve.lua reads
+-- such a map by `struct`, in a tenth of the time. Every other order and size means the same, as other versions write it.
 
-local NEVER = 9007199254740991
-local SLACK = 60000
-
-local function clock()
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
-
-local now = clock()
 -- Counters by key; what was read but not looked at yet; and those that changed, with whether they last longer than before.
 local states, fetched, changed = {}, {}, {}
 
@@ -43,19 +36,41 @@ local function state(key)
   return known
 end
 
+local function encoded(counters)
+  local names = {}
+  for name in pairs(counters) do
+    if name ~= 'x' then
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  local layout, row = '>Bc3d', {129 + #names, '\161x\203', counters.x or 0}
+  for _, name in ipairs(names) do
+    local found = counters[name]
+    local start, last = string.char(160 + #name) .. name .. string.char(144 + #found, 203), #row + 1
+    layout = layout .. 'c' .. #start .. string.rep('dB', #found - 1) .. 'd'
+    row[last] = start
+    for part = 1, #found do
+      row[last + 2 * part - 1], row[last + 2 * part] = found[part], 203
+    end
+    row[#row] = nil
+  end
+  return struct.pack(layout, unpack(row))
+end
+
 -- Writes what was changed.
 local function save()
   for key, is_longer in pairs(changed) do
     local counters = states[key]
     local ends = counters.x or 0
     if ends >= NEVER then
-      redis.call('SET', key, cmsgpack.pack(counters))
+      redis.call('SET', key, encoded(counters))
     elseif ends <= now then
       redis.call('DEL', key)
     elseif is_longer then
-      redis.call('SET', key, cmsgpack.pack(counters), 'PX', ends - now + SLACK)
+      redis.call('SET', key, encoded(counters), 'PX', ends - now + SLACK)
     else
-      redis.call('SET', key, cmsgpack.pack(counters), 'KEEPTTL')
+      redis.call('SET', key, encoded(counters), 'KEEPTTL')
     end
   end
   changed = {}
@@ -82,20 +97,6 @@ local function window(counters, name, span)
     found[1] = bucket
   end
   return found
-end
-
--- The part of `amount` that is still covered, rounded up. In two steps, so that no product exceeds 2^53.
-local function share(amount, covered, span)
-  local rest = amount % span
-  return (amount - rest) / span * covered + math.ceil(rest * covered / span)
-end
-
--- Whether `amount` fits. `pair` is the most that two buckets in a row may hold; 0: whatever.
-local function fits(found, span, capacity, pair, amount)
-  if found[2] + share(found[3], span - now % span, span) + amount > capacity then
-    return false
-  end
-  return pair == 0 or found[2] + found[3] + amount <= pair
 end
 
 -- Where the period that holds `at` begins and ends. `bounds` is where periods in a row begin, the last one's end last.

@@ -6,7 +6,6 @@ mod split;
 
 use std::{sync::Arc, time::Duration};
 
-use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -16,7 +15,7 @@ use super::{
     batches::lease,
     link::Missed,
     shares::Short,
-    wire::{self, Answer, Asking, Call, status},
+    wire::{Answer, Asking, Call, status},
 };
 use crate::limit::{
     LimitError, Limiter, Refused,
@@ -175,8 +174,7 @@ fn call(inner: &Inner, claims: &Claims, split: &Split, reachable: &[usize]) -> C
     }
     for at in reachable {
         let breaker = shared_breaker(&claims.candidates[*at], &claims.domain);
-        let breaker = breaker.map(|breaker| HEXLOWER.encode(breaker.key.as_bytes())).unwrap_or_default();
-        call.candidate(&inner.phrases, breaker, &split.here[*at], now);
+        call.candidate(&inner.phrases, breaker.map(|breaker| &breaker.key), &split.here[*at], now);
     }
     call
 }
@@ -187,8 +185,8 @@ fn shared_breaker<'a>(candidate: &'a CandidateClaim, domain: &str) -> Option<&'a
 
 /// One call of the script.
 pub(super) async fn said(inner: &Inner, domain: &str, call: &Call, asking: &Asking<'_>) -> Result<Answer, Missed> {
-    let bytes = inner.link.call(domain, &inner.scripts.reserve, &call.keys, &call.argument(asking)).await?;
-    let answer: Answer = wire::decoded(&bytes).map_err(|reason| {
+    let bytes = inner.link.call(domain, &inner.scripts.reserve, &call.keys(), &call.argument(asking)).await?;
+    let answer = Answer::read(&bytes).map_err(|reason| {
         error!(%reason, "an answer of Redis cannot be read");
         Missed::Unreadable
     })?;

@@ -11,6 +11,7 @@ mod model;
 mod places;
 mod rush;
 mod sizes;
+mod stored;
 
 use std::sync::Arc;
 
