@@ -50,6 +50,14 @@ pub fn refusal() -> Vec<u8> {
     )
 }
 
+/// An answer that says to come back in 50 ms, the least that is believed.
+pub fn limited() -> Vec<u8> {
+    let body = json!({"error": {"message": "Rate limit reached", "type": "requests", "code": "rate_limit_exceeded"}});
+    let (body, reason) = (body.to_string(), "Too Many Requests");
+    let head = format!("HTTP/1.1 429 {reason}\r\ncontent-type: application/json\r\nretry-after-ms: 50\r\n");
+    format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
 /// The answer to a question for models.
 pub fn models() -> Vec<u8> {
     json(200, &json!({"object": "list", "data": []}).to_string())

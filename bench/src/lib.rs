@@ -4,6 +4,7 @@
 pub mod answers;
 pub mod client;
 pub mod cores;
+pub mod failover;
 pub mod gateway;
 pub mod load;
 pub mod machine;

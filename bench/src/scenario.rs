@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use crate::{
     answers::EVENTS,
     client::Connection,
+    failover,
     gateway::{Contender, Gateways},
     load::{self, Outcome, Target, quantile},
     process::Process,
@@ -54,6 +55,8 @@ pub enum Scenario {
     FourKeys,
     /// Four keys, half of which are refused with each request.
     HalfBad,
+    /// Four keys, each of which fails now and then: what that costs the request that meets it.
+    OneFailure,
     /// 1,000 streams that are open and silent.
     IdleStreams,
     /// Memory over many requests.
@@ -86,6 +89,7 @@ impl Scenario {
             Self::Large => "200 KB request with tools",
             Self::FourKeys => "four keys, all good",
             Self::HalfBad => "four keys, half of them bad",
+            Self::OneFailure => "four keys, one conversation in ten fails",
             Self::IdleStreams => "1,000 open idle streams",
             Self::Flat => "memory over many requests",
             Self::ColdStart => "cold start",
@@ -114,7 +118,7 @@ impl Scenario {
             }
             Self::Large => &[Direct, Nginx, Hyper, Relay],
             Self::IdleStreams => &[Nginx, Hyper, Relay],
-            Self::FourKeys | Self::HalfBad | Self::Flat => &[Relay],
+            Self::FourKeys | Self::HalfBad | Self::OneFailure | Self::Flat => &[Relay],
             Self::ColdStart => &[Relay, Dataplane],
         }
     }
@@ -123,7 +127,9 @@ impl Scenario {
     fn request(self, contender: Contender) -> Vec<u8> {
         let token = contender.token();
         match self {
-            Self::SameShape | Self::Latency | Self::Flat | Self::ColdStart => requests::openai(token, false),
+            Self::SameShape | Self::Latency | Self::OneFailure | Self::Flat | Self::ColdStart => {
+                requests::openai(token, false)
+            }
             Self::Stream | Self::FirstEvent => requests::openai(token, true),
             Self::FromAnthropic => requests::anthropic_of("bench-openai", token, false),
             Self::StreamFromAnthropic => requests::anthropic_of("bench-openai", token, true),
@@ -154,6 +160,7 @@ impl Scenario {
             | Self::HalfBad => self.throughput(gateways, contender, &target, process, extent).await,
             Self::Latency => Ok(self.told(&load::at_rate(&target, process, FEW, extent.measured).await?)),
             Self::FirstEvent => Ok(self.told(&load::at_rate(&target, process, FEW_STREAMS, extent.measured).await?)),
+            Self::OneFailure => failover::one_failure(gateways, target.address, contender.token()).await,
             // What came before is not to be seen in the memory of this.
             Self::IdleStreams | Self::Flat if contender.is_relay() => {
                 let (fresh, _) = gateways.another_relay()?;

@@ -1,7 +1,8 @@
 //! The provider of a measurement: answers at once with bytes that were made before, and allocates nothing for a request.
 //!
 //! The path chooses what it does: `/idle/...` streams its first events and then falls silent, `/half/...` refuses the
-//! credentials that begin with `bad`, everything else is answered in the shape of the endpoint, streamed where the body
+//! credentials that begin with `bad`, `/fails/...`, `/limits/...` and `/hangs/...` do as they say with every tenth
+//! conversation that there is, everything else is answered in the shape of the endpoint, streamed where the body
 //! says so, each event in a write of its own. One that is paced sends the next event when the client has seen the last.
 
 use std::{
@@ -29,6 +30,9 @@ use crate::{
 /// What a connection reads at once. A head, and the part of a body that says whether to stream, fit into it.
 const BUFFER: usize = 64 * 1024;
 
+/// Of so many conversations one fails, where some do.
+const ONE_FAILS: u64 = 10;
+
 /// Events of a stream that falls silent.
 const BEFORE_SILENCE: usize = 3;
 
@@ -51,6 +55,7 @@ struct Script {
     openai: Answers,
     anthropic: Answers,
     refusal: Vec<u8>,
+    limited: Vec<u8>,
     models: Vec<u8>,
     conversations: AtomicU64,
     pace: Option<Arc<Pace>>,
@@ -83,6 +88,8 @@ enum Act {
     Stream,
     Silence,
     Refusal,
+    Limited,
+    Hang,
     Models,
 }
 
@@ -102,9 +109,9 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("binding the upstream")?;
         let address = listener.local_addr()?;
         let (openai, anthropic) = (Answers::of(Shape::OpenAi, events), Answers::of(Shape::Anthropic, events));
-        let (refusal, models) = (answers::refusal(), answers::models());
+        let (refusal, limited, models) = (answers::refusal(), answers::limited(), answers::models());
         let conversations = AtomicU64::new(0);
-        let script = Arc::new(Script { openai, anthropic, refusal, models, conversations, pace });
+        let script = Arc::new(Script { openai, anthropic, refusal, limited, models, conversations, pace });
         let serving = script.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -141,6 +148,7 @@ async fn converse(mut stream: TcpStream, script: &Script) -> anyhow::Result<()> 
         match act {
             Act::Whole => stream.write_all(&answers.whole).await?,
             Act::Refusal => stream.write_all(&script.refusal).await?,
+            Act::Limited => stream.write_all(&script.limited).await?,
             Act::Models => stream.write_all(&script.models).await?,
             Act::Stream => {
                 stream.write_all(&answers.stream_head).await?;
@@ -154,6 +162,11 @@ async fn converse(mut stream: TcpStream, script: &Script) -> anyhow::Result<()> 
                     // The next event is another write, after everybody else had a turn.
                     yield_now().await;
                 }
+            }
+            Act::Hang => {
+                // Until the other side has enough.
+                let _ = stream.read(&mut buffer).await?;
+                return Ok(());
             }
             Act::Silence => {
                 stream.write_all(&answers.stream_head).await?;
@@ -202,8 +215,11 @@ impl Script {
         if head.method == "GET" {
             return (if is_refused { Act::Refusal } else { Act::Models }, shape);
         }
-        self.conversations.fetch_add(1, Ordering::Relaxed);
-        let act = if is_refused {
+        let before = self.conversations.fetch_add(1, Ordering::Relaxed);
+        let failure = failure(head.path).filter(|_| before.is_multiple_of(ONE_FAILS));
+        let act = if let Some(failure) = failure {
+            failure
+        } else if is_refused {
             Act::Refusal
         } else if head.path.starts_with("/idle/") {
             Act::Silence
@@ -213,5 +229,15 @@ impl Script {
             Act::Whole
         };
         (act, shape)
+    }
+}
+
+/// How a provider at this path fails, if it does.
+fn failure(path: &str) -> Option<Act> {
+    match path.split('/').nth(1)? {
+        "fails" => Some(Act::Refusal),
+        "limits" => Some(Act::Limited),
+        "hangs" => Some(Act::Hang),
+        _ => None,
     }
 }

@@ -12,6 +12,9 @@ use anyhow::{Context, ensure};
 use super::{Gateway, manifests::manifests};
 use crate::{cores::Cores, process::Process};
 
+/// Beside the manifests of everybody, for what failures cost.
+const FAILURES: &str = include_str!("failures.yaml");
+
 /// Has cargo build a program in the profile of this one, and says where it is.
 pub fn built(package: &str, name: &str) -> anyhow::Result<PathBuf> {
     let program = env::current_exe().context("asking which program this is")?;
@@ -31,6 +34,8 @@ pub fn built(package: &str, name: &str) -> anyhow::Result<PathBuf> {
 pub(super) fn write_manifests(directory: &Path, upstream: SocketAddr) -> anyhow::Result<()> {
     let folder = folder(directory);
     fs::create_dir(&folder).context("making a directory of manifests")?;
+    let failures = FAILURES.replace("UPSTREAM", &upstream.to_string());
+    fs::write(folder.join("failures.yaml"), failures).context("writing manifests")?;
     fs::write(folder.join("relay.yaml"), manifests(upstream)).context("writing manifests")
 }
 

@@ -6,7 +6,7 @@ use crate::{
     sample::{Middle, Samples},
     scenario::Scenario::{
         self, ColdStart, FirstEvent, Flat, FourKeys, FromAnthropic, FromOpenai, HalfBad, IdleStreams, Large, Latency,
-        SameShape, Stream, StreamFromAnthropic, StreamFromOpenai,
+        OneFailure, SameShape, Stream, StreamFromAnthropic, StreamFromOpenai,
     },
 };
 
@@ -104,6 +104,17 @@ pub(super) fn goals(samples: &Samples) -> Vec<Goal> {
             "half of four keys bad: at least 0.97 x the rate of four good ones",
             samples.between((HalfBad, Relay), (FourKeys, Relay), "per_second"),
             0.97,
+        ),
+        see.most(
+            "a 500 from one of four keys: at most 1,000 µs more for the request that meets it",
+            see.value(OneFailure, Relay, "more_500_us"),
+            1_000.0,
+        ),
+        see.most("the same with a 429", see.value(OneFailure, Relay, "more_429_us"), 1_000.0),
+        see.most(
+            "no first byte from one of four keys: the timeout of 300,000 µs and at most 2,000 more",
+            see.value(OneFailure, Relay, "more_hang_us"),
+            302_000.0,
         ),
         see.most("listens within 200 ms of its start", see.value(ColdStart, Relay, "listening_ms"), 200.0),
     ];
