@@ -149,7 +149,11 @@ impl Publisher {
             let before = current.as_deref();
             is_new = before.is_none_or(|before| before.tables != tables || before.epoch != epoch);
             let urgent = if urgent { revision } else { before.map_or(0, |before| before.urgent) };
-            let tables = before.map_or(tables.clone(), |before| tables.sharing(&before.tables));
+            // Moved and not cloned: rows of what is held twice are not shared.
+            let tables = match before {
+                Some(before) => tables.sharing(&before.tables),
+                None => tables,
+            };
             let (epoch, packed) = (epoch.to_owned(), Mutex::default());
             *current = Some(Arc::new(Published { revision, epoch, vector, tables, urgent, packed }));
         });

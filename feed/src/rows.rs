@@ -143,12 +143,18 @@ pub fn encode(table: &RoutingTable, credentials: &Credentials) -> Tables {
     Tables::of(rows)
 }
 
+/// Bytes that almost every row fits into.
+const ROOM: usize = 1024;
+
 fn put_all<T: Serialize>(kind: Kind, from: &Rows<T>, rows: &mut Vec<(Number, Key, Bytes)>) {
     rows.extend(from.iter().map(|(key, row)| (kind.number(), key.to_string().into(), json(row))));
 }
 
 fn json(row: &impl Serialize) -> Bytes {
-    serde_json::to_vec(row).expect("rows have string keys and no failing serializer").into()
+    let mut json = Vec::with_capacity(ROOM);
+    serde_json::to_writer(&mut json, row).expect("rows have string keys and no failing serializer");
+    // Tens of thousands are held, so none keeps room that it does not need.
+    Bytes::copy_from_slice(&json)
 }
 
 fn credential_row(credential: &Credential) -> CredentialRow<&str> {

@@ -50,6 +50,15 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// Takes the bytes of the rows that `earlier` has alike from there.
+    fn share(&mut self, earlier: &Bucket) {
+        for (key, entry) in &mut self.rows {
+            if let Some(before) = earlier.rows.get(key).filter(|before| before.digest == entry.digest) {
+                entry.clone_from(before);
+            }
+        }
+    }
+
     fn seal(&mut self) {
         self.digest = (!self.rows.is_empty())
             .then(|| Digest::of_parts(self.rows.values().map(|entry| entry.digest.as_bytes().as_slice())));
@@ -120,11 +129,14 @@ impl Table {
         self.digest = Digest::of_parts([text.as_slice()]);
     }
 
-    /// Shares the buckets that `earlier` has alike.
+    /// Shares the buckets that `earlier` has alike, and of others the rows.
     fn share(&mut self, earlier: &Table) {
         for (bucket, before) in self.buckets.iter_mut().zip(&earlier.buckets) {
             if bucket.digest == before.digest {
                 *bucket = before.clone();
+            } else if let Some(bucket) = Arc::get_mut(bucket) {
+                // One that is held elsewhere too is of `earlier` or was made from it, and has its rows.
+                bucket.share(before);
             }
         }
     }
@@ -350,16 +362,25 @@ mod tests {
 
     #[test]
     fn unchanged_buckets_are_shared_with_the_state_before() {
-        let base = Tables::of((0..1000).map(|n| (1, format!("ns/{n}").into(), Bytes::from("row"))));
+        let base = Tables::of((0..1000).map(|n| (1, format!("ns/{n}").into(), Bytes::copy_from_slice(b"row"))));
         let next = base.with([put(1, "ns/7", "other")]);
         let shared = |a: &Tables, b: &Tables| {
             let (a, b) = (a.table(1).unwrap(), b.table(1).unwrap());
             a.buckets.iter().zip(&b.buckets).filter(|(a, b)| Arc::ptr_eq(a, b)).count()
         };
         assert_eq!(shared(&base, &next), BUCKETS - 1);
-        let anew = Tables::of(next.table(1).unwrap().rows().map(|(key, row)| (1, key.clone(), row.clone())));
+        let anew =
+            Tables::of(next.table(1).unwrap().rows().map(|(key, row)| (1, key.clone(), Bytes::copy_from_slice(row))));
         assert_eq!(shared(&base, &anew), 0);
-        assert_eq!(shared(&base, &anew.sharing(&base)), BUCKETS - 1);
+        let anew = anew.sharing(&base);
+        assert_eq!(shared(&base, &anew), BUCKETS - 1);
+        let is_shared =
+            |(key, row): &(&Key, &Bytes)| base.row(1, key).is_some_and(|held| held.as_ptr() == row.as_ptr());
+        assert_eq!(
+            anew.table(1).unwrap().rows().filter(is_shared).count(),
+            999,
+            "only the row that changed is held twice"
+        );
     }
 
     #[test]

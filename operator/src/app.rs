@@ -63,7 +63,7 @@ pub async fn build_for(config: Config, cluster: kube::Config) -> anyhow::Result<
     let world = Arc::new(World::new(&namespaces));
     let metrics = Arc::new(Metrics::new());
     metrics.register(|registry| requests.register(registry));
-    let compiler = Compiler::new(world.clone(), metrics.clone());
+    let compiler = Compiler::new(world.clone(), metrics.clone())?;
     let published = compiler.published();
     let pushing = Push::bind(config.push(&namespaces)?, client.clone(), published.clone(), &metrics).await?;
     let (admin, push, replica) = (socket.local_addr()?, pushing.address, config.replica());

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use anyhow::Context;
 use compiler::{Compilation, Resources};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use crate::{
     fleets::{self, Load},
     metrics::Metrics,
     published::Published,
+    workshop::Workshop,
     world::{Snapshot, World},
 };
 
@@ -21,12 +23,14 @@ pub struct Compiler {
     metrics: Arc<Metrics>,
     published: watch::Sender<Option<Arc<Published>>>,
     last: Option<Arc<Published>>,
+    workshop: Workshop,
 }
 
 impl Compiler {
-    /// Has compiled nothing yet.
-    pub fn new(world: Arc<World>, metrics: Arc<Metrics>) -> Self {
-        Self { world, metrics, published: watch::Sender::new(None), last: None }
+    /// Has compiled nothing yet. Errs where the system starts no thread for it.
+    pub fn new(world: Arc<World>, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let workshop = Workshop::open("compile").context("starting the thread that compiles")?;
+        Ok(Self { world, metrics, published: watch::Sender::new(None), last: None, workshop })
     }
 
     /// What was compiled last; absent until everything was heard of once.
@@ -44,8 +48,8 @@ impl Compiler {
     async fn refresh(&mut self, urgency: Urgency) {
         let (world, last) = (self.world.clone(), self.last.clone());
         // Compiling takes tens of milliseconds where there is much, and streams must not wait for it.
-        let compiled = tokio::task::spawn_blocking(move || compiled(&world, last.as_deref(), urgency)).await;
-        let Ok(Some((published, times))) = compiled else { return };
+        let compiled = self.workshop.done(move || compiled(&world, last.as_deref(), urgency)).await;
+        let Some(Some((published, times))) = compiled else { return };
         self.metrics.compiled(&published, &times);
         let Times { snapshot_ms, compile_ms } = times;
         if self.last.as_ref().is_none_or(|last| last.revision != published.revision) {

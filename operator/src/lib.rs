@@ -21,6 +21,7 @@ pub mod requests;
 mod source_vector;
 pub mod status;
 pub mod watch;
+mod workshop;
 pub mod world;
 
 pub use fleets::Fleet;

@@ -40,6 +40,7 @@ use crate::{
     lease::Standing,
     metrics::Metrics,
     status::{fleet::Acks, run::Offered},
+    workshop::Workshop,
     world::World,
 };
 
@@ -82,6 +83,8 @@ pub struct Push {
     sidecars: Option<Sidecars>,
     client: Client,
     of_trust: TrustMetrics,
+    /// Where tables are encoded.
+    workshop: Workshop,
 }
 
 /// What the server is told.
@@ -110,6 +113,7 @@ impl Push {
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(settings.address).await;
         let listener = listener.with_context(|| format!("listening on {} for data planes", settings.address))?;
+        let workshop = Workshop::open("encode").context("starting the thread that encodes tables")?;
         let fleets = Fleets::new();
         let (of_reviews, of_trust) = (ReviewMetrics::default(), TrustMetrics::default());
         let tokens = Tokens::new(client.clone(), AUDIENCE, of_reviews.clone());
@@ -136,7 +140,17 @@ impl Push {
             of_trust.register(registry);
             registry.register_collector(Box::new(streams));
         });
-        Ok(Self { address: listener.local_addr()?, settings, listener, server, fleets, sidecars, client, of_trust })
+        Ok(Self {
+            address: listener.local_addr()?,
+            settings,
+            listener,
+            server,
+            fleets,
+            sidecars,
+            client,
+            of_trust,
+            workshop,
+        })
     }
 
     /// Where other replicas reach the push port, if they do.
@@ -147,7 +161,7 @@ impl Push {
 
     /// Serves until `stop`, then asks all data planes to go elsewhere and waits a while until they have.
     pub async fn run(self, inputs: Inputs, stop: CancellationToken) {
-        let Self { settings, listener, server, fleets, sidecars, client, of_trust, .. } = self;
+        let Self { settings, listener, server, fleets, sidecars, client, of_trust, workshop, .. } = self;
         let Inputs { world, published, standing, offered, acks, identity } = inputs;
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let (following, serving) = (standing.clone(), server.clone());
@@ -158,6 +172,7 @@ impl Push {
             sidecars: sidecars.clone(),
             server: serving,
             offered,
+            workshop,
         };
         tasks.spawn(offering.run(end.clone()));
         let of_fleets = fleets.clone();

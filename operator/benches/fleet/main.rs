@@ -1,11 +1,14 @@
 //! Measures one operator with a thousand data planes on a real API server: `cargo bench -p relay-operator --bench fleet`.
 //! They speak TLS 1.3 and show tokens that are bound to Pods of theirs. `RELAY_FLEET_STREAMS=1000 RELAY_SCALE_KEYS=10000`
-//! say how many there are, `RELAY_FLEET_WHOLE=20` how many of them keep a table as real ones do, and
-//! `RELAY_BENCH_WRAP="taskset -c 3"` has the operator use one core.
+//! say how many there are, `RELAY_FLEET_WHOLE=20` how many of them keep a table as real ones do,
+//! `RELAY_BENCH_WRAP="taskset -c 3"` has the operator use one core, and `RELAY_FLEET_REST=0` ends after the rows of the table
+//! of goals.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod light;
+#[path = "../../../bench/row.rs"]
+mod row;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -39,7 +42,9 @@ async fn main() {
     let client = plane.client().await;
     let (streams, keys) = (number("RELAY_FLEET_STREAMS", 100), number("RELAY_SCALE_KEYS", 1_000));
     let (whole, frozen) = (number("RELAY_FLEET_WHOLE", 5).min(streams), number("RELAY_FLEET_FROZEN", 10));
-    create(&client, &namespace, objects(keys, 0)).await;
+    let all = objects(keys, 0);
+    let count = all.iter().filter(|(kind, ..)| *kind != "Secret").count();
+    create(&client, &namespace, all).await;
     let tokens = tokens(&plane, &namespace, streams + frozen).await;
     println!("{keys} relay keys, {streams} data planes of which {whole} keep their table; load {}", load());
 
@@ -49,12 +54,26 @@ async fn main() {
     println!("start to the last of {written} statuses: {:.1} s; {}", settled.as_secs_f64(), used(&operator));
     let bundle = bundle(&client, &namespace).await;
     let fleet = Fleet::new(operator.push.clone(), namespace.clone(), bundle);
-    let mut bench =
-        Bench { plane: &plane, client, operator, fleet, light: streams - whole, whole: Vec::new(), keys, asked: 0 };
+    let mut bench = Bench {
+        plane: &plane,
+        client,
+        operator,
+        fleet,
+        light: streams - whole,
+        whole: Vec::new(),
+        keys,
+        objects: count,
+        asked: 0,
+    };
 
     bench.cold(&tokens[..streams]).await;
-    bench.changes("one key", number("RELAY_FLEET_CHANGES", 100), false).await;
-    bench.changes("a revocation", number("RELAY_FLEET_REVOCATIONS", 20), true).await;
+    let changed = bench.changes("one key", number("RELAY_FLEET_CHANGES", 100), false).await;
+    let revoked = bench.changes("a revocation", number("RELAY_FLEET_REVOCATIONS", 20), true).await;
+    bench.burst(2_000).await;
+    bench.rows(&changed, &revoked);
+    if number("RELAY_FLEET_REST", 1) == 0 {
+        return;
+    }
     bench.idle().await;
     bench.frozen(&tokens[streams..]).await;
     bench.storm().await;
@@ -70,6 +89,7 @@ struct Bench<'a> {
     light: usize,
     whole: Vec<watch::Receiver<State>>,
     keys: usize,
+    objects: usize,
     /// Changes that were asked for: no two are alike.
     asked: usize,
 }
@@ -119,7 +139,7 @@ impl Bench<'_> {
     }
 
     /// One change after the other: from the request that makes it until all have it in effect and have said so.
-    async fn changes(&mut self, what: &str, many: usize, revoke: bool) {
+    async fn changes(&mut self, what: &str, many: usize, revoke: bool) -> Vec<Duration> {
         let api: Api<DynamicObject> = relay_keys(&self.client, &self.fleet.namespace);
         let (mut last, mut each, mut answered) = (Vec::new(), Vec::new(), Vec::new());
         let cpu = self.operator.cpu();
@@ -151,6 +171,21 @@ impl Bench<'_> {
         let each = (self.operator.cpu() - cpu) * 1e3 / many as f64;
         println!("  {each:.0} ms of processor each, statuses included; {}", used(&self.operator));
         self.fleet.counts.print();
+        last
+    }
+
+    /// What of this has a goal.
+    fn rows(&self, changed: &[Duration], revoked: &[Duration]) {
+        let objects = self.objects;
+        let streams = self.light + self.whole.len();
+        let goal = if objects > 2_500 || streams > 100 { 1_000.0 } else { 300.0 };
+        let those = format!("{streams} data planes, {objects} objects");
+        time_row(&format!("{those}: one key, from its request to the last acknowledgement"), changed, goal);
+        time_row(&format!("{those}: a revocation, likewise"), revoked, 1_000.0);
+        let (now, most) = self.operator.megabytes();
+        let goal =
+            format!("{those}: memory of the operator less than 300 MB at any time, thousands of changes included");
+        row::print(&goal, &format!("{most:.0} MB at most, {now:.0} MB then"), most < 300.0);
     }
 
     async fn idle(&self) {
@@ -268,6 +303,13 @@ impl Bench<'_> {
         let root = self.fleet.root();
         self.whole.iter().all(|state| state.borrow().root.is_some_and(|held| held.as_bytes()[..] == root[..]))
     }
+}
+
+/// Of such times almost all are to be less than so many milliseconds.
+fn time_row(what: &str, times: &[Duration], most: f64) {
+    let [half, almost_all] = [50, 99].map(|percent| row::at(times, percent));
+    let measured = format!("p50 {half:.0} ms, p99 {almost_all:.0} ms of {}", times.len());
+    row::print(&format!("{what}: p99 less than {most:.0} ms"), &measured, almost_all < most);
 }
 
 fn used(operator: &Operator) -> String {

@@ -17,6 +17,7 @@ use crate::{
     fleets::Load,
     lease::Standing,
     status::{fleet::FleetName, run::Offered},
+    workshop::Workshop,
 };
 
 pub(super) struct Offering {
@@ -26,6 +27,7 @@ pub(super) struct Offering {
     pub(super) sidecars: Option<Sidecars>,
     pub(super) server: Server,
     pub(super) offered: watch::Sender<Option<Offered>>,
+    pub(super) workshop: Workshop,
 }
 
 impl Offering {
@@ -66,7 +68,7 @@ impl Offering {
     async fn offer(&self, revision: u64, published: &Arc<Published>, epoch: &str, urgent: bool) {
         let (fleets, offering, of) = (self.fleets.clone(), published.clone(), epoch.to_owned());
         // All rows are encoded, which takes milliseconds.
-        let encoded = tokio::task::spawn_blocking(move || {
+        let encoded = self.workshop.done(move || {
             let offer = |publisher: &Publisher, table: &RoutingTable, credentials: &Credentials| {
                 let vector = offering.source_vector.numbers().into();
                 publisher.offer(Offer { revision, epoch: &of, vector, urgent, table, credentials });
@@ -76,7 +78,7 @@ impl Offering {
                 offer(&fleets.of(id), &fleet.table, &fleet.credentials);
             }
         });
-        if encoded.await.is_err() {
+        if encoded.await.is_none() {
             return;
         }
         self.fleets.settle(published);
@@ -95,7 +97,7 @@ impl Offering {
     async fn offer_parts(&self, revision: u64, published: &Arc<Published>, epoch: &str, urgent: Option<bool>) {
         let Some(sidecars) = self.sidecars.clone() else { return };
         let (published, epoch) = (published.clone(), epoch.to_owned());
-        let encoded = tokio::task::spawn_blocking(move || {
+        let encoded = self.workshop.done(move || {
             let served = sidecars.served();
             let due = served.iter().filter(|(_, publisher)| urgent.is_some() || publisher.current().is_none());
             for (namespace, publisher) in due {
@@ -105,8 +107,8 @@ impl Offering {
                 publisher.offer(Offer { revision, epoch: &epoch, vector, urgent, table, credentials });
             }
         });
-        if let Err(error) = encoded.await {
-            error!(%error, "sidecars are told nothing new: {error}");
+        if encoded.await.is_none() {
+            error!("sidecars are told nothing new: encoding what is theirs has failed");
         }
     }
 
