@@ -15,7 +15,7 @@ use crate::{client::Connection, gateway::Gateways, requests, sample::Values};
 const WAYS: [(&str, &str, usize); 3] =
     [("500", "bench-fails", 600), ("429", "bench-limits", 600), ("hang", "bench-hangs", 150)];
 
-/// Twice the time for which the provider says to wait.
+/// Pause after a failure: keys that were told to wait come back meanwhile.
 const WAIT: Duration = Duration::from_millis(100);
 
 /// Conversations before anything is measured: connections open, pools fill.
@@ -39,7 +39,7 @@ pub async fn one_failure(gateways: &Gateways, address: SocketAddr, token: &str) 
                 other => anyhow::bail!("{other} keys were tried for one answer, where one in ten conversations fails"),
             }
             if tries == 2 {
-                // A key that is told to wait is left alone for that long; the four must not all be.
+                // A key that is told to wait is left alone for a while; not all may be.
                 sleep(WAIT).await;
             }
         }

@@ -89,7 +89,7 @@ impl Scenario {
             Self::Large => "200 KB request with tools",
             Self::FourKeys => "four keys, all good",
             Self::HalfBad => "four keys, half of them bad",
-            Self::OneFailure => "four keys, one conversation in ten fails",
+            Self::OneFailure => "one conversation in ten meets a failure",
             Self::IdleStreams => "1,000 open idle streams",
             Self::Flat => "memory over many requests",
             Self::ColdStart => "cold start",
