@@ -76,7 +76,7 @@ pub(crate) async fn pass(
 /// The request as it came, but for what belongs to the caller's connection. `X-Forwarded-For` is left as it is: the
 /// caller is the pod, whose address the other side sees by itself.
 fn request(call: &Call, head: &Parts, body: Incoming) -> Request<Upload> {
-    let mut request = Request::new(Upload::Passing(body));
+    let mut request = Request::new(Upload::from(body));
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = head.uri.clone();
     *request.headers_mut() = headers::end_to_end(&head.headers);

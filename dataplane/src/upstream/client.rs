@@ -16,6 +16,7 @@ use super::{
     connections::{Connections, Lease, Line},
     dial::Dialer,
     error::SendError,
+    h1,
     resolver::Resolve,
     tls,
     upload::{Upload, Whole},
@@ -34,25 +35,6 @@ pub struct Client {
     base_path: String,
     /// The URIs of what hosts of every shape offer.
     known: Vec<(&'static str, Uri)>,
-}
-
-/// A request without an answer.
-struct Unanswered {
-    error: SendError,
-    /// The request itself, where nothing of it was sent.
-    unsent: Option<Box<Request<Upload>>>,
-}
-
-impl From<SendError> for Unanswered {
-    fn from(error: SendError) -> Self {
-        Self { error, unsent: None }
-    }
-}
-
-impl From<Unanswered> for SendError {
-    fn from(unanswered: Unanswered) -> Self {
-        unanswered.error
-    }
 }
 
 impl Client {
@@ -105,52 +87,57 @@ impl Client {
     /// URI count: it goes to this host in any case. Dropping the future or the body cancels it. The time until the
     /// headers is for the caller to bound; only connecting is bounded here.
     pub async fn send(&self, request: Request<Whole>) -> Result<Response<Body>, SendError> {
-        let lease = self.connections.lease(false).await?;
-        if !lease.is_reused {
-            return Ok(self.send_on(lease, request.map(Upload::Whole)).await?);
-        }
-        let (again, sent) = (request.clone(), Instant::now());
-        match self.send_on(lease, request.map(Upload::Whole)).await {
-            Err(Unanswered { error: SendError::Reset { .. }, .. }) if sent.elapsed() < STALE_WITHIN => {
+        let mut request = request.map(Upload::Whole);
+        let (lease, sent) = (self.connections.lease(false).await?, Instant::now());
+        let is_reused = lease.is_reused;
+        match self.send_on(lease, &mut request).await {
+            Err(SendError::Reset { .. }) if is_reused && sent.elapsed() < STALE_WITHIN => {
                 let lease = self.connections.lease(true).await?;
-                Ok(self.send_on(lease, again.map(Upload::Whole)).await?)
+                self.send_on(lease, &mut request).await
             }
-            answer => Ok(answer?),
+            answer => answer,
         }
     }
 
     /// As [`Client::send`], of a request whose body is read once only: it is repeated where nothing of it was sent.
-    pub async fn pass(&self, request: Request<Upload>) -> Result<Response<Body>, SendError> {
+    pub async fn pass(&self, mut request: Request<Upload>) -> Result<Response<Body>, SendError> {
         let lease = self.connections.lease(false).await?;
         let is_reused = lease.is_reused;
-        match self.send_on(lease, request).await {
-            Err(Unanswered { unsent: Some(request), .. }) if is_reused => {
+        match self.send_on(lease, &mut request).await {
+            Err(SendError::Reset { unsent: true }) if is_reused && matches!(request.body(), Upload::Passing(_)) => {
                 let lease = self.connections.lease(true).await?;
-                Ok(self.send_on(lease, *request).await?)
+                self.send_on(lease, &mut request).await
             }
-            answer => Ok(answer?),
+            answer => answer,
         }
     }
 
-    async fn send_on(&self, mut lease: Lease, mut request: Request<Upload>) -> Result<Response<Body>, Unanswered> {
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        let answered = match &mut lease.line {
-            Line::H1(line) => {
-                *request.uri_mut() = Uri::from(path);
-                request.headers_mut().insert(HOST, self.host_header.clone());
-                line.sender.try_send_request(request).await
+    /// Sends a request on a connection. Without an answer, a whole body is left as it was, and another one where nothing of
+    /// it was sent.
+    async fn send_on(&self, lease: Lease, request: &mut Request<Upload>) -> Result<Response<Body>, SendError> {
+        match lease.line {
+            Line::H1(mut line) => {
+                let answer = h1::ask(&mut line.connection, request, &self.host_header).await?;
+                Ok(answer.map(|incoming| Body::lent(incoming, line)))
             }
-            Line::H2(line) => {
-                *request.uri_mut() = self.absolute(path)?;
-                request.headers_mut().remove(HOST);
-                line.sender.try_send_request(request).await
-            }
-        };
-        match answered {
-            Ok(answer) => Ok(answer.map(|incoming| Body::new(incoming, lease))),
-            Err(mut error) => {
-                let unsent = error.take_message().map(Box::new);
-                Err(Unanswered { error: SendError::of(error.error(), unsent.is_some()), unsent })
+            Line::H2(mut line) => {
+                let mut copy = Request::new(request.body_mut().take());
+                let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+                *copy.method_mut() = request.method().clone();
+                *copy.uri_mut() = self.absolute(path)?;
+                copy.headers_mut().clone_from(request.headers());
+                copy.headers_mut().remove(HOST);
+                match line.sender.try_send_request(copy).await {
+                    Ok(answer) => Ok(answer.map(|incoming| Body::shared(incoming, line))),
+                    Err(mut error) => {
+                        let unsent = error.take_message();
+                        let failure = SendError::of(error.error(), unsent.is_some());
+                        if let Some(unsent) = unsent {
+                            *request.body_mut() = unsent.into_body();
+                        }
+                        Err(failure)
+                    }
+                }
             }
         }
     }

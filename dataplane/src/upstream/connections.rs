@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use parking_lot::Mutex;
 use table::{Http, HttpVersion};
 use tokio::{
@@ -22,13 +22,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     dial::{Dialed, Dialer, Wire},
     error::SendError,
+    h1::Connection,
     upload::Upload,
 };
 
 /// A connection is used at least this long, though the name's addresses may hold for a shorter time.
 const AGE_LEAST: Duration = Duration::from_secs(300);
-/// How long a connection whose answer was just read may take to become ready for the next request.
-const SETTLE: Duration = Duration::from_millis(10);
 
 /// The connections of one host.
 pub(super) struct Connections {
@@ -55,7 +54,7 @@ enum Spoken {
 }
 
 struct Idle {
-    sender: http1::SendRequest<Upload>,
+    connection: Connection,
     since: Instant,
     retire: Option<Instant>,
 }
@@ -72,7 +71,7 @@ struct Load {
     last: Mutex<Instant>,
 }
 
-/// A connection for one request. HTTP/1.1: dropped before its answer was read, it is closed.
+/// A connection for one request.
 pub(super) struct Lease {
     pub(super) line: Line,
     /// Whether another request has used it before.
@@ -84,13 +83,15 @@ pub(super) enum Line {
     H2(Stream),
 }
 
+/// An HTTP/1.1 connection. Dropped before its answer was read, it is closed.
 pub(super) struct Exclusive {
-    pub(super) sender: http1::SendRequest<Upload>,
+    pub(super) connection: Connection,
     retire: Option<Instant>,
     home: Weak<Connections>,
     _slot: Option<OwnedSemaphorePermit>,
 }
 
+/// A stream of an HTTP/2 connection.
 pub(super) struct Stream {
     pub(super) sender: http2::SendRequest<Upload>,
     load: Arc<Load>,
@@ -141,13 +142,13 @@ impl Connections {
             Some(slots) => self.slot(slots).await?,
             None => None,
         };
-        if !fresh && let Some(idle) = self.idle_one().await {
-            return Ok(Some(self.lent(idle.sender, idle.retire, slot, true)));
+        if !fresh && let Some(idle) = self.idle_one() {
+            return Ok(Some(self.lent(idle.connection, idle.retire, slot, true)));
         }
         let dialed = self.dial().await?;
         let retire = retirement(&dialed);
         match dialed.wire {
-            Wire::H1(sender) => Ok(Some(self.lent(sender, retire, slot, false))),
+            Wire::H1(connection) => Ok(Some(self.lent(connection, retire, slot, false))),
             Wire::H2(sender, streams) => {
                 self.share(sender, streams, retire);
                 Ok(None)
@@ -170,29 +171,23 @@ impl Connections {
 
     fn lent(
         self: &Arc<Self>,
-        sender: http1::SendRequest<Upload>,
+        connection: Connection,
         retire: Option<Instant>,
         slot: Option<OwnedSemaphorePermit>,
         is_reused: bool,
     ) -> Lease {
         let home = Arc::downgrade(self);
-        Lease { line: Line::H1(Exclusive { sender, retire, home, _slot: slot }), is_reused }
+        Lease { line: Line::H1(Exclusive { connection, retire, home, _slot: slot }), is_reused }
     }
 
-    /// The connection that was used last and is ready; those that are closed or too old are dropped on the way.
-    async fn idle_one(&self) -> Option<Idle> {
+    /// The connection that was used last; those that are closed, too old, or have something to say that nobody asked for
+    /// are dropped on the way.
+    fn idle_one(&self) -> Option<Idle> {
         loop {
             let mut idle = self.idle.lock().pop()?;
             let now = Instant::now();
             let is_old = now.duration_since(idle.since) >= self.idle_timeout || is_past(idle.retire, now);
-            if is_old || idle.sender.is_closed() {
-                continue;
-            }
-            if idle.sender.is_ready() {
-                return Some(idle);
-            }
-            let ready = std::future::poll_fn(|context| idle.sender.poll_ready(context));
-            if let Ok(Ok(())) = tokio::time::timeout(SETTLE, ready).await {
+            if !is_old && idle.connection.is_quiet() {
                 return Some(idle);
             }
         }
@@ -225,9 +220,9 @@ impl Connections {
         let retire = retirement(&dialed);
         match dialed.wire {
             Wire::H2(sender, streams) => Ok(Some(self.share(sender, streams, retire))),
-            Wire::H1(sender) => {
+            Wire::H1(connection) => {
                 *self.spoken.lock() = Spoken::H1;
-                self.idle.lock().push(Idle { sender, since: Instant::now(), retire });
+                self.idle.lock().push(Idle { connection, since: Instant::now(), retire });
                 Ok(None)
             }
         }
@@ -258,7 +253,10 @@ impl Connections {
     fn prune(&self) {
         let now = Instant::now();
         let is_idle = |since: Instant| now.duration_since(since) >= self.idle_timeout;
-        self.idle.lock().retain(|one| !one.sender.is_closed() && !is_idle(one.since) && !is_past(one.retire, now));
+        self.idle.lock().retain_mut(|one| {
+            one.connection.rest();
+            one.connection.is_quiet() && !is_idle(one.since) && !is_past(one.retire, now)
+        });
         self.shared.lock().retain(|one| {
             let is_unused = one.load.in_flight.load(Ordering::Relaxed) == 0 && is_idle(*one.load.last.lock());
             !one.sender.is_closed() && !is_past(one.retire, now) && !is_unused
@@ -279,13 +277,12 @@ impl Shared {
     }
 }
 
-impl Lease {
+impl Exclusive {
     /// Gives the connection back after the whole answer was read.
     pub(super) fn finish(self) {
-        let Line::H1(Exclusive { sender, retire, home, _slot }) = self.line else { return };
-        let Some(home) = home.upgrade() else { return };
-        if !sender.is_closed() {
-            home.idle.lock().push(Idle { sender, since: Instant::now(), retire });
+        let Exclusive { connection, retire, home, _slot } = self;
+        if let Some(home) = home.upgrade() {
+            home.idle.lock().push(Idle { connection, since: Instant::now(), retire });
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
@@ -26,15 +26,13 @@ use tracing::debug;
 
 use super::{
     error::SendError,
-    race,
+    h1, race,
     resolver::{Resolve, Resolved},
     upload::Upload,
 };
 
-/// The most bytes of an answer's headers.
-const HEADERS_MOST: usize = 64 * 1024;
-/// The read buffer of an HTTP/1.1 connection.
-const BUFFER_MOST: usize = 128 * 1024;
+/// The most bytes of the headers of an HTTP/2 answer.
+const HEADERS_MOST: u32 = 64 * 1024;
 /// What an HTTP/2 stream may send ahead of a slow reader; bounds the memory of one stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// Room for a hundred slow readers on one HTTP/2 connection, so that they do not stop the others.
@@ -71,10 +69,10 @@ pub(super) struct Dialed {
     pub(super) valid_for: Option<Duration>,
 }
 
-/// The sending half of a connection.
+/// A connection as its version is spoken.
 pub(super) enum Wire {
-    H1(http1::SendRequest<Upload>),
-    /// With the number of streams that the host takes at once.
+    H1(h1::Connection),
+    /// The sending half, with the number of streams that the host takes at once.
     H2(http2::SendRequest<Upload>, Arc<AtomicUsize>),
 }
 
@@ -140,37 +138,31 @@ impl Dialer {
 
     async fn greet(&self, tcp: TcpStream) -> Result<Wire, SendError> {
         let Some((connector, name)) = &self.tls else {
-            let h2 = self.version == HttpVersion::H2;
-            return self.speak(tcp, h2).await;
+            return match self.version {
+                HttpVersion::H2 => self.share(tcp).await,
+                HttpVersion::H1 | HttpVersion::Auto => Ok(Wire::H1(h1::Connection::new(h1::Stream::Plain(tcp)))),
+            };
         };
-        let stream = connector
+        let tls = connector
             .connect(name.clone(), tcp)
             .await
             .map_err(|error| SendError::Tls { to: self.name(), reason: error.to_string() })?;
-        let offered = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        self.speak(stream, offered || self.version == HttpVersion::H2).await
+        let is_offered = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        match is_offered || self.version == HttpVersion::H2 {
+            true => self.share(tls).await,
+            false => Ok(Wire::H1(h1::Connection::new(h1::Stream::Tls(Box::new(tls))))),
+        }
     }
 
-    async fn speak<S>(&self, stream: S, h2: bool) -> Result<Wire, SendError>
+    async fn share<S>(&self, stream: S) -> Result<Wire, SendError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let broken = |error: hyper::Error| SendError::Connect { to: self.name(), reason: error.to_string() };
-        if h2 {
-            let (sender, connection) = http2_settings().handshake(TokioIo::new(stream)).await.map_err(broken)?;
-            let streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-            self.tasks.spawn(drive(connection, streams.clone()));
-            return Ok(Wire::H2(sender, streams));
-        }
-        let mut http1 = http1::Builder::new();
-        http1.max_header_size(HEADERS_MOST).max_buf_size(BUFFER_MOST);
-        let (sender, connection) = http1.handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        self.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                debug!(%error, "an upstream connection ended early");
-            }
-        });
-        Ok(Wire::H1(sender))
+        let (sender, connection) = http2_settings().handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        let streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        self.tasks.spawn(drive(connection, streams.clone()));
+        Ok(Wire::H2(sender, streams))
     }
 
     fn name(&self) -> String {
@@ -187,7 +179,7 @@ fn http2_settings() -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(HEADERS_MOST as u32)
+        .max_header_list_size(HEADERS_MOST)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     http2

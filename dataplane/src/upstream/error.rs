@@ -2,6 +2,8 @@
 
 use std::{error::Error, net::IpAddr, time::Duration};
 
+use super::h1::Fault;
+
 /// Why a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -59,6 +61,7 @@ pub enum SendError {
 }
 
 impl SendError {
+    /// What an error of an HTTP/2 connection means.
     pub(super) fn of(error: &hyper::Error, unsent: bool) -> Self {
         // Of errors on this side only a body's has a cause; the other one is a connection that ended meanwhile.
         if error.is_user() && error.source().is_some() {
@@ -68,5 +71,16 @@ impl SendError {
             return SendError::Protocol(error.to_string());
         }
         SendError::Reset { unsent: unsent || error.is_canceled() }
+    }
+}
+
+impl From<Fault> for SendError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unsent => SendError::Reset { unsent: true },
+            Fault::Broken(_) => SendError::Reset { unsent: false },
+            Fault::Malformed(malformed) => SendError::Protocol(malformed.to_string()),
+            Fault::Upload(_) => SendError::Request(fault.to_string()),
+        }
     }
 }

@@ -12,6 +12,7 @@ pub mod upload;
 
 mod connections;
 mod dial;
+mod h1;
 mod race;
 pub(crate) mod tls;
 

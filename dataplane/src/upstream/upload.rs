@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,29 @@ pub enum Upload {
     /// All of it, so that it can be sent again.
     Whole(Whole),
     /// What a caller sends, as it comes. Nothing is read ahead of the connection that takes it.
-    Passing(Incoming),
+    Passing(Passing),
+}
+
+impl Upload {
+    /// The body for whoever sends it now. A whole one stays, so that it can be sent again; another one leaves nothing.
+    pub(super) fn take(&mut self) -> Self {
+        match self {
+            Upload::Whole(whole) => Upload::Whole(whole.clone()),
+            Upload::Passing(_) => std::mem::take(self),
+        }
+    }
+}
+
+impl Default for Upload {
+    fn default() -> Self {
+        Upload::Whole(Whole::default())
+    }
+}
+
+impl From<Incoming> for Upload {
+    fn from(rest: Incoming) -> Self {
+        Upload::Passing(Passing { piece: None, rest })
+    }
 }
 
 impl Body for Upload {
@@ -28,21 +50,28 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Upload::Whole(whole) => Poll::Ready(whole.next().map(|piece| Ok(Frame::data(piece)))),
-            Upload::Passing(incoming) => Pin::new(incoming).poll_frame(context),
+            Upload::Passing(Passing { piece, rest }) => match piece.take() {
+                Some(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+                None => Pin::new(rest).poll_frame(context),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Upload::Whole(whole) => whole.is_over(),
-            Upload::Passing(incoming) => incoming.is_end_stream(),
+            Upload::Passing(Passing { piece, rest }) => piece.is_none() && rest.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Upload::Whole(whole) => SizeHint::with_exact(whole.size()),
-            Upload::Passing(incoming) => incoming.size_hint(),
+            Upload::Passing(Passing { piece: None, rest }) => rest.size_hint(),
+            Upload::Passing(Passing { piece: Some(piece), rest }) => rest
+                .size_hint()
+                .exact()
+                .map_or_else(SizeHint::new, |more| SizeHint::with_exact(more + piece.len() as u64)),
         }
     }
 }
@@ -64,7 +93,40 @@ impl Whole {
     }
 
     fn size(&self) -> u64 {
-        self.first.iter().chain(self.rest.as_slice()).map(|piece| piece.len() as u64).sum()
+        self.pieces().map(|piece| piece.len() as u64).sum()
+    }
+
+    /// What of it has not been taken.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.first.iter().chain(self.rest.as_slice())
+    }
+}
+
+/// A body that comes piece by piece. One that was taken from the caller stays here until it was sent.
+pub struct Passing {
+    piece: Option<Bytes>,
+    rest: Incoming,
+}
+
+impl Passing {
+    /// The piece at hand, or else the next one, which is not empty. None: there are no more. Trailers are not passed on.
+    pub(super) fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<&Bytes>, hyper::Error>> {
+        while self.piece.is_none() {
+            match ready!(Pin::new(&mut self.rest).poll_frame(context)).transpose()? {
+                Some(frame) => self.piece = frame.into_data().ok().filter(|piece| !piece.is_empty()),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
+        Poll::Ready(Ok(self.piece.as_ref()))
+    }
+
+    /// The piece at hand.
+    pub(super) fn piece(&self) -> Option<&Bytes> {
+        self.piece.as_ref()
+    }
+
+    pub(super) fn piece_is_sent(&mut self) {
+        self.piece = None;
     }
 }
 
