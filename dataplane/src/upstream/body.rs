@@ -51,7 +51,7 @@ impl Body {
     fn settle(&mut self) {
         match &mut self.0 {
             Source::H1(incoming, line) if incoming.is_over() => {
-                if let Some(line) = line.take().filter(|_| incoming.is_kept()) {
+                if let Some(line) = line.take().filter(|line| incoming.leaves(&line.connection)) {
                     line.finish();
                 }
             }

@@ -27,6 +27,7 @@ use super::{
     upload::Whole,
 };
 
+mod answers;
 mod versions;
 
 /// Answers from a list, one after the other; the last one for ever.

@@ -57,9 +57,9 @@ impl Incoming {
         self.framing.is_over()
     }
 
-    /// Whether another request may be sent on the connection, once this body is over.
-    pub(in crate::upstream) fn is_kept(&self) -> bool {
-        self.is_kept
+    /// Whether another request may be sent on the connection, once this body is over: nothing came behind it.
+    pub(in crate::upstream) fn leaves(&self, connection: &Connection) -> bool {
+        self.is_kept && connection.buffer.is_empty()
     }
 
     pub(in crate::upstream) fn size_hint(&self) -> SizeHint {

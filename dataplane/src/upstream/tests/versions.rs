@@ -173,3 +173,19 @@ async fn a_host_that_asks_for_a_certificate_gets_the_clients() {
     let mixed = ClientCertificate { chain_pem: pem, ..identity };
     assert!(clients.for_host(&name, &row, Some(&mixed)).err().unwrap().contains("does not fit its key"));
 }
+
+#[tokio::test]
+async fn a_kept_connection_with_tls_serves_one_request_after_the_other() {
+    let (pem, mut config) = certificate();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Tickets come between the answers.
+    config.send_tls13_tickets = 4;
+    let (port, accepted) = versions(Some(config)).await;
+    let tls = Tls { verification: TlsVerification::Custom(pem), ..Tls::default() };
+    let client = client(&Host { tls, http: speaking(HttpVersion::H1), ..host(format!("https://localhost:{port}/v1")) });
+    for _ in 0..10 {
+        assert_eq!(text(&client).await.unwrap(), "HTTP/1.1");
+        assert_eq!(client.kept(), (1, 0));
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
+}
