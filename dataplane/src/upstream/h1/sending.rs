@@ -151,13 +151,16 @@ impl Sending {
             }
             self.sent += sent;
             self.has_begun = true;
+            if self.has_head && self.sent >= connection.buffer.len() {
+                self.sent -= connection.buffer.len();
+                self.drop_head(connection);
+            }
         }
         self.sent = 0;
         self.size.clear();
         if let Upload::Passing(passing) = upload {
             passing.piece_is_sent();
         }
-        self.drop_head(connection);
         if self.is_last {
             self.stage = Stage::Leaving;
         }

@@ -212,7 +212,8 @@ async fn a_body_that_was_read_to_its_end_has_given_its_connection_back_at_once()
 async fn read_head(stream: &mut TcpStream) -> usize {
     let (mut seen, mut piece) = (Vec::new(), [0; 4096]);
     loop {
-        seen.extend_from_slice(&piece[..stream.read(&mut piece).await.unwrap()]);
+        let read = stream.read(&mut piece).await.unwrap();
+        seen.extend_from_slice(&piece[..read]);
         if let Some(at) = seen.windows(4).position(|window| window == b"\r\n\r\n") {
             return seen.len() - at - 4;
         }
