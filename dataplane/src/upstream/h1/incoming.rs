@@ -14,16 +14,49 @@ pub(in crate::upstream) struct Incoming {
     is_kept: bool,
     /// An answer that came early.
     unsent: Option<Box<(Sending, Upload)>>,
+    /// Whether the last poll gave something.
+    has_given: bool,
+    /// Told by the next poll.
+    fault: Option<Box<Fault>>,
 }
 
 impl Incoming {
     pub(super) fn new(framing: Framing, is_kept: bool, unsent: Option<(Sending, Upload)>) -> Self {
         // Who has answered before the end of the request may not read the rest of it.
-        Self { framing, is_kept: is_kept && unsent.is_none(), unsent: unsent.map(Box::new) }
+        Self {
+            framing,
+            is_kept: is_kept && unsent.is_none(),
+            unsent: unsent.map(Box::new),
+            has_given: false,
+            fault: None,
+        }
     }
 
-    /// The next of the body.
+    /// The next of the body. A fault comes one poll later than what came just before it: who passes that on and is told of the
+    /// fault at once would break off without having sent it.
     pub(in crate::upstream) fn poll_frame(
+        &mut self,
+        connection: &mut Connection,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(fault) = self.fault.take() {
+            return Poll::Ready(Some(Err(*fault)));
+        }
+        let had_given = std::mem::take(&mut self.has_given);
+        match self.poll_next(connection, context) {
+            Poll::Ready(Some(Err(fault))) if had_given => {
+                self.fault = Some(Box::new(fault));
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            polled => {
+                self.has_given = matches!(polled, Poll::Ready(Some(Ok(_))));
+                polled
+            }
+        }
+    }
+
+    fn poll_next(
         &mut self,
         connection: &mut Connection,
         context: &mut Context<'_>,

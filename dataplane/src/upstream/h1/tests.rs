@@ -1,3 +1,5 @@
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -127,4 +129,17 @@ async fn who_has_all_data_knows_that_it_is_all_where_the_end_came_with_it() {
         let data = frame(&mut incoming, &mut connection).await.unwrap().unwrap().into_data().unwrap();
         assert_eq!((&data[..], incoming.is_over()), (&b"hello"[..], is_known), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn an_end_that_is_too_early_is_told_after_there_was_time_to_pass_on_what_came_before_it() {
+    let (mut connection, mut far) = pair(1 << 20);
+    far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+    drop(far);
+    let mut incoming = ask(&mut connection, &mut request(Method::GET, b""), &HOST).await.unwrap().into_body();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut poll = || incoming.poll_frame(&mut connection, &mut context);
+    assert!(matches!(poll(), Poll::Ready(Some(Ok(frame))) if frame.data_ref().unwrap() == "half"));
+    assert!(poll().is_pending());
+    assert!(matches!(poll(), Poll::Ready(Some(Err(Fault::Broken(_))))));
 }
