@@ -135,8 +135,8 @@ async fn who_has_all_data_knows_that_it_is_all_where_the_end_came_with_it() {
 async fn an_end_that_is_too_early_is_told_after_there_was_time_to_pass_on_what_came_before_it() {
     let (mut connection, mut far) = pair(1 << 20);
     far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
-    drop(far);
     let mut incoming = ask(&mut connection, &mut request(Method::GET, b""), &HOST).await.unwrap().into_body();
+    drop(far);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     let mut poll = || incoming.poll_frame(&mut connection, &mut context);
     assert!(matches!(poll(), Poll::Ready(Some(Ok(frame))) if frame.data_ref().unwrap() == "half"));
