@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::Frame;
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::{
     answer,
@@ -114,6 +114,10 @@ impl Chunks {
             return Err(Malformed::TrailersTooLong);
         }
         let bytes = buffer.split_to(length).freeze();
+        // In a head, the parser takes lines that end without a return; behind a body, nobody else does.
+        if memchr_iter(b'\n', &bytes).any(|at| !bytes[..at].ends_with(b"\r")) {
+            return Err(Malformed::Trailers);
+        }
         let mut room = [httparse::EMPTY_HEADER; FIELDS_MOST];
         let Ok(httparse::Status::Complete((parsed, found))) = httparse::parse_headers(&bytes, &mut room) else {
             return Err(Malformed::Trailers);

@@ -134,6 +134,8 @@ async fn a_body_that_breaks_the_rules_of_its_framing_breaks_off_and_its_connecti
         "fffffffffffffffff\r\nhello\r\n0\r\n\r\n",
         "5\r\nhello\r\n0\r\nno colon\r\n\r\n",
         "5\r\nhello\r\n0\r\n a: folded\r\n\r\n",
+        "5\r\nhello\r\n0\r\na: b\n\r\n",
+        "5\r\nhello\r\n0\r\na: b\r\n\n",
         &endless_extension,
         &endless_zeros,
         &extensions,
