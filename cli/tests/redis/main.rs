@@ -13,3 +13,4 @@ mod server;
 #[path = "../commands/support.rs"]
 mod support;
 mod upstream;
+mod words;

@@ -7,7 +7,10 @@ use std::collections::HashMap;
 use dataplane::limit::redis::script::{Scripts, Time};
 use serde_json::Value;
 
-use crate::monitor::Executed;
+use crate::{
+    monitor::Executed,
+    words::{Word, words},
+};
 
 /// A counter: its key in Redis and its rule.
 type Name = (String, String);
@@ -77,36 +80,43 @@ pub(crate) fn replay(executed: &[Executed]) -> Verdicts {
             continue;
         }
         let (keys, argument) = parts(&command.words);
-        if *sha == scripts.reserve.sha.as_bytes() && argument[6] == 0 {
+        if *sha == scripts.reserve.sha.as_bytes() {
+            let asked = words(argument);
+            if asked[6].number() == 1 {
+                continue;
+            }
             // What is granted has a lease; nothing else is given one.
             let mut calls = executed[at + 1..].iter().take_while(|next| next.by_script);
             let is_granted = calls.any(|call| call.words[0] == b"ZADD" && call.words[1] == keys[2].as_bytes());
-            replay.reserve(command.at, &keys, &argument, is_granted);
+            replay.reserve(command.at, &keys, &asked, is_granted);
         } else if *sha == scripts.settle.sha.as_bytes() {
-            replay.settle(&argument[3]);
+            let settled: Value = rmp_serde::from_slice(argument).expect("an argument is MessagePack");
+            replay.settle(&settled[3]);
         }
     }
     replay.end()
 }
 
-fn parts(words: &[Vec<u8>]) -> (Vec<String>, Value) {
+fn parts(words: &[Vec<u8>]) -> (Vec<String>, &[u8]) {
     let text = |word: &Vec<u8>| String::from_utf8(word.clone()).expect("names are text");
     let count: usize = text(&words[2]).parse().expect("a number of keys");
-    let keys = words[3..3 + count].iter().map(text).collect();
-    (keys, rmp_serde::from_slice(&words[3 + count]).expect("an argument is MessagePack"))
+    (words[3..3 + count].iter().map(text).collect(), &words[3 + count])
 }
 
-/// What a scope claims: `{counters, slots, concurrency, budgets (0: none), name, span, capacity, pair and amount of one rate
-/// after the other}`, where a budget is `{name, limit, amount, blocks, bounds}`.
-fn claims(keys: &[String], scope: &Value) -> Vec<Claim> {
-    let key = &keys[usize::try_from(number(&scope[0])).expect("few keys") - 1];
-    let rates = list(scope)[4..].chunks_exact(5).map(|rate| (&rate[0], &rate[2], &rate[4]));
-    let budgets = scope[3].as_array().into_iter().flatten().map(|budget| (&budget[0], &budget[1], &budget[2]));
-    let claim = |(rule, limit, amount)| Claim {
-        charge: Charge { name: (key.clone(), text(rule)), amount: number(amount) },
-        limit: number(limit),
+/// What a scope claims, and what comes after it: `counters, slots, concurrency, size, layout, budgets, rates`, then of each
+/// budget `start, limit, blocks, four bounds, epoch, amount`, and of each rate `start, span, capacity, pair, bucket, amount`. A
+/// start is the rule's name as MessagePack has it, and two bytes of what follows it.
+fn claims_of<'a>(keys: &[String], scope: &'a [Word]) -> (Vec<Claim>, &'a [Word]) {
+    let key = &keys[scope[0].count() + 4];
+    let (budgets, rest) = scope[7..].split_at(9 * scope[5].count());
+    let (rates, rest) = rest.split_at(6 * scope[6].count());
+    let budgets = budgets.chunks_exact(9).map(|budget| (&budget[0], &budget[1], &budget[8]));
+    let rates = rates.chunks_exact(6).map(|rate| (&rate[0], &rate[2], &rate[5]));
+    let claim = |(start, limit, amount): (&Word, &Word, &Word)| Claim {
+        charge: Charge { name: (key.clone(), start.rule()), amount: amount.number() },
+        limit: limit.number(),
     };
-    rates.chain(budgets).map(claim).collect()
+    (rates.chain(budgets).map(claim).collect(), rest)
 }
 
 fn number(value: &Value) -> u64 {
@@ -122,8 +132,13 @@ fn text(value: &Value) -> String {
 }
 
 impl Replay {
-    fn reserve(&mut self, at: u64, keys: &[String], argument: &Value, is_granted: bool) {
-        let claims: Vec<_> = list(&argument[8]).iter().flat_map(|scope| claims(keys, scope)).collect();
+    fn reserve(&mut self, at: u64, keys: &[String], asked: &[Word], is_granted: bool) {
+        let (mut claims, mut rest) = (Vec::new(), &asked[13 + asked[11].count()..]);
+        for _ in 0..asked[9].count() {
+            let (more, after) = claims_of(keys, rest);
+            claims.extend(more);
+            rest = after;
+        }
         let counter = |claim: &Claim| self.counters.get(&claim.charge.name).copied().unwrap_or_default();
         let over = |used: u64, claim: &Claim| used + claim.charge.amount > claim.limit;
         let short: Vec<_> = claims.iter().filter(|claim| over(counter(claim).used, claim)).collect();
@@ -135,7 +150,7 @@ impl Replay {
             (true, true) | (false, false) => {}
         }
         if is_granted {
-            self.grant(text(&argument[0]), claims.into_iter().map(|claim| claim.charge).collect());
+            self.grant(asked[0].text(), claims.into_iter().map(|claim| claim.charge).collect());
         } else {
             self.verdicts.refused.push(Refusal { at, priced, certain });
         }
