@@ -30,9 +30,9 @@ fn in_scripts() -> BTreeSet<String> {
     texts.flat_map(|text| commands(&text)).collect()
 }
 
-/// The words in capitals behind `redis.call('` and `later('`, which keeps a command for the end.
+/// The words in capitals behind `call('`, which is `redis.call(` too, and `later('`, which keeps a command for the end.
 fn commands(script: &str) -> Vec<String> {
-    let called = ["redis.call('", "later('"].into_iter().flat_map(|call| script.split(call).skip(1));
+    let called = ["call('", "later('"].into_iter().flat_map(|call| script.split(call).skip(1));
     called.filter_map(|rest| rest.split('\'').next()).map(str::to_lowercase).collect()
 }
 
