@@ -60,6 +60,8 @@ pub(super) struct Ended {
     pub(super) born: Arc<str>,
     /// When it was made.
     pub(super) at: Millis,
+    /// The earliest time at which its lease was written or renewed.
+    pub(super) earliest: Millis,
     pub(super) scopes: Vec<ScopeClaim>,
     pub(super) budgets: Vec<Dated>,
     pub(super) outcome: Outcome,
@@ -273,7 +275,7 @@ impl Batches {
         let Parts { spends: later, clock, spent, .. } = &self.parts;
         for (id, one) in ended {
             let is_unknown = settled.unknown.iter().any(|unknown| **unknown == *id);
-            let has_expired = *one.born == *settled.born && settled.now >= one.at + lease();
+            let has_expired = *one.born == *settled.born && settled.now >= one.earliest + lease();
             if is_unknown && has_expired {
                 self.push(domain, Entry::Spend { scopes: self.amended(&one) });
             }

@@ -56,6 +56,8 @@ pub(super) struct Open {
     pub(super) pulse: Weak<()>,
     /// When its lease was written or renewed last, in Redis' time.
     pub(super) renewed: Millis,
+    /// The earliest of these times: where the clock of Redis has stepped back, leases run out before they would have.
+    pub(super) earliest: Millis,
     /// What was claimed in Redis for the caller.
     pub(super) scopes: Vec<ScopeClaim>,
     /// The periods in which its budgets were charged.
@@ -95,6 +97,7 @@ impl Reservations {
             let is_alive = open.pulse.strong_count() > 0;
             if is_alive && open.born.is_some() {
                 open.renewed = now;
+                open.earliest = open.earliest.min(now);
                 renewed.push((open.domain.clone(), open.id.clone()));
             }
             let stays = is_alive || now.saturating_sub(open.renewed) < batches::lease();
@@ -151,7 +154,8 @@ impl Reservations {
                 Entry::Release { id: open.id, begun: open.begun, doubtful: false }
             }
         };
-        let ended = Some(Box::new(Ended { born, at: open.at, scopes: open.scopes, budgets: open.budgets, outcome }));
+        let Open { at, earliest, scopes, budgets, .. } = open;
+        let ended = Some(Box::new(Ended { born, at, earliest, scopes, budgets, outcome }));
         self.batches.push(&open.domain, Posted { entry, ended });
     }
 }

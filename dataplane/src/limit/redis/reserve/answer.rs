@@ -97,6 +97,7 @@ pub(super) fn grant(
         at,
         pulse: pulse_watch,
         renewed: at,
+        earliest: at,
         scopes,
         budgets,
         shared,

@@ -142,6 +142,25 @@ fn redis_has_counted_what_a_plain_model_has_whatever_processes_clients_and_clock
 }
 
 #[test]
+fn what_expired_after_the_clock_stepped_back_is_put_right_when_its_end_is_told() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let mut world = World::start().await;
+        for deed in [
+            Deed::Reserve { process: 0, key: 0, tokens: 100, cost: 200 },
+            Deed::StepBack { millis: 3_600_000 },
+            Deed::Lose { process: 0, replies_only: false },
+            Deed::Pass { millis: 60_000 },
+            Deed::Find,
+            Deed::Settle { which: 0, tokens: 30, cost: 40 },
+        ] {
+            world.play(deed.clone()).await.unwrap_or_else(|fault| panic!("{deed:?}: {fault}"));
+        }
+        assert_eq!(world.used(1, 0).await[3], 40);
+    });
+}
+
+#[test]
 fn what_was_used_without_redis_is_told_before_the_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     runtime.block_on(async {
