@@ -27,7 +27,7 @@ struct Answers {
 /// An answer that is watched. Dropped, it is no longer under way.
 #[derive(Debug)]
 pub(crate) struct Offered {
-    /// When a piece was handed over, after which nobody has asked for the next; 0: it is being asked for.
+    /// When it began or a piece was handed over, after which nobody has asked for the next; 0: it is being asked for.
     since: Arc<AtomicU64>,
     pace: Pace,
 }
@@ -38,9 +38,9 @@ impl Pace {
         Self(Arc::new(Answers { began: Instant::now(), offered: Mutex::default() }))
     }
 
-    /// One more answer is under way.
+    /// One more answer is under way, whose first piece nobody has asked for: the client may have to take another answer first.
     pub(crate) fn follow(&self) -> Offered {
-        let since = Arc::new(AtomicU64::new(0));
+        let since = Arc::new(AtomicU64::new(self.millis()));
         self.0.offered.lock().push(since.clone());
         Offered { since, pace: self.clone() }
     }

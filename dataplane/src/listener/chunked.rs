@@ -79,17 +79,27 @@ impl Chunked {
         loop {
             let is_waiting = self.take_pieces(context)?;
             while !self.outgoing.is_empty() {
-                if self.outgoing.poll_send(client, context)?.is_pending() {
-                    self.stalled.get_or_insert_with(|| Box::pin(sleep(self.patience)));
-                    return Poll::Pending;
-                }
-                self.stalled = None;
+                let sent = self.outgoing.poll_send(client, context);
+                ready!(self.note(sent))?;
             }
             if is_waiting || self.body.is_none() {
-                ready!(Pin::new(&mut *client).poll_flush(context))?;
+                // TLS has taken what the client may not have.
+                let flushed = Pin::new(&mut *client).poll_flush(context);
+                ready!(self.note(flushed))?;
                 return if is_waiting { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
         }
+    }
+
+    /// Has the time run while the client takes nothing.
+    fn note<T>(&mut self, taken: Poll<T>) -> Poll<T> {
+        match &taken {
+            Poll::Ready(_) => self.stalled = None,
+            Poll::Pending => {
+                self.stalled.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+            }
+        }
+        taken
     }
 
     /// Takes as many pieces as there are, within reason: they go out with one call. Says whether the next has still to come.

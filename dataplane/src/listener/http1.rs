@@ -18,7 +18,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tower::Service;
 use tracing::debug;
@@ -56,7 +56,7 @@ where
             let mut answer = answer.await?;
             say_end(&mut answer, &drain);
             if is_plain && chunked::is_for(&answer) {
-                *told.takes_over.lock() = Some(answer);
+                told.take_over(answer);
                 return pending().await;
             }
             Ok::<_, Infallible>(answer.map(|body| body.watched(&pace)))
@@ -79,8 +79,8 @@ where
                 return debug!(%error, %peer, "connection ended early");
             }
             if ends || watch.drain.is_closed() {
-                // Whoever has closed its end already misses nothing.
-                let _ = client.shutdown().await;
+                // Whoever has closed its end already misses nothing, and who takes nothing is not waited for.
+                let _ = Box::pin(timeout(STALL, client.shutdown())).await;
                 return;
             }
         }

@@ -17,6 +17,17 @@ struct Endless {
     dropped: CancellationToken,
 }
 
+impl Endless {
+    fn answer(&self) -> Response<Body> {
+        let guard: DropGuard = self.dropped.clone().drop_guard();
+        let pieces = futures::stream::repeat_with(move || {
+            let _held = &guard;
+            Ok(Frame::data(Bytes::from_static(&[b'x'; 4096])))
+        });
+        Response::new(Body::played(StreamBody::new(pieces)))
+    }
+}
+
 impl Service<(SocketAddr, Request<Incoming>)> for Endless {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -27,12 +38,7 @@ impl Service<(SocketAddr, Request<Incoming>)> for Endless {
     }
 
     fn call(&mut self, _: (SocketAddr, Request<Incoming>)) -> Self::Future {
-        let guard: DropGuard = self.dropped.clone().drop_guard();
-        let pieces = futures::stream::repeat_with(move || {
-            let _held = &guard;
-            Ok(Frame::data(Bytes::from_static(&[b'x'; 4096])))
-        });
-        std::future::ready(Ok(Response::new(Body::played(StreamBody::new(pieces)))))
+        std::future::ready(Ok(self.answer()))
     }
 }
 
@@ -208,4 +214,5 @@ async fn a_request_that_comes_in_single_bytes_is_answered_over_tcp() {
     server.await.expect("the connection does not panic");
 }
 
+mod stalled;
 mod streamed;

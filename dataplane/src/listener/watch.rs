@@ -34,8 +34,9 @@ pub(super) struct Told {
     pub(super) has_begun: AtomicBool,
     /// What was last written waits for the client.
     pub(super) is_blocked: Arc<AtomicBool>,
-    /// An answer that takes the connection over from the HTTP library, for which it is not to answer.
-    pub(super) takes_over: Mutex<Option<Response<Body>>>,
+    /// An answer that takes the connection over from the HTTP library, for which it is not to answer, and since when it wants
+    /// to.
+    takes_over: Mutex<Option<(Response<Body>, Instant)>>,
 }
 
 /// What a connection is watched for.
@@ -93,7 +94,7 @@ impl Watch {
                         debug!(%peer, "closing a connection on which no request came");
                         return None;
                     }
-                    if self.pace.is_stalled(STALL) {
+                    if self.pace.is_stalled(STALL) || self.told.is_stalled(STALL) {
                         debug!(%peer, "closing a connection whose client takes nothing of its answer");
                         return None;
                     }
@@ -104,9 +105,24 @@ impl Watch {
 }
 
 impl Told {
+    /// Has an answer take the connection over.
+    pub(super) fn take_over(&self, answer: Response<Body>) {
+        *self.takes_over.lock() = Some((answer, Instant::now()));
+    }
+
     /// An answer that takes the connection over, once the HTTP library has written everything that came before.
     fn taken_over(&self) -> Option<Response<Body>> {
-        if self.is_blocked.load(Ordering::Relaxed) { None } else { self.takes_over.lock().take() }
+        if self.is_blocked.load(Ordering::Relaxed) {
+            None
+        } else {
+            self.takes_over.lock().take().map(|(answer, _)| answer)
+        }
+    }
+
+    /// Whether an answer waits since `most` or longer for the client to take what came before it. Nobody asks it for a piece
+    /// meanwhile, so none of its own timers runs.
+    fn is_stalled(&self, most: Duration) -> bool {
+        self.takes_over.lock().as_ref().is_some_and(|(_, since)| since.elapsed() >= most)
     }
 }
 
