@@ -53,7 +53,7 @@ async fn nacked(site: &Site<'_>, what: &str, words: &str) {
 }
 
 /// Replaces an object; again where its status was written meanwhile.
-async fn replace(site: &Site<'_'>, manifest: &str) {
+async fn replace(site: &Site<'_>, manifest: &str) {
     until("the object is replaced", async || site.try_kubectl(&["replace", "-f", "-"], manifest).ok()).await;
 }
 
