@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use table::{NanoUsd, Period};
 
-use super::{Bench, MILLISECOND, PER_MINUTE, TOKENS_PER_MINUTE, admitted, claims, key, on_a_quiet_day, refused, used};
+use super::{
+    Bench, MILLISECOND, PER_MINUTE, SECOND, TOKENS_PER_MINUTE, admitted, claims, key, on_a_quiet_day, refused, used,
+};
 use crate::limit::{CONCURRENCY_RETRY, LEASE, reservation::Entry, reservation::Used, rule::Rule};
 
 /// Two slots take two requests.
@@ -67,7 +69,7 @@ pub fn an_expired_reservation_keeps_its_money_and_gives_back_the_rest<B: Bench>(
     on_a_quiet_day(async |bench: Arc<B>| {
         let claim = || key("a").requests(5).tokens(100, 60).slots(3).budget(Period::Month, "UTC", 100, 40);
         admitted(&*bench, claims([claim()])).await.abandon();
-        bench.advance(LEASE).await;
+        bench.advance(LEASE + SECOND).await;
         let left = used(&*bench, claim()).await;
         let budget = (Rule::Budget(Period::Month), 40);
         assert_eq!(left, [(PER_MINUTE, 0), (TOKENS_PER_MINUTE, 0), (Rule::Concurrency, 0), budget]);
@@ -81,7 +83,7 @@ pub fn settling_after_expiry_changes_nothing<B: Bench>() {
         let reservation = admitted(&*bench, claims([claim()])).await;
         let (id, ledger) = (reservation.id(), reservation.ledger());
         reservation.abandon();
-        bench.advance(LEASE).await;
+        bench.advance(LEASE + SECOND).await;
         let before = used(&*bench, claim()).await;
         ledger.post(id, Entry::Settle(Used { input_tokens: 90, output_tokens: 0, cost: NanoUsd(90) }));
         assert_eq!(used(&*bench, claim()).await, before);

@@ -217,3 +217,5 @@ async fn used(bench: &impl Bench, claim: ScopeClaim) -> Vec<(Rule, u64)> {
 const PER_MINUTE: Rule = Rule::Rate { counted: Counted::Requests, span: Span::Minute };
 const TOKENS_PER_MINUTE: Rule = Rule::Rate { counted: Counted::Tokens, span: Span::Minute };
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// So much the clock of a process may be ahead of the one that the tests move.
+const SECOND: Duration = Duration::from_secs(1);

@@ -16,6 +16,7 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use table::Period;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -77,15 +78,8 @@ impl Spent {
         &self.process
     }
 
-    /// The counters of this birth have taken an amount. False: they are lost since, and so it is not written down; it
-    /// has to be posted again.
-    pub fn record(&self, amount: Amount, birth: &str) -> bool {
-        let is_taken = self.ledger.lock().record(amount, &birth.into());
-        self.is_changed.store(true, Ordering::Release);
-        is_taken
-    }
-
-    /// As [`Spent::record`], of a reservation that ended: of what it claimed in which periods, and what became of it.
+    /// The counters of this birth have taken what a reservation left that ended: of what it claimed in which periods, and
+    /// what became of it. False: they are lost since, and so nothing of it is written down; it has to be posted again.
     pub(super) fn settled(&self, budgets: &[Dated], scopes: &[ScopeClaim], outcome: Outcome, birth: &str) -> bool {
         let amounts = budgets.iter().filter_map(|dated| {
             let claim = scopes.iter().find(|claim| claim.scope == dated.scope)?;
@@ -93,10 +87,10 @@ impl Spent {
             let (scope, bounds) = (dated.scope.clone(), Bounds { start_ms: dated.start, end_ms: dated.end });
             Some(Amount { scope, period: dated.period, bounds, nano_usd: outcome.spends(reserved) })
         });
-        self.record_all(amounts, birth)
+        self.record(amounts, birth)
     }
 
-    /// As [`Spent::record`], of what was used without reservation.
+    /// As [`Spent::settled`], of what was used without reservation.
     pub fn spent(&self, spend: &Spend, birth: &str) -> bool {
         let amounts = spend.budgets.iter().map(|budget| Amount {
             scope: spend.scope.clone(),
@@ -104,12 +98,16 @@ impl Spent {
             bounds: bounds(budget.at_ms, budget.period, &budget.timezone),
             nano_usd: budget.amount,
         });
-        self.record_all(amounts, birth)
+        self.record(amounts, birth)
     }
 
-    /// All of them are of one domain, so they are taken, or lost, together.
-    fn record_all(&self, amounts: impl Iterator<Item = Amount>, birth: &str) -> bool {
-        amounts.fold(true, |_, amount| self.record(amount, birth))
+    /// All at once: another birth may be heard of at any time, and what was written down before would be posted again with
+    /// what was not.
+    pub(super) fn record(&self, amounts: impl Iterator<Item = Amount>, birth: &str) -> bool {
+        let amounts: SmallVec<[_; 4]> = amounts.collect();
+        let is_taken = self.ledger.lock().record(amounts, &birth.into());
+        self.is_changed.store(true, Ordering::Release);
+        is_taken
     }
 
     /// Whether something would have to be given back should the domain's counters be lost.

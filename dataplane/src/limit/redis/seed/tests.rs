@@ -51,7 +51,7 @@ impl Process {
     fn settle(&self, bounds: Bounds, nano_usd: u64, birth: &str) {
         let period = if bounds == TOTAL { Period::Total } else { Period::Day };
         let scope = Arc::new(Scope::RelayKey(ObjectRef::new("team", "a")));
-        assert!(self.seeder.spent.record(Amount { scope, period, bounds, nano_usd }, birth));
+        assert!(self.seeder.spent.record([Amount { scope, period, bounds, nano_usd }].into_iter(), birth));
     }
 
     async fn seed(&self, birth: &str) {

@@ -79,15 +79,18 @@ struct Sum {
 }
 
 impl Ledger {
-    /// The counters of this birth have taken an amount. False: they are lost since, and so it is not written down; it
-    /// has to be posted again.
+    /// The counters of this birth have taken these amounts, which are of one domain. False: they are lost since, and so
+    /// none is written down; all have to be posted again.
     #[must_use]
-    pub fn record(&mut self, amount: Amount, birth: &Birth) -> bool {
-        let Amount { scope, period, bounds, nano_usd } = amount;
-        let domain = self.domain(scope.domain());
+    pub fn record(&mut self, amounts: impl IntoIterator<Item = Amount>, birth: &Birth) -> bool {
+        let mut amounts = amounts.into_iter().peekable();
+        let Some(first) = amounts.peek() else { return true };
+        let domain = self.domain(first.scope.domain());
         let is_taken = domain.birth.get_or_insert_with(|| birth.clone()) == birth;
         if is_taken {
-            domain.add(&scope, period, Sum { bounds, settled: nano_usd, taken: nano_usd });
+            for Amount { scope, period, bounds, nano_usd } in amounts {
+                domain.add(&scope, period, Sum { bounds, settled: nano_usd, taken: nano_usd });
+            }
         }
         is_taken
     }

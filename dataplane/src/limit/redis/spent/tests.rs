@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, sync::Barrier, thread};
 
 use table::ObjectRef;
 
@@ -25,6 +25,30 @@ fn what_was_used_without_a_reservation_is_written_down_in_its_period() {
     let bounds: Vec<_> = owed.iter().map(|owed| (owed.bounds.start_ms, owed.bounds.end_ms, owed.nano_usd)).collect();
     assert_eq!(bounds, [(1_768_518_000_000, 1_768_604_400_000, 5), (0, 0, 7)]);
     assert!(!spent.spent(&spend(Period::Day, "2026-01-15T23:30:00Z", 5), "1"));
+}
+
+#[test]
+fn what_is_spent_while_the_counters_are_lost_is_written_down_of_all_budgets_or_of_none() {
+    let spent = Spent::open(None);
+    let mut spend = spend(Period::Month, "2026-01-15T23:30:00Z", 1);
+    spend.budgets.push(BudgetSpend { period: Period::Total, ..spend.budgets[0].clone() });
+    let births: Vec<_> = (0..2_000).map(|birth| format!("{birth:06}")).collect();
+    let (start, mut taken) = (Barrier::new(2), 0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for birth in &births[1..] {
+                start.wait();
+                spent.hear("team", birth, None);
+            }
+        });
+        for birth in &births[..births.len() - 1] {
+            start.wait();
+            taken += u64::from(spent.spent(&spend, birth));
+        }
+    });
+    assert!(spent.hear("team", "the last", None));
+    let owed: Vec<_> = spent.owed("team", &"the last".into()).iter().map(|owed| owed.nano_usd).collect();
+    assert_eq!(owed, [taken; 2]);
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ impl Process {
                 }
                 Entry::Post { cost } => (cost, true),
             };
-            if !is_taken || !self.ledger.record(self.amount(cost), birth) {
+            if !is_taken || !self.ledger.record([self.amount(cost)], birth) {
                 self.waiting.push(Entry::Post { cost });
             }
         }

@@ -25,7 +25,7 @@ fn amount(name: &str, bounds: Bounds, nano_usd: u64) -> Amount {
 fn ledger(amounts: &[(Bounds, u64)]) -> Ledger {
     let mut ledger = Ledger::default();
     for (bounds, nano_usd) in amounts {
-        assert!(ledger.record(amount("a", *bounds, *nano_usd), &birth(1)));
+        assert!(ledger.record([amount("a", *bounds, *nano_usd)], &birth(1)));
     }
     ledger
 }
@@ -39,7 +39,7 @@ fn what_the_counters_have_taken_is_not_owed_to_them() {
 #[test]
 fn everything_that_was_settled_is_owed_to_the_next_birth_by_scope_and_period() {
     let mut ledger = ledger(&[(FIRST, 5), (TOTAL, 7), (FIRST, 2)]);
-    assert!(ledger.record(amount("b", FIRST, 1), &birth(1)));
+    assert!(ledger.record([amount("b", FIRST, 1)], &birth(1)));
     assert!(ledger.hear("team", &birth(2), None));
     let owed = vec![amount("a", FIRST, 7), amount("a", TOTAL, 7), amount("b", FIRST, 1)];
     assert_eq!(ledger.debts(), [("team".to_owned(), birth(2))]);
@@ -50,7 +50,7 @@ fn everything_that_was_settled_is_owed_to_the_next_birth_by_scope_and_period() {
 fn what_is_owed_to_a_birth_no_longer_changes_and_once_told_it_is_owed_no_more() {
     let mut ledger = ledger(&[(FIRST, 5)]);
     assert!(ledger.hear("team", &birth(2), None));
-    assert!(ledger.record(amount("a", FIRST, 100), &birth(2)));
+    assert!(ledger.record([amount("a", FIRST, 100)], &birth(2)));
     assert_eq!(ledger.owed("team", &birth(2)), [amount("a", FIRST, 5)]);
     ledger.seeded("team", &birth(1));
     assert_eq!(ledger.owed("team", &birth(2)), [amount("a", FIRST, 5)]);
@@ -64,7 +64,7 @@ fn what_is_owed_to_a_birth_no_longer_changes_and_once_told_it_is_owed_no_more() 
 fn what_lost_counters_have_taken_is_not_written_down() {
     let mut ledger = ledger(&[(FIRST, 5)]);
     assert!(ledger.hear("team", &birth(2), None));
-    assert!(!ledger.record(amount("a", FIRST, 3), &birth(1)));
+    assert!(!ledger.record([amount("a", FIRST, 3)], &birth(1)));
     assert_eq!(ledger.owed("team", &birth(2)), [amount("a", FIRST, 5)]);
 }
 
@@ -126,9 +126,9 @@ fn a_ledger_that_was_kept_owes_the_same() {
     let mut ledger = ledger(&[(FIRST, 5), (TOTAL, 7)]);
     let policy = Scope::Policy { policy: ObjectRef::new("platform", "p"), sharer: Sharer::Namespace("team".into()) };
     let shared = Amount { scope: Arc::new(policy), ..amount("a", FIRST, 9) };
-    assert!(ledger.record(shared, &birth(1)));
+    assert!(ledger.record([shared], &birth(1)));
     assert!(ledger.hear("team", &birth(2), None));
-    assert!(ledger.record(amount("a", FIRST, 100), &birth(2)));
+    assert!(ledger.record([amount("a", FIRST, 100)], &birth(2)));
     let text = serde_json::to_string(&ledger.pages()).expect("pages are JSON");
     let read = Ledger::of(serde_json::from_str(&text).expect("what was written is read"));
     assert_eq!(read.owed("team", &birth(2)), ledger.owed("team", &birth(2)));
