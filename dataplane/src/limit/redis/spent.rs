@@ -90,7 +90,8 @@ impl Spent {
         self.record(amounts, birth)
     }
 
-    /// As [`Spent::settled`], of what was used without reservation.
+    /// The counters of this birth have taken what was used without reservation. False: they are lost since, and so nothing
+    /// of it is written down; it has to be posted again.
     pub fn spent(&self, spend: &Spend, birth: &str) -> bool {
         let amounts = spend.budgets.iter().map(|budget| Amount {
             scope: spend.scope.clone(),
