@@ -18,7 +18,7 @@ use crate::{
         memory::Memory,
         redis::{Redis, Settings, script::Time},
     },
-    listener::Listener,
+    listener::{Listener, Origin},
     meter::{
         Books,
         logs::Logs,
@@ -179,10 +179,10 @@ impl App {
         let (drain, connections) = (relay.drain.clone(), relay.connections.clone());
         relay.start_tasks();
         let handler = relay.clone();
-        let service = tower::service_fn(move |(peer, request): (SocketAddr, Request<Incoming>)| {
+        let service = tower::service_fn(move |(origin, request): (Origin, Request<Incoming>)| {
             let relay = handler.clone();
             // On the heap, because what hands it on moves it: a request's way is long, and so is what it has to keep.
-            Box::pin(async move { Ok::<_, Infallible>(pipeline::handle(relay, peer, request).await) })
+            Box::pin(async move { Ok::<_, Infallible>(pipeline::handle(relay, origin, request).await) })
         });
         for listener in listeners {
             drain.tasks.spawn(listener.serve(service.clone(), drain.clone(), connections.clone()));

@@ -23,6 +23,7 @@ use crate::{
     flow::Flow,
     gunzip::Gunzip,
     headers::{self, Upward},
+    lookout::Lookout,
     meter::record::AttemptOutcome,
     plan::{Candidate, Plan, Purpose, Step},
     pool::{quota, signals::Flight},
@@ -53,6 +54,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) purpose: Purpose,
     pub(crate) request_id: &'a str,
     pub(crate) trace: &'a Trace,
+    pub(crate) lookout: &'a Lookout,
     pub(crate) deadline: Instant,
 }
 
@@ -162,7 +164,7 @@ impl Exchange<'_> {
         let traceparent = self.trace.onward(number);
         let read = {
             let reading = pin!(self.first_content(step, outgoing, traceparent, &flight));
-            tokio::time::timeout_at(patience.min(self.deadline), reading).await
+            self.lookout.within(patience.min(self.deadline), reading).await
         };
         match read {
             Ok(Ok(Read { status, headers, held, rest, flow })) => {

@@ -2,12 +2,16 @@
 
 use std::{
     io::{self, Read},
+    pin::pin,
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt;
+use tokio::time::Instant;
+
+use crate::lookout::{Late, Lookout};
 
 /// The largest window of a zstd body that is taken: 8 MiB, which RFC 8878 asks of every decoder.
 const WINDOW_LOG_MOST: u32 = 23;
@@ -41,12 +45,19 @@ pub enum IntakeError {
 }
 
 /// Reads `body` whole. `limit` holds before and after decompression, `timeout` over the whole reading.
-pub async fn read<B>(body: B, encoding: Option<&str>, limit: usize, timeout: Duration) -> Result<Bytes, IntakeError>
+pub async fn read<B>(
+    body: B,
+    encoding: Option<&str>,
+    limit: usize,
+    timeout: Duration,
+    lookout: &Lookout,
+) -> Result<Bytes, IntakeError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let raw =
-        tokio::time::timeout(timeout, collect(body, limit)).await.map_err(|_| IntakeError::TimedOut(timeout))??;
+    let collecting = pin!(collect(body, limit));
+    let collected = lookout.within(Instant::now() + timeout, collecting).await;
+    let raw = collected.map_err(|Late| IntakeError::TimedOut(timeout))??;
     match encoding.map(str::trim) {
         None | Some("" | "identity") => Ok(raw),
         // Some milliseconds for each MiB: too long for a thread that others' answers run on.
@@ -124,7 +135,7 @@ mod tests {
         let plain = Bytes::from_static(b"{\"model\":\"m\"}");
         let zstd = Bytes::from(zstd::encode_all(&plain[..], 1).unwrap());
         for (body, encoding) in [(plain.clone(), None), (gzip(&plain), Some("gzip")), (zstd, Some("zstd"))] {
-            assert_eq!(read(Full::new(body), encoding, 100, TIMEOUT).await, Ok(plain.clone()));
+            assert_eq!(read(Full::new(body), encoding, 100, TIMEOUT, &Lookout::nobody()).await, Ok(plain.clone()));
         }
     }
 
@@ -132,7 +143,7 @@ mod tests {
     async fn a_bomb_is_refused_by_its_size_after_decompression() {
         let bomb = gzip(&vec![b' '; 1 << 20]);
         assert_eq!(
-            read(Full::new(bomb), Some("gzip"), 64 << 10, TIMEOUT).await,
+            read(Full::new(bomb), Some("gzip"), 64 << 10, TIMEOUT, &Lookout::nobody()).await,
             Err(IntakeError::TooLarge { limit: 64 << 10 })
         );
     }
@@ -143,20 +154,26 @@ mod tests {
         encoder.window_log(27).unwrap();
         encoder.write_all(b"{}").unwrap();
         let body = Full::new(Bytes::from(encoder.finish().unwrap()));
-        assert_eq!(read(body, Some("zstd"), 100, TIMEOUT).await, Err(IntakeError::Corrupt("zstd")));
+        assert_eq!(read(body, Some("zstd"), 100, TIMEOUT, &Lookout::nobody()).await, Err(IntakeError::Corrupt("zstd")));
     }
 
     #[tokio::test]
     async fn what_is_not_as_its_encoding_says_is_refused() {
         let body = || Full::new(Bytes::from_static(b"{}"));
-        assert_eq!(read(body(), Some("gzip"), 100, TIMEOUT).await, Err(IntakeError::Corrupt("gzip")));
-        assert_eq!(read(body(), Some("br"), 100, TIMEOUT).await, Err(IntakeError::UnknownEncoding("br".into())));
+        assert_eq!(
+            read(body(), Some("gzip"), 100, TIMEOUT, &Lookout::nobody()).await,
+            Err(IntakeError::Corrupt("gzip"))
+        );
+        assert_eq!(
+            read(body(), Some("br"), 100, TIMEOUT, &Lookout::nobody()).await,
+            Err(IntakeError::UnknownEncoding("br".into()))
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_times_out() {
         let (_sender, receiver) = futures::channel::mpsc::unbounded::<Result<http_body::Frame<Bytes>, io::Error>>();
         let body = http_body_util::StreamBody::new(receiver);
-        assert_eq!(read(body, None, 100, TIMEOUT).await, Err(IntakeError::TimedOut(TIMEOUT)));
+        assert_eq!(read(body, None, 100, TIMEOUT, &Lookout::nobody()).await, Err(IntakeError::TimedOut(TIMEOUT)));
     }
 }

@@ -27,6 +27,7 @@ pub mod inbound;
 pub mod intake;
 pub mod limit;
 pub mod listener;
+pub mod lookout;
 pub mod meter;
 pub mod metrics;
 pub mod models;

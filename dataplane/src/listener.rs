@@ -2,6 +2,7 @@
 
 mod chunked;
 mod client;
+mod heads;
 mod http1;
 mod outgoing;
 mod unknown;
@@ -21,10 +22,19 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 use tracing::{debug, warn};
 
-use crate::{body::Body, drain::Drain};
+use crate::{body::Body, drain::Drain, lookout::Lookout};
 
 /// How long a client may take nothing of an answer that is streamed to it.
 const STALL: Duration = Duration::from_secs(120);
+
+/// What a request came on.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    /// Who looks at the time for it.
+    pub lookout: Lookout,
+}
 
 /// A bound socket, not yet accepting.
 pub struct Listener {
@@ -52,10 +62,7 @@ impl Listener {
     /// Accepts until the drain closes it; each connection is a task of `connections`.
     pub async fn serve<S>(self, service: S, drain: Drain, connections: TaskTracker)
     where
-        S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible>
-            + Clone
-            + Send
-            + 'static,
+        S: Service<(Origin, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
     {
         loop {
@@ -95,7 +102,7 @@ struct Connection<S> {
 
 impl<S> Connection<S>
 where
-    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<(Origin, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     async fn open(self, stream: TcpStream) {

@@ -1,6 +1,6 @@
 //! One request, from its head to the head of its answer: the stages in order, each with a typed hand-off to the next.
 
-use std::{borrow::Cow, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{borrow::Cow, panic::AssertUnwindSafe, sync::Arc};
 
 use futures::FutureExt;
 use http::{HeaderMap, Request, Response, request::Parts};
@@ -29,6 +29,7 @@ use crate::{
         estimate::{Estimate, Sizes},
         terms::Expected,
     },
+    listener::Origin,
     meter::{
         Basis, End, Meter, cost,
         record::{Hex, Record},
@@ -42,7 +43,7 @@ use crate::{
 
 /// Who asks, and under which id.
 pub(crate) struct Call {
-    pub(crate) peer: SocketAddr,
+    pub(crate) origin: Origin,
     pub(crate) shape: WireShape,
     pub(crate) id: Arc<str>,
     pub(crate) trace: Trace,
@@ -56,12 +57,12 @@ pub(crate) struct Call {
 }
 
 /// Answers a request. Never fails: what cannot be answered gets a refusal in the caller's shape.
-pub(crate) async fn handle(relay: Arc<Relay>, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn handle(relay: Arc<Relay>, origin: Origin, request: Request<Incoming>) -> Response<Body> {
     let shape = route::shape_of(request.uri().path(), request.headers());
     let id = headers::request_id(rand::random());
     let trace = Trace::of(request.headers(), relay.config.otlp.makes_spans());
     let (began, came) = (Instant::now(), Timestamp::now());
-    let call = Call { peer, shape, id, trace, began, came, installed: relay.installed(), permit: None };
+    let call = Call { origin, shape, id, trace, began, came, installed: relay.installed(), permit: None };
     let answered = AssertUnwindSafe(answer(&relay, call, request)).catch_unwind().await;
     answered.unwrap_or_else(|_| {
         let id = headers::request_id(rand::random());
@@ -105,12 +106,9 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
     if call.trace.is_reported() {
         meter.traced(call.trace.clone());
     }
-    let served = tokio::select! {
-        biased;
-        served = Box::pin(converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter)) => served,
-        () = relay.drain.expired() => Err(Denied::ShuttingDown),
-    };
-    match served {
+    let lookout = call.origin.lookout.clone();
+    let serving = Box::pin(converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter));
+    match lookout.unless_expired(&relay.drain, serving).await.unwrap_or(Err(Denied::ShuttingDown)) {
         Ok(Served::Stream(ready)) => reply::answer(relay, call, ready, meter),
         Ok(Served::Own(response)) => {
             meter.close(End { status: response.status().as_u16(), ..End::default() });
@@ -150,7 +148,7 @@ async fn converse(
     note_caller(meter, &caller);
     let encoding = inbound.content_encoding.as_deref();
     let InForce { body_limit, body_read_timeout, .. } = installed.in_force;
-    let body = intake::read(body, encoding, body_limit, body_read_timeout).await?;
+    let body = intake::read(body, encoding, body_limit, body_read_timeout, &call.origin.lookout).await?;
     let ask = match purpose {
         Purpose::Conversation | Purpose::CountTokens => ask::read(call.shape, &body)?,
         Purpose::Embeddings => ask::read_embeddings(&body)?,
@@ -189,6 +187,7 @@ async fn converse(
         purpose,
         request_id: &call.id,
         trace: &call.trace,
+        lookout: &call.origin.lookout,
         deadline,
     };
     let dispatched = dispatch::first_content(&exchange, &steps, &open, meter).await?;
@@ -209,7 +208,7 @@ pub(crate) fn authenticate(
     inbound: &Inbound<'_>,
     headers: &HeaderMap,
 ) -> Result<Caller, Denied> {
-    let address = auth::client_address(call.peer.ip(), headers, &relay.config.trusted_proxies);
+    let address = auth::client_address(call.origin.peer.ip(), headers, &relay.config.trusted_proxies);
     auth::authenticate(&installed.world, &inbound.bearers, address, call.came)
 }
 

@@ -7,7 +7,13 @@ mod script;
 use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use dataplane::{body::Body, config::duration, drain::Drain, intake, listener::Listener};
+use dataplane::{
+    body::Body,
+    config::duration,
+    drain::Drain,
+    intake,
+    listener::{Listener, Origin},
+};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::StreamBody;
@@ -67,8 +73,8 @@ impl Demo {
     /// Serves until `drain` closes.
     pub(crate) async fn serve(self, drain: Drain) {
         let pace = self.pace;
-        let service = tower::service_fn(move |(_, request): (SocketAddr, Request<Incoming>)| async move {
-            Ok::<_, Infallible>(answer(request, pace).await)
+        let service = tower::service_fn(move |(origin, request): (Origin, Request<Incoming>)| async move {
+            Ok::<_, Infallible>(answer(&origin, request, pace).await)
         });
         let connections = TaskTracker::new();
         self.listener.serve(service, drain, connections.clone()).await;
@@ -77,7 +83,7 @@ impl Demo {
     }
 }
 
-async fn answer(request: Request<Incoming>, pace: Pace) -> Response<Body> {
+async fn answer(origin: &Origin, request: Request<Incoming>, pace: Pace) -> Response<Body> {
     let (head, body) = request.into_parts();
     let path = head.uri.path().trim_end_matches('/');
     let shape = shape_of(path, &head.headers);
@@ -87,7 +93,7 @@ async fn answer(request: Request<Incoming>, pace: Pace) -> Response<Body> {
     if head.method == Method::GET {
         return if path.ends_with("/models") { models(shape) } else { refuse(shape, &unknown(path)) };
     }
-    let body = match intake::read(body, None, BODY_LIMIT, PATIENCE).await {
+    let body = match intake::read(body, None, BODY_LIMIT, PATIENCE, &origin.lookout).await {
         Ok(body) => body,
         Err(error) => return refuse(shape, &WireError::new(ErrorKind::InvalidRequest, error.to_string())),
     };

@@ -5,7 +5,6 @@
 use std::{
     convert::Infallible,
     future::{pending, poll_fn},
-    net::SocketAddr,
     pin::Pin,
     sync::atomic::Ordering,
 };
@@ -15,7 +14,7 @@ use http::{
     header::{CONNECTION, TRANSFER_ENCODING, UPGRADE},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout},
@@ -24,13 +23,14 @@ use tower::Service;
 use tracing::debug;
 
 use super::{
-    Connection, STALL,
+    Connection, Origin, STALL,
     chunked::{self, Chunked},
     client::Client,
+    heads::Heads,
     say_end,
     watch::Watch,
 };
-use crate::body::Body;
+use crate::{body::Body, lookout::Lookout};
 
 /// Serves requests until the connection ends; the first has to come in time after `opened`.
 ///
@@ -41,16 +41,17 @@ pub(super) fn serve<S>(
     opened: Instant,
 ) -> impl Future<Output = ()> + Send + 'static
 where
-    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<(Origin, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     let Connection { peer, header_read_timeout, drain, service } = connection;
     let mut watch = Watch::new(peer, drain.clone(), header_read_timeout, opened);
-    let (told, pace) = (watch.told.clone(), watch.pace.clone());
+    let (told, pace, kept) = (watch.told.clone(), watch.pace.clone(), watch.kept.clone());
     let mut each = service_fn(move |request: Request<Incoming>| {
         told.has_begun.store(true, Ordering::Relaxed);
         let is_plain = is_plain(&request);
-        let answer = service.clone().call((peer, request));
+        let origin = Origin { peer, lookout: Lookout::of(kept.clone()) };
+        let answer = service.clone().call((origin, request));
         let (told, pace, drain) = (told.clone(), pace.clone(), drain.clone());
         async move {
             let mut answer = answer.await?;
@@ -66,7 +67,7 @@ where
     async move {
         loop {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(header_read_timeout);
+            http.timer(Heads(watch.kept.clone())).header_read_timeout(header_read_timeout);
             // On the heap, where it gives its place back to an answer that takes over.
             let mut served = Box::pin(http.serve_connection(TokioIo::new(client), each));
             let Some(answer) = watch.drive(served.as_mut(), http1::Connection::graceful_shutdown).await else { return };

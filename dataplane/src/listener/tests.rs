@@ -28,7 +28,7 @@ impl Endless {
     }
 }
 
-impl Service<(SocketAddr, Request<Incoming>)> for Endless {
+impl Service<(Origin, Request<Incoming>)> for Endless {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Body>, Infallible>>;
@@ -37,7 +37,7 @@ impl Service<(SocketAddr, Request<Incoming>)> for Endless {
         task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: (SocketAddr, Request<Incoming>)) -> Self::Future {
+    fn call(&mut self, _: (Origin, Request<Incoming>)) -> Self::Future {
         std::future::ready(Ok(self.answer()))
     }
 }
@@ -48,7 +48,7 @@ const HTTP1: [Spoken; 2] = [Spoken::Http1, Spoken::Unknown];
 /// Serves one end of a pipe; gives the other, and the server's task.
 fn serve<S>(service: S, spoken: Spoken) -> (DuplexStream, tokio::task::JoinHandle<()>)
 where
-    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<(Origin, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     serve_until(&Drain::new(), service, spoken)
@@ -56,7 +56,7 @@ where
 
 fn serve_until<S>(drain: &Drain, service: S, spoken: Spoken) -> (DuplexStream, tokio::task::JoinHandle<()>)
 where
-    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<(Origin, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     let (ours, theirs) = tokio::io::duplex(1024);
@@ -130,7 +130,7 @@ async fn a_client_that_reads_slowly_is_not_cut_off() {
 #[derive(Clone)]
 struct Word;
 
-impl Service<(SocketAddr, Request<Incoming>)> for Word {
+impl Service<(Origin, Request<Incoming>)> for Word {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Body>, Infallible>>;
@@ -139,7 +139,7 @@ impl Service<(SocketAddr, Request<Incoming>)> for Word {
         task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: (SocketAddr, Request<Incoming>)) -> Self::Future {
+    fn call(&mut self, _: (Origin, Request<Incoming>)) -> Self::Future {
         std::future::ready(Ok(Response::new(Body::whole("word"))))
     }
 }

@@ -1,6 +1,6 @@
 //! A connection that may speak HTTP/1 or HTTP/2, all of which the HTTP library does.
 
-use std::{convert::Infallible, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{convert::Infallible, sync::atomic::Ordering, time::Duration};
 
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, service::service_fn};
@@ -14,8 +14,8 @@ use tokio::{
 };
 use tower::Service;
 
-use super::{Connection, say_end, watch::Watch};
-use crate::body::Body;
+use super::{Connection, Origin, say_end, watch::Watch};
+use crate::{body::Body, lookout::Lookout};
 
 /// How often it is asked whether a client that is silent is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ pub(super) async fn serve<S>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     opened: Instant,
 ) where
-    S: Service<(SocketAddr, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<(Origin, Request<Incoming>), Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     let Connection { peer, header_read_timeout, drain, service } = connection;
@@ -36,7 +36,9 @@ pub(super) async fn serve<S>(
         told.has_begun.store(true, Ordering::Relaxed);
         // HTTP/2 says by itself that a connection ends.
         let is_told = request.version() < Version::HTTP_2;
-        let (answer, pace, drain) = (service.clone().call((peer, request)), pace.clone(), drain.clone());
+        // Requests of HTTP/2 are tasks of their own.
+        let origin = Origin { peer, lookout: Lookout::nobody() };
+        let (answer, pace, drain) = (service.clone().call((origin, request)), pace.clone(), drain.clone());
         async move {
             let mut answer = answer.await?.map(|body| body.watched(&pace));
             if is_told {

@@ -24,6 +24,7 @@ use crate::{
     alarm::{Alarm, Rang},
     body::Body,
     drain::Drain,
+    lookout::Kept,
     pace::Pace,
 };
 
@@ -45,6 +46,8 @@ pub(super) struct Watch {
     pub(super) drain: Drain,
     pub(super) pace: Pace,
     pub(super) told: Arc<Told>,
+    /// What is waited for on it.
+    pub(super) kept: Arc<Kept>,
     /// How often it is looked at.
     look_every: Duration,
     look_at: Instant,
@@ -54,7 +57,8 @@ impl Watch {
     /// The first request has to come within `patience` after `opened`.
     pub(super) fn new(peer: SocketAddr, drain: Drain, patience: Duration, opened: Instant) -> Self {
         let look_every = patience.max(Duration::from_millis(1));
-        Self { peer, drain, pace: Pace::new(), told: Arc::default(), look_every, look_at: opened + look_every }
+        let (kept, look_at) = (Arc::new(Kept::new(opened)), opened + look_every);
+        Self { peer, drain, pace: Pace::new(), told: Arc::default(), kept, look_every, look_at }
     }
 
     /// Drives it, and gives the answer that takes it over; none where the connection has ended or is to. `wind_up` ends it
@@ -68,7 +72,7 @@ impl Watch {
         C: Future<Output = Result<(), E>>,
         E: fmt::Display,
     {
-        let (peer, mut alarm) = (self.peer, Alarm::new());
+        let (peer, mut alarm, mut moment) = (self.peer, Alarm::new(), self.drain.closing());
         loop {
             let next = poll_fn(|context| {
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
@@ -77,7 +81,7 @@ impl Watch {
                 if let Some(answer) = self.told.taken_over() {
                     return Poll::Ready(Next::TakenOver(answer));
                 }
-                alarm.poll(self.drain.closing(), self.look_at, context).map(Next::Rang)
+                alarm.poll(moment, self.kept.next(self.look_at), context).map(Next::Rang)
             });
             match next.await {
                 Next::Ended(Ok(())) => return None,
@@ -86,9 +90,19 @@ impl Watch {
                     return None;
                 }
                 Next::TakenOver(answer) => return Some(answer),
-                Next::Rang(Rang::Come) => wind_up(connection.as_mut()),
+                Next::Rang(Rang::Come) if std::ptr::eq(moment, self.drain.closing()) => {
+                    wind_up(connection.as_mut());
+                    // From now on it is polled again when requests must end, too.
+                    (alarm, moment) = (Alarm::new(), self.drain.expiry());
+                }
+                Next::Rang(Rang::Come) => {}
                 Next::Rang(Rang::Due) => {
-                    self.look_at = Instant::now() + self.look_every;
+                    let now = Instant::now();
+                    self.kept.look(now);
+                    if now < self.look_at {
+                        continue;
+                    }
+                    self.look_at = now + self.look_every;
                     // The HTTP library's own timer runs only once it knows the version.
                     if !self.told.has_begun.load(Ordering::Relaxed) {
                         debug!(%peer, "closing a connection on which no request came");

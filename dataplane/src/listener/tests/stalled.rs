@@ -44,7 +44,7 @@ impl AsyncWrite for Sealed {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_nothing_of_the_end_of_its_answer_is_let_go_too() {
-    let service = tower::service_fn(|_: (SocketAddr, Request<Incoming>)| {
+    let service = tower::service_fn(|_: (Origin, Request<Incoming>)| {
         let pieces = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"one")))]);
         std::future::ready(Ok::<_, Infallible>(Response::new(Body::played(StreamBody::new(pieces)))))
     });
@@ -65,7 +65,7 @@ async fn an_answer_that_waits_for_a_client_to_take_what_comes_before_it_does_not
     for spoken in HTTP1 {
         let (endless, asked) = (Endless::default(), Arc::new(AtomicUsize::new(0)));
         let (answers, calls) = (endless.clone(), asked.clone());
-        let service = tower::service_fn(move |(_, request): (SocketAddr, Request<Incoming>)| {
+        let service = tower::service_fn(move |(_, request): (Origin, Request<Incoming>)| {
             let (answers, calls) = (answers.clone(), calls.clone());
             async move {
                 request.into_body().collect().await.expect("it has come");

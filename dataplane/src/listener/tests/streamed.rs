@@ -29,7 +29,7 @@ impl Played {
     }
 }
 
-impl Service<(SocketAddr, Request<Incoming>)> for Played {
+impl Service<(Origin, Request<Incoming>)> for Played {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Ready<Result<Response<Body>, Infallible>>;
@@ -38,7 +38,7 @@ impl Service<(SocketAddr, Request<Incoming>)> for Played {
         task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, (_, request): (SocketAddr, Request<Incoming>)) -> Self::Future {
+    fn call(&mut self, (_, request): (Origin, Request<Incoming>)) -> Self::Future {
         let guard: DropGuard = self.dropped.clone().drop_guard();
         let pieces = stream::iter(self.pieces).map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
         let then = match self.then {
@@ -144,7 +144,7 @@ async fn an_answer_goes_on_through_a_drain_and_the_connection_ends_behind_it() {
     for spoken in HTTP1 {
         let (drain, (sender, pieces)) = (Drain::new(), futures::channel::mpsc::unbounded());
         let pieces = Arc::new(parking_lot::Mutex::new(Some(pieces)));
-        let service = tower::service_fn(move |_: (SocketAddr, Request<Incoming>)| {
+        let service = tower::service_fn(move |_: (Origin, Request<Incoming>)| {
             let pieces = pieces.lock().take().expect("one request");
             let frames = pieces.map(|piece: &'static str| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
             ready(Ok::<_, Infallible>(Response::new(Body::played(StreamBody::new(frames)))))
