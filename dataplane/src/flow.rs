@@ -16,14 +16,14 @@ pub struct Flow {
     ended: bool,
 }
 
-/// What happens to a compressed answer.
+/// What happens to a compressed answer. On the heap, because an answer is moved often, and few are compressed.
 enum Compression {
     /// It is not compressed.
     None,
     /// The caller gets it as it came; a copy is decompressed to be watched.
-    Kept(Gunzip),
+    Kept(Box<Gunzip>),
     /// The caller gets it decompressed, because it is translated or edited.
-    Undone(Gunzip),
+    Undone(Box<Gunzip>),
 }
 
 impl Flow {
@@ -34,7 +34,7 @@ impl Flow {
 
     /// A gzip answer; `keep` says whether the caller gets it compressed.
     pub fn gzip(pipe: Pipe, keep: bool) -> Self {
-        let gunzip = Gunzip::default();
+        let gunzip = Box::<Gunzip>::default();
         let compression = if keep { Compression::Kept(gunzip) } else { Compression::Undone(gunzip) };
         Self { pipe, compression, ended: false }
     }

@@ -106,9 +106,8 @@ async fn answer(relay: &Arc<Relay>, mut call: Call, request: Request<Incoming>) 
     if call.trace.is_reported() {
         meter.traced(call.trace.clone());
     }
-    let lookout = call.origin.lookout.clone();
-    let serving = Box::pin(converse(relay, &mut call, purpose, &inbound, &head, body, &mut meter));
-    match lookout.unless_expired(&relay.drain, serving).await.unwrap_or(Err(Denied::ShuttingDown)) {
+    let serving = Box::pin(converse(relay, &call, purpose, &inbound, &head, body, &mut meter));
+    match call.origin.lookout.unless_expired(&relay.drain, serving).await.unwrap_or(Err(Denied::ShuttingDown)) {
         Ok(Served::Stream(ready)) => reply::answer(relay, call, ready, meter),
         Ok(Served::Own(response)) => {
             meter.close(End { status: response.status().as_u16(), ..End::default() });
@@ -135,16 +134,16 @@ enum Served {
 
 async fn converse(
     relay: &Arc<Relay>,
-    call: &mut Call,
+    call: &Call,
     purpose: Purpose,
     inbound: &Inbound<'_>,
     head: &Parts,
     body: Incoming,
     meter: &mut Meter,
 ) -> Result<Served, Denied> {
-    let installed = call.installed.clone()?;
+    let installed = call.installed.as_ref().map_err(Denied::clone)?;
     let world = &installed.world;
-    let caller = authenticate(relay, &installed, call, inbound, &head.headers)?;
+    let caller = authenticate(relay, installed, call, inbound, &head.headers)?;
     note_caller(meter, &caller);
     let encoding = inbound.content_encoding.as_deref();
     let InForce { body_limit, body_read_timeout, .. } = installed.in_force;
@@ -159,7 +158,7 @@ async fn converse(
     let sizes = sizes(&ask, purpose);
     let estimate = relay.books.estimator.estimate(&grant.caller().key.id, grant.public_model(), &sizes);
     let now = Timestamp::now();
-    let plan = match planned(relay, &installed, &grant, &ask, purpose, estimate, now) {
+    let plan = match planned(relay, installed, &grant, &ask, purpose, estimate, now) {
         // Nobody counts exactly: an estimate that says so beats none.
         Err(denied) if purpose == Purpose::CountTokens && matches!(denied, Denied::NotCapable { .. }) => {
             return Ok(Served::Own(asides::estimated_count(call, estimate.input)));
@@ -178,7 +177,7 @@ async fn converse(
     let deadline = call.began + request;
     let exchange = Exchange {
         relay,
-        installed: &installed,
+        installed,
         accepts_gzip: inbound.accepts_gzip,
         headers: &head.headers,
         body: &body,

@@ -61,7 +61,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     let overhead = call.began.elapsed().saturating_sub(waited);
     let warnings = warnings::value(&losses);
     note(&mut meter, &losses, warnings.as_ref(), overhead);
-    let mut ours = headers::downward(&theirs, is_same, is_compressed);
+    let mut ours = headers::downward(theirs, is_same, is_compressed);
     if ask.stream {
         headers::put_stream(&mut ours);
     } else if !is_same {
@@ -234,14 +234,15 @@ impl Close for Settle {
         }
         let record = meter.record();
         (record.answered_model, record.upstream_id) = (facts.model, facts.upstream_id);
-        meter.close(End {
+        let end = End {
             status: self.status,
             usage: facts.usage,
             output_bytes: facts.output_bytes,
             finish: facts.stop.as_ref().map(record::finish),
             error_code: code.map(Into::into),
             cancelled: ended == Ended::Cancelled,
-        });
+        };
+        meter.close_at(end, now);
     }
 }
 

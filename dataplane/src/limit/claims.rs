@@ -28,6 +28,13 @@ pub struct Claims {
     pub max_candidates: usize,
 }
 
+impl Claims {
+    /// Whether no counter has a say.
+    pub(super) fn limit_nothing(&self) -> bool {
+        self.scopes.is_empty() && self.candidates.iter().all(|candidate| candidate.scopes.is_empty())
+    }
+}
+
 /// What is claimed of a candidate: the scopes of its host key and of its host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CandidateClaim {

@@ -45,25 +45,25 @@ where
     S::Future: Send + 'static,
 {
     let Connection { peer, header_read_timeout, drain, service } = connection;
-    let mut watch = Watch::new(peer, drain.clone(), header_read_timeout, opened);
-    let (told, pace, kept) = (watch.told.clone(), watch.pace.clone(), watch.kept.clone());
+    let mut watch = Watch::new(peer, drain, header_read_timeout, opened);
+    let (ties, kept) = (watch.ties.clone(), watch.kept.clone());
     let mut each = service_fn(move |request: Request<Incoming>| {
-        told.has_begun.store(true, Ordering::Relaxed);
+        ties.told.has_begun.store(true, Ordering::Relaxed);
         let is_plain = is_plain(&request);
         let origin = Origin { peer, lookout: Lookout::of(kept.clone()) };
         let answer = service.clone().call((origin, request));
-        let (told, pace, drain) = (told.clone(), pace.clone(), drain.clone());
+        let ties = ties.clone();
         async move {
             let mut answer = answer.await?;
-            say_end(&mut answer, &drain);
+            say_end(&mut answer, &ties.drain);
             if is_plain && chunked::is_for(&answer) {
-                told.take_over(answer);
+                ties.told.take_over(answer);
                 return pending().await;
             }
-            Ok::<_, Infallible>(answer.map(|body| body.watched(&pace)))
+            Ok::<_, Infallible>(answer.map(|body| body.watched(&ties.pace)))
         }
     });
-    let mut client = Client::new(stream, watch.told.is_blocked.clone());
+    let mut client = Client::new(stream, watch.ties.told.is_blocked.clone());
     async move {
         loop {
             let mut http = http1::Builder::new();
@@ -79,7 +79,7 @@ where
             if let Err(error) = poll_fn(|context| answer.poll(&mut client, context)).await {
                 return debug!(%error, %peer, "connection ended early");
             }
-            if ends || watch.drain.is_closed() {
+            if ends || watch.ties.drain.is_closed() {
                 // Whoever has closed its end already misses nothing, and who takes nothing is not waited for.
                 let _ = Box::pin(timeout(STALL, client.shutdown())).await;
                 return;

@@ -30,19 +30,19 @@ pub(super) async fn serve<S>(
     S::Future: Send + 'static,
 {
     let Connection { peer, header_read_timeout, drain, service } = connection;
-    let mut watch = Watch::new(peer, drain.clone(), header_read_timeout, opened);
-    let (told, pace) = (watch.told.clone(), watch.pace.clone());
+    let mut watch = Watch::new(peer, drain, header_read_timeout, opened);
+    let ties = watch.ties.clone();
     let each = service_fn(move |request: Request<Incoming>| {
-        told.has_begun.store(true, Ordering::Relaxed);
+        ties.told.has_begun.store(true, Ordering::Relaxed);
         // HTTP/2 says by itself that a connection ends.
         let is_told = request.version() < Version::HTTP_2;
         // Requests of HTTP/2 are tasks of their own.
         let origin = Origin { peer, lookout: Lookout::nobody() };
-        let (answer, pace, drain) = (service.clone().call((origin, request)), pace.clone(), drain.clone());
+        let (answer, ties) = (service.clone().call((origin, request)), ties.clone());
         async move {
-            let mut answer = answer.await?.map(|body| body.watched(&pace));
+            let mut answer = answer.await?.map(|body| body.watched(&ties.pace));
             if is_told {
-                say_end(&mut answer, &drain);
+                say_end(&mut answer, &ties.drain);
             }
             Ok::<_, Infallible>(answer)
         }

@@ -40,12 +40,17 @@ pub(super) struct Told {
     takes_over: Mutex<Option<(Response<Body>, Instant)>>,
 }
 
+/// What a connection and its answers have in common.
+pub(super) struct Ties {
+    pub(super) drain: Drain,
+    pub(super) pace: Pace,
+    pub(super) told: Told,
+}
+
 /// What a connection is watched for.
 pub(super) struct Watch {
     pub(super) peer: SocketAddr,
-    pub(super) drain: Drain,
-    pub(super) pace: Pace,
-    pub(super) told: Arc<Told>,
+    pub(super) ties: Arc<Ties>,
     /// What is waited for on it.
     pub(super) kept: Arc<Kept>,
     /// How often it is looked at.
@@ -58,7 +63,8 @@ impl Watch {
     pub(super) fn new(peer: SocketAddr, drain: Drain, patience: Duration, opened: Instant) -> Self {
         let look_every = patience.max(Duration::from_millis(1));
         let (kept, look_at) = (Arc::new(Kept::new(opened)), opened + look_every);
-        Self { peer, drain, pace: Pace::new(), told: Arc::default(), kept, look_every, look_at }
+        let ties = Arc::new(Ties { drain, pace: Pace::new(), told: Told::default() });
+        Self { peer, ties, kept, look_every, look_at }
     }
 
     /// Drives it, and gives the answer that takes it over; none where the connection has ended or is to. `wind_up` ends it
@@ -72,13 +78,14 @@ impl Watch {
         C: Future<Output = Result<(), E>>,
         E: fmt::Display,
     {
-        let (peer, mut alarm, mut moment) = (self.peer, Alarm::new(), self.drain.closing());
+        let (peer, ties) = (self.peer, &self.ties);
+        let (mut alarm, mut moment) = (Alarm::new(), ties.drain.closing());
         loop {
             let next = poll_fn(|context| {
                 if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                     return Poll::Ready(Next::Ended(ended));
                 }
-                if let Some(answer) = self.told.taken_over() {
+                if let Some(answer) = ties.told.taken_over() {
                     return Poll::Ready(Next::TakenOver(answer));
                 }
                 alarm.poll(moment, self.kept.next(self.look_at), context).map(Next::Rang)
@@ -90,10 +97,10 @@ impl Watch {
                     return None;
                 }
                 Next::TakenOver(answer) => return Some(answer),
-                Next::Rang(Rang::Come) if std::ptr::eq(moment, self.drain.closing()) => {
+                Next::Rang(Rang::Come) if std::ptr::eq(moment, ties.drain.closing()) => {
                     wind_up(connection.as_mut());
                     // From now on it is polled again when requests must end, too.
-                    (alarm, moment) = (Alarm::new(), self.drain.expiry());
+                    (alarm, moment) = (Alarm::new(), ties.drain.expiry());
                 }
                 Next::Rang(Rang::Come) => {}
                 Next::Rang(Rang::Due) => {
@@ -104,11 +111,11 @@ impl Watch {
                     }
                     self.look_at = now + self.look_every;
                     // The HTTP library's own timer runs only once it knows the version.
-                    if !self.told.has_begun.load(Ordering::Relaxed) {
+                    if !ties.told.has_begun.load(Ordering::Relaxed) {
                         debug!(%peer, "closing a connection on which no request came");
                         return None;
                     }
-                    if self.pace.is_stalled(STALL) || self.told.is_stalled(STALL) {
+                    if ties.pace.is_stalled(STALL) || ties.told.is_stalled(STALL) {
                         debug!(%peer, "closing a connection whose client takes nothing of its answer");
                         return None;
                     }

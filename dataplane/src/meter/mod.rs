@@ -239,9 +239,14 @@ impl Meter {
     }
 
     /// Closes the books: settles, counts and sends the record.
-    pub fn close(mut self, end: End) {
+    pub fn close(self, end: End) {
+        self.close_at(end, Instant::now());
+    }
+
+    /// Closes the books of a request that was over at `now`.
+    pub(crate) fn close_at(mut self, end: End, now: Instant) {
         if let Some(open) = self.open.take() {
-            open.close(end);
+            open.close(end, now);
         }
     }
 
@@ -253,7 +258,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
-        open.close(End { status: CLIENT_CLOSED_REQUEST, cancelled: true, ..End::default() });
+        open.close(End { status: CLIENT_CLOSED_REQUEST, cancelled: true, ..End::default() }, Instant::now());
     }
 }
 
@@ -270,8 +275,7 @@ impl Open {
         self.books.metrics.attempt(&attempt.host, outcome);
     }
 
-    fn close(mut self: Box<Self>, mut end: End) {
-        let now = Instant::now();
+    fn close(mut self: Box<Self>, mut end: End, now: Instant) {
         self.end_attempt(&end, now);
         let usage = end.usage.take().or_else(|| self.estimated_usage(&end));
         let cost = self.cost(usage.as_ref());

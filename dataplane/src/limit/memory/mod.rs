@@ -4,7 +4,13 @@
 mod hold;
 mod state;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::{BoxFuture, FutureExt, ready};
 use parking_lot::Mutex;
@@ -15,7 +21,7 @@ use super::{
     claims::{Claims, ScopeClaim},
     clock::{Clock, SystemClock},
     counter::Now,
-    reservation::{Entry, Ledger, Reservation, ReservationId},
+    reservation::{Entry, Ledger, Pulse, Reservation, ReservationId, Standing},
 };
 
 /// Counts in this process. Cheap to clone; clones share their counters.
@@ -27,7 +33,12 @@ pub struct Memory {
 struct Shared {
     clock: Box<dyn Clock>,
     state: Mutex<State>,
+    /// Reservations of what nothing limits, so far.
+    unlimited: AtomicU64,
 }
+
+/// The bit in the numbers of those: nothing is kept of them.
+const UNLIMITED: u128 = 1 << 127;
 
 impl Memory {
     /// Counters on the machine's clocks.
@@ -37,7 +48,8 @@ impl Memory {
 
     /// Counters on a clock of one's own.
     pub fn with_clock(clock: impl Clock) -> Self {
-        Self { shared: Arc::new(Shared { clock: Box::new(clock), state: Mutex::new(State::default()) }) }
+        let (clock, state) = (Box::new(clock), Mutex::default());
+        Self { shared: Arc::new(Shared { clock, state, unlimited: AtomicU64::new(0) }) }
     }
 
     /// Reservations that are neither settled nor released nor expired.
@@ -61,8 +73,14 @@ impl Limiter for Memory {
     fn reserve(&self, claims: Claims) -> BoxFuture<'_, Result<Reservation, LimitError>> {
         // Lazy: a future that is never polled claims nothing.
         async move {
-            let granted = self.shared.state.lock().reserve(claims, self.shared.now());
-            let Granted { id, pulse, candidates, standing, alerts } = granted.map_err(LimitError::Refused)?;
+            let granted = match claims.limit_nothing() {
+                true => self.shared.unlimited(&claims),
+                false => {
+                    let granted = self.shared.state.lock().reserve(claims, self.shared.now());
+                    granted.map_err(LimitError::Refused)?
+                }
+            };
+            let Granted { id, pulse, candidates, standing, alerts } = granted;
             let ledger: Arc<dyn Ledger> = self.shared.clone();
             Ok(Reservation::new(id, ledger, pulse, candidates, standing, alerts))
         }
@@ -84,10 +102,31 @@ impl Shared {
         let mono = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
         Now { mono, wall: self.clock.wall() }
     }
+
+    /// What nothing limits takes place in no counter.
+    fn unlimited(&self, claims: &Claims) -> Granted {
+        let number = u128::from(self.unlimited.fetch_add(1, Ordering::Relaxed));
+        Granted {
+            id: ReservationId(UNLIMITED | number),
+            pulse: Pulse::default(),
+            candidates: (0..claims.candidates.len().min(claims.max_candidates.max(1))).collect(),
+            standing: Standing::default(),
+            alerts: Vec::new(),
+        }
+    }
 }
 
 impl Ledger for Shared {
     fn post(&self, id: ReservationId, entry: Entry) {
+        if id.0 & UNLIMITED != 0 {
+            return;
+        }
+        // The first attempt of nearly every request: it was charged when it was reserved, whatever the time is.
+        if let Entry::Attempt(candidate) = entry
+            && self.state.lock().begins(id, candidate)
+        {
+            return;
+        }
         let now = self.now();
         self.state.lock().post(id, entry, now);
     }

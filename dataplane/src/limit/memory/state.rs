@@ -138,13 +138,16 @@ impl State {
         scopes.iter().map(|claim| self.counter(&claim.scope).charge(claim, now)).collect()
     }
 
+    /// Begins the first attempt of a reservation, where that is on the candidate that was charged when it was reserved.
+    pub(super) fn begins(&mut self, id: ReservationId, candidate: usize) -> bool {
+        let hold = self.holds.get_mut(&id).filter(|hold| !hold.begun && hold.current == Some(candidate));
+        hold.map(|hold| hold.begun = true).is_some()
+    }
+
+    /// Begins an attempt that was not charged yet.
     fn attempt(&mut self, id: ReservationId, candidate: usize, now: Now) {
         let Some(hold) = self.holds.get_mut(&id) else { return };
         let first = !mem::replace(&mut hold.begun, true);
-        if first && hold.current == Some(candidate) {
-            // Charged when it was reserved.
-            return;
-        }
         let Some(CandidateClaim { scopes, .. }) = hold.claim(candidate) else { return };
         hold.current = Some(candidate);
         let before = mem::take(&mut hold.attempt);
