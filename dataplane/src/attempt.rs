@@ -157,8 +157,7 @@ impl Exchange<'_> {
         now: Instant,
     ) -> Result<Committed, (Failure, Flight)> {
         let candidate = step.candidate;
-        let host = &candidate.host;
-        let flight = self.relay.signals.begin(step.draw.hash, &host.id, now.into_std());
+        let flight = Flight::begin(step.draw.signals.clone(), candidate.signals.clone(), now.into_std());
         let patience = now + candidate.timeouts.first_byte;
         let losses = std::mem::take(&mut outgoing.losses);
         let traceparent = self.trace.onward(number);

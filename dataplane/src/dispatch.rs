@@ -177,14 +177,12 @@ impl Loop<'_> {
 
     /// Repeats are a share of requests, not of attempts: each request earns once, at the host that it is meant for.
     fn earn_repeats(&self, candidate: &Candidate) {
-        let host = self.exchange.relay.signals.host(&candidate.host.id);
-        host.retries.deposit(self.exchange.plan.rules.retries.budget_percent);
+        candidate.signals.retries.deposit(self.exchange.plan.rules.retries.budget_percent);
     }
 
     /// Whether a key's breaker has opened meanwhile: its provider has said often enough that it fails.
     fn is_out(&self, step: Step<'_>) -> bool {
-        let key = self.exchange.relay.signals.key(step.draw.hash);
-        !matches!(key.phase(Instant::now().into_std()), Phase::Closed { .. })
+        !matches!(step.draw.signals.phase(Instant::now().into_std()), Phase::Closed { .. })
     }
 
     fn failed(&mut self, step: Step<'_>, failure: Failure, flight: &Flight, now: Instant) -> Next {
@@ -215,7 +213,7 @@ impl Loop<'_> {
     async fn may_repeat(&self, candidate: &Candidate, repeats: u32) -> bool {
         let plan = self.exchange.plan;
         let retries = &plan.rules.retries;
-        let host = self.exchange.relay.signals.host(&candidate.host.id);
+        let host = &candidate.signals;
         if self.attempts >= plan.rules.max_attempts || !host.retries.withdraw(retries.budget_percent) {
             return false;
         }

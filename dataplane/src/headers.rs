@@ -203,23 +203,17 @@ fn belongs_to(shape: WireShape, name: &str) -> bool {
 
 /// The headers of an upstream's answer that its caller may see. `same_shape`: whether the body is the upstream's own;
 /// `compressed`: whether it stays compressed.
-pub fn downward(upstream: HeaderMap, same_shape: bool, compressed: bool) -> HeaderMap {
+pub fn downward(upstream: &HeaderMap, same_shape: bool, compressed: bool) -> HeaderMap {
     if !same_shape {
         return HeaderMap::with_capacity(OURS);
     }
     let mut headers = HeaderMap::with_capacity(OURS + upstream.len());
-    let named = connection_names(&upstream);
-    let mut passed = None;
+    let named = connection_names(upstream);
     for (name, value) in upstream {
-        // A line without a name has that of the line before.
-        if let Some(name) = name {
-            let text = name.as_str();
-            let is_theirs = is_upstreams_own(text) || (text == "content-encoding" && !compressed);
-            let passes = !is_theirs && !is_hop_by_hop(&name, &named);
-            passed = passes.then_some(name);
-        }
-        if let Some(name) = &passed {
-            headers.append(name, value);
+        let text = name.as_str();
+        let is_theirs = is_upstreams_own(text) || (text == "content-encoding" && !compressed);
+        if !is_theirs && !is_hop_by_hop(name, &named) {
+            headers.append(name, value.clone());
         }
     }
     headers

@@ -25,6 +25,7 @@ use crate::{
     denied::Denied,
     headers,
     limit::estimate::Estimate,
+    pool::signals::HostSignals,
     resolve::Pin,
     world::{Host, HostKey, Model, Price, World},
 };
@@ -82,6 +83,8 @@ pub struct Candidate {
     pub served: Served,
     /// In the order in which they are tried; never empty.
     pub draws: Vec<Draw>,
+    /// Health and load of the host.
+    pub signals: Arc<HostSignals>,
     /// How long each phase may take: the host's times, cut by the policies'.
     pub timeouts: Timeouts,
     /// Whether its host or all of its keys are known to be failing: tried when nothing else is left.
@@ -277,9 +280,10 @@ impl Candidates {
         if draws.is_empty() {
             return;
         }
-        let is_last_resort = !is_ready || draw::is_failing(&leaf, weather);
+        let signals = weather.signals.host(&leaf.host.id);
+        let is_last_resort = !is_ready || draw::is_failing(&signals, weather.now);
         let timeouts = rules.timeouts_at(&leaf.host.row);
-        place.push(Candidate { host: leaf.host, served: leaf.served, draws, timeouts, is_last_resort });
+        place.push(Candidate { host: leaf.host, served: leaf.served, draws, signals, timeouts, is_last_resort });
     }
 
     /// Those with a key that is ready, failing hosts last; else those that are worth a last try; else what is out.

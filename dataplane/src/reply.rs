@@ -61,7 +61,7 @@ pub(crate) fn answer(relay: &Arc<Relay>, call: Call, ready: Ready, mut meter: Me
     let overhead = call.began.elapsed().saturating_sub(waited);
     let warnings = warnings::value(&losses);
     note(&mut meter, &losses, warnings.as_ref(), overhead);
-    let mut ours = headers::downward(theirs, is_same, is_compressed);
+    let mut ours = headers::downward(&theirs, is_same, is_compressed);
     if ask.stream {
         headers::put_stream(&mut ours);
     } else if !is_same {

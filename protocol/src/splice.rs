@@ -37,7 +37,7 @@ impl Spliced {
 /// the caller did not; Chat alone has that. What stays is shared, not copied, except in a body that is small.
 pub fn same_shape(body: &Bytes, ask: &Ask, upstream_model: &str, ask_for_usage: bool) -> Spliced {
     let mut edits: Vec<(Range<usize>, Bytes)> = Vec::new();
-    let quoted = Bytes::from(serde_json::Value::from(upstream_model).to_string());
+    let quoted = Bytes::from(serde_json::to_vec(upstream_model).expect("a text can be written as JSON"));
     for span in &ask.model_spans {
         if body[span.clone()] != quoted {
             edits.push((span.clone(), quoted.clone()));

@@ -151,10 +151,10 @@ fn nothing_about_accounts_quotas_or_plumbing_comes_down() {
         names.sort();
         names
     };
-    let kept = downward(of(&lines), true, true);
+    let kept = downward(&of(&lines), true, true);
     assert_eq!(names(&kept), ["content-encoding", "content-type", "openai-processing-ms"]);
-    assert_eq!(names(&downward(of(&lines), true, false)), ["content-type", "openai-processing-ms"]);
-    assert!(downward(of(&lines), false, false).is_empty());
+    assert_eq!(names(&downward(&of(&lines), true, false)), ["content-type", "openai-processing-ms"]);
+    assert!(downward(&of(&lines), false, false).is_empty());
 }
 
 fn standing() -> Standing {
@@ -219,6 +219,6 @@ fn an_upstream_gives_no_orders_to_a_proxy_before_relay() {
             .into_iter()
             .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("/internal/secret")))
             .collect();
-    let passed = downward(told, true, false);
+    let passed = downward(&told, true, false);
     assert_eq!(passed.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-own"]);
 }

@@ -214,5 +214,6 @@ async fn a_request_that_comes_in_single_bytes_is_answered_over_tcp() {
     server.await.expect("the connection does not panic");
 }
 
+mod late;
 mod stalled;
 mod streamed;

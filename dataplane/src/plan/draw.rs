@@ -16,7 +16,7 @@ use crate::{
     failure::Failures,
     pool::{
         order::{Choice, Member, Skip, order},
-        signals::Signals,
+        signals::{HostSignals, KeySignals, Signals},
     },
     upstream::credentials::{HostSecret, KeyHash, Keyring},
     world::HostKey,
@@ -42,6 +42,8 @@ pub struct Draw {
     pub secret: Option<HostSecret>,
     /// Under which its health is kept.
     pub hash: KeyHash,
+    /// Its health and load.
+    pub signals: Arc<KeySignals>,
     /// Whether its breaker is not closed: it is tried because nothing else is left.
     pub is_out: bool,
 }
@@ -96,7 +98,7 @@ pub(super) fn draws(
         };
         let wait = until.saturating_duration_since(weather.now);
         skipped.push(Skipped { place, why: Why::Out { class, wait } });
-        out.push(Out { until, error: weather.signals.key(draw.hash).last_error() });
+        out.push(Out { until, error: draw.signals.last_error() });
     }
     if ordered.ready.iter().copied().eq(0..drawable.len()) {
         return Draws { ready: drawable, last_resort: Vec::new() };
@@ -111,14 +113,16 @@ pub(super) fn draws(
 fn drawable(leaf: &Leaf, keys: Keys<'_>, weather: &Weather<'_>, skipped: &mut Vec<Skipped>) -> Vec<Draw> {
     let keyless = leaf.host.keyless;
     if !super::needs_key(&leaf.host) {
-        return vec![Draw { key: None, secret: None, hash: keyless, is_out: false }];
+        let signals = weather.signals.key(keyless);
+        return vec![Draw { key: None, secret: None, hash: keyless, signals, is_out: false }];
     }
     let mut draws = Vec::with_capacity(keys.len());
     for key in keys {
         let why = match weather.keyring.secret(&key.id) {
             Some(Ok(secret)) => {
                 let hash = secret.hash().at(keyless);
-                draws.push(Draw { key: Some(key.clone()), secret: Some(secret), hash, is_out: false });
+                let signals = weather.signals.key(hash);
+                draws.push(Draw { key: Some(key.clone()), secret: Some(secret), hash, signals, is_out: false });
                 continue;
             }
             Some(Err(error)) => error.to_string(),
@@ -134,7 +138,7 @@ fn drawable(leaf: &Leaf, keys: Keys<'_>, weather: &Weather<'_>, skipped: &mut Ve
 
 /// Whether the breaker of a key is closed. Where there is no other, it is first by any rule.
 fn is_well(draw: &Draw, weather: &Weather<'_>) -> bool {
-    match weather.signals.key(draw.hash).phase(weather.now) {
+    match draw.signals.phase(weather.now) {
         Phase::Closed { .. } => true,
         Phase::Open { .. } | Phase::HalfOpen { .. } => false,
     }
@@ -142,7 +146,7 @@ fn is_well(draw: &Draw, weather: &Weather<'_>) -> bool {
 
 fn member(draw: &Draw, weather: &Weather<'_>) -> Member {
     let (priority, weight) = draw.key.as_ref().map_or((0, 1), |key| (key.row.priority, key.row.weight));
-    let standing = weather.signals.key(draw.hash).standing(weather.now);
+    let standing = draw.signals.standing(weather.now);
     Member { hash: draw.hash, priority, weight, obstacle: None, standing }
 }
 
@@ -160,8 +164,8 @@ fn choice(leaf: &Leaf, rules: &Rules, query: &Query<'_>, weather: &Weather<'_>) 
 }
 
 /// Whether a host is known to be failing as a whole.
-pub(super) fn is_failing(leaf: &Leaf, weather: &Weather<'_>) -> bool {
-    match weather.signals.host(&leaf.host.id).phase(weather.now) {
+pub(super) fn is_failing(host: &HostSignals, now: Instant) -> bool {
+    match host.phase(now) {
         Phase::Closed { .. } => false,
         Phase::Open { .. } | Phase::HalfOpen { .. } => true,
     }

@@ -97,10 +97,7 @@ impl Signals {
 
     /// Begins an attempt: both count as loaded until the flight is dropped.
     pub fn begin(&self, key: KeyHash, host: &ObjectRef, now: Instant) -> Flight {
-        let flight = Flight { key: self.key(key), host: self.host(host), began: now };
-        flight.key.in_flight.fetch_add(1, Ordering::Relaxed);
-        flight.host.in_flight.fetch_add(1, Ordering::Relaxed);
-        flight
+        Flight::begin(self.key(key), self.host(host), now)
     }
 
     /// Forgets what is gone from the table.
@@ -260,6 +257,13 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// Begins an attempt: key and host count as loaded until it is dropped.
+    pub fn begin(key: Arc<KeySignals>, host: Arc<HostSignals>, now: Instant) -> Self {
+        key.in_flight.fetch_add(1, Ordering::Relaxed);
+        host.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { key, host, began: now }
+    }
+
     /// Takes in how the attempt ended, as soon as it is known.
     pub fn report(&self, outcome: Outcome, now: Instant, settings: &Breaker) -> Changes {
         Changes {

@@ -96,6 +96,9 @@ pub(super) fn up_to(left: &mut u64, buffer: &mut BytesMut) -> Option<Bytes> {
 
 /// One number, however often it is said.
 fn length(headers: &HeaderMap) -> Result<u64, Malformed> {
+    if let Some(number) = one_number(headers) {
+        return Ok(number);
+    }
     let mut said = None;
     for token in tokens(headers, CONTENT_LENGTH) {
         // `u64::from_str` would take a sign.
@@ -108,6 +111,14 @@ fn length(headers: &HeaderMap) -> Result<u64, Malformed> {
     said.ok_or(Malformed::ContentLength)
 }
 
+/// Nearly every answer says it in one line, and nothing else in that.
+fn one_number(headers: &HeaderMap) -> Option<u64> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).into_iter();
+    let line = lines.next().filter(|_| lines.next().is_none())?.as_bytes();
+    let add = |number: u64, byte: &u8| number.checked_mul(10)?.checked_add(char::from(*byte).to_digit(10)?.into());
+    if line.is_empty() { None } else { line.iter().try_fold(0, add) }
+}
+
 /// Other codings were not asked for.
 fn is_chunked(headers: &HeaderMap) -> bool {
     let mut codings = tokens(headers, TRANSFER_ENCODING);
@@ -116,6 +127,9 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 }
 
 fn is_kept(head: &Head) -> bool {
+    if !head.headers.contains_key(CONNECTION) {
+        return head.version == Version::HTTP_11;
+    }
     let says =
         |expected: &str| tokens(&head.headers, CONNECTION).flatten().any(|token| token.eq_ignore_ascii_case(expected));
     match head.version {
