@@ -1,9 +1,6 @@
 //! What is deleted is refused at once, and what comes back works again.
 
-use kube::{
-    Api,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind},
-};
+use kube::api::DeleteParams;
 use site::relay_key;
 
 use crate::scene::{Scene, within_a_second};
@@ -11,21 +8,18 @@ use crate::scene::{Scene, within_a_second};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_key_is_refused_on_every_data_plane_within_a_second_and_works_when_it_is_made_again() {
     let Some(scene) = Scene::new(3).await else { return };
-    let resource =
-        ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("llmrelay.io", "v1alpha1", "RelayKey"), "relaykeys");
-    let client = scene.site.plane.client().await;
-    let keys: Api<DynamicObject> = Api::namespaced_with(client, &scene.site.namespace, &resource);
-    let (mut times, mut tokens) = (Vec::new(), Vec::new());
+    let keys = scene.keys().await;
+    let (mut rounds, mut tokens) = (Vec::new(), Vec::new());
     for round in 0..5 {
         let name = format!("app-{round}");
         let token = scene.key(&name);
         scene.all_answer(&token, 200).await;
         let delete = async || drop(keys.delete(&name, &DeleteParams::default()).await.expect("it is deleted"));
-        times.extend(scene.times(&token, 401, delete).await);
+        rounds.push(scene.times(&token, 401, delete).await);
         assert!(scene.answers(&token).await.iter().all(|answer| answer.text().contains("unknown")));
         tokens.push(token);
     }
-    within_a_second("from the deletion of a key to its first refusal", &times);
+    within_a_second("from the deletion of a key to its first refusal", &rounds);
 
     // Whether or not its Secret was collected meanwhile, its token is not the new key's.
     let old = &tokens[0];

