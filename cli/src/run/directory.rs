@@ -17,8 +17,8 @@ pub(super) struct Directory {
     dir: PathBuf,
     scope: Scope,
     known: BTreeMap<PathBuf, Known>,
-    /// Before the first reading nothing is being written.
-    is_read: bool,
+    /// When it was read last; before the first reading nothing is being written.
+    read: Option<Instant>,
 }
 
 /// What is known of a file.
@@ -31,7 +31,7 @@ struct Known {
 
 impl Directory {
     pub(super) fn new(dir: &Path, scope: Scope) -> Self {
-        Self { dir: dir.to_owned(), scope, known: BTreeMap::new(), is_read: false }
+        Self { dir: dir.to_owned(), scope, known: BTreeMap::new(), read: None }
     }
 
     /// Where it is.
@@ -41,9 +41,18 @@ impl Directory {
 
     /// What the files say now. Errs where the directory cannot be read; then nothing changes.
     pub(super) fn read(&mut self, now: Instant) -> anyhow::Result<Loaded> {
-        let files = manifests::files(&self.dir)?;
-        self.take(files, now);
+        self.changed(now)?;
         Ok(self.loaded(now))
+    }
+
+    /// As [`Self::read`]; absent: they say what they said the last time.
+    pub(super) fn read_if_changed(&mut self, now: Instant) -> anyhow::Result<Option<Loaded>> {
+        Ok(self.changed(now)?.then(|| self.loaded(now)))
+    }
+
+    fn changed(&mut self, now: Instant) -> anyhow::Result<bool> {
+        let files = manifests::files(&self.dir)?;
+        Ok(self.take(files, now))
     }
 
     /// When the patience with the first broken file is over; absent: none is broken.
@@ -51,8 +60,11 @@ impl Directory {
         self.known.values().filter_map(|known| Some(known.kept.as_ref()?.1)).filter(|until| *until > now).min()
     }
 
-    fn take(&mut self, files: Files, now: Instant) {
+    /// Takes what the files hold now; says whether that, or what is believed of them, is other than the last time.
+    fn take(&mut self, files: Files, now: Instant) -> bool {
+        let many = self.known.len();
         self.known.retain(|path, _| files.contains_key(path));
+        let mut is_changed = self.read.is_none() || self.known.len() < many || self.is_patience_over(now);
         for (path, text) in files {
             match self.known.remove(&path) {
                 Some(known) if known.text == text => drop(self.known.insert(path, known)),
@@ -60,10 +72,18 @@ impl Directory {
                     let read = manifests::read(&path, text.as_deref(), &self.scope);
                     let kept = if is_whole(&text, &read) { None } else { self.kept(before.as_ref(), now) };
                     self.known.insert(path, Known { text, manifests: Arc::new(read), kept });
+                    is_changed = true;
                 }
             }
         }
-        self.is_read = true;
+        self.read = Some(now);
+        is_changed
+    }
+
+    /// Whether since the last reading it came to be believed that a file is broken.
+    fn is_patience_over(&self, now: Instant) -> bool {
+        let is_past = |until: Instant| until <= now && self.read.is_none_or(|read| read < until);
+        self.known.values().filter_map(|known| known.kept.as_ref()).any(|(_, until)| is_past(*until))
     }
 
     /// What stands in for a broken file: what it said before it was broken, which of a new file is nothing.
@@ -71,7 +91,7 @@ impl Directory {
         match before {
             Some(Known { kept: Some(kept), .. }) => Some(kept.clone()),
             Some(known) => Some((known.manifests.clone(), now + PATIENCE)),
-            None => self.is_read.then(|| (Arc::default(), now + PATIENCE)),
+            None => self.read.map(|_| (Arc::default(), now + PATIENCE)),
         }
     }
 
@@ -153,6 +173,27 @@ mod tests {
         let both = both.each_ref().map(|(path, text)| (*path, text.as_str()));
         assert_eq!(case.at(10, &both), (names(&["one"]), 0));
         assert_eq!(case.at(1_010, &both), (names(&["one"]), 1));
+    }
+
+    #[test]
+    fn only_what_is_new_to_a_reader_is_a_change() {
+        let mut case = Case::new();
+        let mut is_change = |millis: u64, files: &[(&str, &str)]| {
+            let files = files.iter().map(|(path, text)| (PathBuf::from(path), Ok((*text).to_owned())));
+            case.directory.take(files.collect(), case.start + Duration::from_millis(millis))
+        };
+        let (one, two) = (policy("one"), policy("two"));
+        assert!(is_change(0, &[]), "nothing is something to know at first");
+        assert!(!is_change(1, &[]));
+        assert!(is_change(2, &[("a.yaml", &one)]));
+        assert!(!is_change(3, &[("a.yaml", &one)]));
+        assert!(is_change(4, &[("a.yaml", &one), ("b.yaml", &two)]));
+        assert!(is_change(5, &[("a.yaml", "spec: ["), ("b.yaml", &two)]));
+        assert!(!is_change(1_004, &[("a.yaml", "spec: ["), ("b.yaml", &two)]));
+        assert!(is_change(1_005, &[("a.yaml", "spec: ["), ("b.yaml", &two)]), "it is believed from now on");
+        assert!(!is_change(1_006, &[("a.yaml", "spec: ["), ("b.yaml", &two)]));
+        assert!(is_change(1_007, &[("b.yaml", &two)]));
+        assert!(!is_change(9_000, &[("b.yaml", &two)]));
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Following {
     }
 
     fn refresh(&mut self, now: Instant) {
-        let loaded = match self.directory.read(now) {
+        let loaded = match self.directory.read_if_changed(now) {
             Ok(loaded) => loaded,
             Err(error) => {
                 if !self.is_lost {
@@ -116,6 +116,7 @@ impl Following {
             self.watcher = watch(self.directory.path(), self.sender.clone());
             self.is_lost = false;
         }
+        let Some(loaded) = loaded else { return };
         let read_ms = now.elapsed().as_millis();
         let state = State::compiled(loaded);
         state.report(&self.state.findings);
