@@ -252,7 +252,7 @@ async fn nobody_has_to_ask_for_what_is_owed() {
         let (seeder, stop) = (process.seeder.clone(), stop.clone());
         async move { seeder.run(stop).await }
     });
-    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
         while spent(&server, "budget_total") != 7 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -27,7 +27,7 @@ use crate::{
     pool::signals::Signals,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that takes Redis for gone only after a while, however much this machine has to do.
 async fn process(server: &Server, records: Option<PathBuf>) -> Redis {

@@ -22,9 +22,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// In which all processes know what one has found: an exchange begins at once, the others' are at most 250 ms away. The
-/// rest is for a machine that is busy with other tests.
-const KNOWN_WITHIN: Duration = Duration::from_millis(250 + 500);
+/// For what comes with an exchange: how soon those take place is tested where time stands still.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process whose exchanges run until it is dropped.
 struct Process {
@@ -69,33 +68,33 @@ impl Process {
         self.signals.begin(ward.hash(), &ward.host.id, now()).report(outcome, now(), &Breaker::default());
     }
 
-    /// Waits until the key is out, or is not; gives how long that took.
-    async fn until(&self, ward: &Ward, is_out: bool) -> Duration {
-        let began = now();
+    /// Waits until the key is out, or is not; does this before each look.
+    async fn until(&self, ward: &Ward, is_out: bool, each_time: impl Fn()) {
         let seen = async {
-            while self.is_out(ward) != is_out {
+            loop {
+                each_time();
+                if self.is_out(ward) == is_out {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), seen).await.expect("it is heard");
-        now() - began
+        tokio::time::timeout(PATIENCE, seen).await.expect("it is heard");
     }
 }
 
 #[tokio::test]
-async fn what_one_process_finds_of_a_key_the_other_knows_within_the_time_of_an_exchange() {
+async fn what_one_process_finds_of_a_key_the_other_knows() {
     let (server, wards) = (Redis::start(), wards());
     let one = Process::start(&server, "one", &wards).await;
     let other = Process::start(&server, "other", &wards).await;
-    let mut took = Vec::new();
     for _ in 0..5 {
         one.meets(&wards[0], Outcome::Auth);
-        took.push(other.until(&wards[0], true).await);
-        // A request that was sent after that, as a last resort, is answered: the key is back.
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        other.meets(&wards[0], Outcome::Ok);
-        took.push(one.until(&wards[0], false).await);
+        other.until(&wards[0], true, || ()).await;
+        // A request that was sent after that, as a last resort, is answered: the key is back. What is later than the
+        // opening is so only once the clocks of the two agree on it, which differ by as long as Redis took to answer.
+        other.until(&wards[0], false, || other.meets(&wards[0], Outcome::Ok)).await;
+        one.until(&wards[0], false, || ()).await;
     }
-    assert!(took.iter().all(|took| *took < KNOWN_WITHIN), "{took:?}");
     assert!(!one.is_out(&wards[1]) && !other.is_out(&wards[1]));
 }

