@@ -167,11 +167,13 @@ fn tokens(record: &Record, attributes: &mut Attributes) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use http::HeaderMap;
     use jiff::Timestamp;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
+        net::{TcpListener, TcpSocket},
     };
 
     use super::*;
@@ -194,6 +196,13 @@ mod tests {
     fn logs(url: &str, metrics: &Metrics) -> Logs {
         let collector = Collector::new(url, "/v1/logs", HeaderMap::new(), Arc::new(System::new())).expect("a URL");
         Logs(Exports::to(collector, QUICK, counts(metrics)))
+    }
+
+    /// An address at which nobody listens yet, and which nobody else gets meanwhile.
+    fn nobody() -> (SocketAddr, TcpSocket) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        (socket.local_addr().expect("it is bound"), socket)
     }
 
     /// Waits until `is_so`.
@@ -238,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_while_the_collector_was_away_is_sent_in_order_once_it_is_back_as_far_as_the_queue_held_it() {
-        let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
+        let (address, away) = nobody();
         let metrics = Metrics::new();
         let logs = logs(&format!("http://{address}"), &metrics);
         for id in 0..10 {
@@ -253,7 +262,7 @@ mod tests {
         assert_eq!(lost, 1_000 - 10 - 100);
 
         let ids = Arc::default();
-        let back = TcpListener::bind(address).await.expect("the port is free again");
+        let back = away.listen(16).expect("it is bound");
         let taking = tokio::spawn(take(back, Arc::clone(&ids)));
         until(|| metrics.usage_logs_sent.get() == 110).await;
         logs.close(Duration::from_secs(60)).await;
@@ -264,7 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_at_the_end_is_tried_once_more_and_then_counted_as_lost() {
-        let address = TcpListener::bind("127.0.0.1:0").await.expect("a free port").local_addr().expect("it is bound");
+        let (address, _away) = nobody();
         let metrics = Metrics::new();
         let logs = logs(&format!("http://{address}"), &metrics);
         for id in 0..50 {
