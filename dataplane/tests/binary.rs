@@ -10,7 +10,7 @@ use support::{
     operator::{Site, ask, until},
     relay::TestRelay,
     tables::Tables,
-    upstream::Upstream,
+    upstream::{Nobody, Upstream},
     wire,
 };
 use table::WireShape::OpenaiChat;
@@ -94,8 +94,8 @@ async fn a_sidecar_is_ready_without_an_operator_serves_by_passing_on_and_ends_at
     let tables = Tables::new().host("h", OpenaiChat, &upstream.url(), &["key-1"]).model("m", &["h"]);
     let shared = TestRelay::start(tables).await;
     let site = Site::new();
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut command = command(&site, nobody);
+    let nobody = Nobody::new();
+    let mut command = command(&site, nobody.address());
     command.args(["--sidecar", "--forward"]).arg(format!("http://{}", shared.address));
     let mut child = command.env("RELAY_DEREGISTER_DELAY", "1h").spawn().unwrap();
     let (address, admin) = addresses(&mut child).await;
@@ -105,7 +105,7 @@ async fn a_sidecar_is_ready_without_an_operator_serves_by_passing_on_and_ends_at
 
     let process = rustix::process::Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), child.wait()).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), child.wait()).await;
     assert_eq!(ended.expect("nobody waits for the delay").unwrap().code(), Some(0));
 }
 

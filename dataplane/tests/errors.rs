@@ -9,7 +9,7 @@ use support::{
     client::Ask,
     relay::{Loopback, TestRelay, config},
     tables::Tables,
-    upstream::{Act, Script, Upstream},
+    upstream::{Act, Nobody, Script, Upstream},
     wire::{self, SHAPES},
 };
 use table::WireShape::{self, AnthropicMessages, OpenaiChat};
@@ -78,9 +78,7 @@ async fn good() -> (Upstream, Tables) {
 async fn failing(script: impl Fn() -> Script + Send + Sync + 'static) -> (Upstream, TestRelay) {
     let upstream = Upstream::start(move |_| script()).await;
     let tables = Tables::new()
-        .host_with("h", OpenaiChat, &upstream.url(), &["k"], |host| {
-            host.timeouts.first_byte = Duration::from_millis(200)
-        })
+        .host_with("h", OpenaiChat, &upstream.url(), &["k"], |host| host.timeouts.first_byte = Duration::from_secs(2))
         .model("m", &["h"])
         .policy(|policy| policy.routing.max_attempts = 1);
     (upstream, TestRelay::start(tables).await)
@@ -200,9 +198,8 @@ async fn failures_of_the_provider_keep_their_kind() {
         .is_seen(&relay, plain, "overload")
         .await;
 
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}/v1", nobody.local_addr().expect("it is bound"));
-    drop(nobody);
+    let nobody = Nobody::new();
+    let url = format!("http://{}/v1", nobody.address());
     let tables = Tables::new().host("h", OpenaiChat, &url, &["k"]).model("m", &["h"]);
     let relay = TestRelay::start(tables).await;
     told(502, "server_error", Some("upstream_unreachable"), "api_error").is_seen(&relay, plain, "nobody there").await;

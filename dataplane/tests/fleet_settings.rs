@@ -17,7 +17,7 @@ use support::{
 use table::{PodSettings, WireShape::OpenaiChat};
 use tokio::time::{Instant, timeout};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A table with the model `m` and these settings.
 fn serving(upstream: &Upstream, pods: PodSettings) -> Tables {

@@ -50,7 +50,7 @@ async fn ten_thousand_requests_over_a_pool_half_of_which_is_dead_meet_no_error_a
     })
     .await;
     let mut tables = Tables::new()
-        .host_with("h", OpenaiChat, &upstream.url(), &[], |host| host.timeouts.first_byte = Duration::from_millis(500))
+        .host_with("h", OpenaiChat, &upstream.url(), &[], |host| host.timeouts.first_byte = Duration::from_secs(4))
         .model("m", &["h"])
         .policy(|policy| policy.routing.max_attempts = 8);
     for class in ["refused", "limited", "failing", "resetting", "hanging"] {

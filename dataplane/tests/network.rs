@@ -55,7 +55,7 @@ async fn at(name: &str, upstream: &Upstream, resolver: Arc<Scripted>, allow_priv
     let tables = Tables::new()
         .host_with("h", OpenaiChat, &url, &["secret-of-the-host"], |host| {
             host.allow_private_addresses = allow_private;
-            host.timeouts.connect = Duration::from_millis(300);
+            host.timeouts.connect = Duration::from_secs(30);
         })
         .model("m", &["h"])
         .policy(|policy| policy.routing.max_attempts = 1);

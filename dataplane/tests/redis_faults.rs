@@ -1,5 +1,5 @@
 //! What callers and operators notice when Redis fails: one wait of a few dozen milliseconds, the mode that the policy
-//! declares, and a return within a second that leaves nothing behind and has counted everything.
+//! declares, and a return that leaves nothing behind and has counted everything.
 //!
 //! Prints a row of a table for each fault, times in milliseconds: median and slowest request before the fault; the slowest
 //! of the first requests of all clients that met it, and of their second ones; median and slowest while it lasted, and

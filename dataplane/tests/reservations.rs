@@ -19,6 +19,8 @@ use table::WireShape::OpenaiChat;
 
 const CALLERS: usize = 200;
 const LIMIT: u64 = 5_000;
+/// For whatever a test waits.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the caller's rule about tokens counts at this moment.
 async fn used(relay: &TestRelay, rule: &str) -> u64 {
@@ -61,7 +63,7 @@ async fn two_hundred_requests_at_once_never_exceed_a_token_limit_and_give_all_ba
 
     drop(admitted);
     upstream.abandoned(open as usize).await;
-    let settled = tokio::time::timeout(Duration::from_secs(5), async {
+    let settled = tokio::time::timeout(PATIENCE, async {
         while used(&relay, "concurrency").await > 0 {
             tokio::task::yield_now().await;
         }
@@ -97,7 +99,7 @@ async fn two_hundred_requests_that_are_left_before_their_answers_leave_only_the_
             tokio::spawn(async move { connection.ask(&ask).await })
         })
         .collect();
-    let each = tokio::time::timeout(Duration::from_secs(5), async {
+    let each = tokio::time::timeout(PATIENCE, async {
         loop {
             let (reserved, open) = (used(&relay, "tokens_per_day").await, used(&relay, "concurrency").await);
             let refused = asked.iter().filter(|asked| asked.is_finished()).count();
@@ -110,7 +112,7 @@ async fn two_hundred_requests_that_are_left_before_their_answers_leave_only_the_
     let each = each.await.expect("as many run as fit");
     assert!(each > 100, "{each}");
     asked.iter().for_each(tokio::task::JoinHandle::abort);
-    let released = tokio::time::timeout(Duration::from_secs(5), async {
+    let released = tokio::time::timeout(PATIENCE, async {
         while used(&relay, "concurrency").await > 0 {
             tokio::task::yield_now().await;
         }

@@ -15,7 +15,10 @@ use support::{
 use table::WireShape::{AnthropicMessages, OpenaiChat};
 use tokio::{net::TcpStream, time::timeout};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(60);
+
+/// Longer than a few requests take on a busy machine, and waited for.
+const DELAY: Duration = Duration::from_secs(3);
 
 /// A data plane whose upstream pauses in the middle of streams until the gate is opened, and never answers key `mute`.
 async fn streaming(gate: &Gate, deregister: Duration, grace: Duration) -> (TestRelay, Upstream) {
@@ -43,7 +46,7 @@ async fn streaming(gate: &Gate, deregister: Duration, grace: Duration) -> (TestR
 #[tokio::test]
 async fn readiness_goes_at_once_new_connections_later_and_open_streams_finish() {
     let gate = Gate::new();
-    let (mut relay, _upstream) = streaming(&gate, Duration::from_millis(500), SOON).await;
+    let (mut relay, _upstream) = streaming(&gate, DELAY, SOON).await;
     assert_eq!(relay.admin("/readyz").await.0, 200);
     let mut answer = relay.send(&Ask::anthropic("m").streamed()).await;
     let seen = answer.until("hel").await;

@@ -422,7 +422,8 @@ async fn the_end_waits_for_one_more_try_and_the_file_has_what_the_collector_miss
     until(&relay, "relay_usage_logs_errors_total", |count| count >= 1.0).await;
     let tried = collector.count();
     assert_eq!(relay.records().await.len(), 1);
-    assert_eq!(collector.count(), tried + 1);
+    // On a busy machine the next of the usual tries may come before the last one.
+    assert!(collector.count() > tried, "{} tries, {tried} before the end", collector.count());
 }
 
 #[tokio::test]

@@ -110,13 +110,14 @@ impl Site {
         let leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         let certificate = Certificate::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
         let publisher = Publisher::new();
-        let (published, heartbeat) = (publisher.clone(), Duration::from_millis(200));
+        let (published, heartbeat) = (publisher.clone(), Duration::from_millis(500));
         let server = Server::new(
             Settings { server_id: "operator-0".into(), heartbeat, jitter: Duration::ZERO, ..Settings::default() },
             identity_of,
             move |_, _| Ok(published.clone()),
         );
-        let listener = TcpListener::bind(at).await.unwrap();
+        // Who has taken the port of an operator that was away gives it back.
+        let listener = until("the port", async || TcpListener::bind(at).await.ok()).await;
         let (address, serving) = (listener.local_addr().unwrap(), server.clone());
         let tls = certificate.server_config().unwrap();
         let task = tokio::spawn(async move { serving.serve(listener, tls).await });

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{
-        TcpListener, TcpStream,
+        TcpListener, TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::watch,
@@ -206,6 +206,23 @@ pub(crate) fn gzip_pieces(pieces: &[String]) -> Vec<Vec<u8>> {
     }
     compressed.push(encoder.finish().expect("a vector takes all"));
     compressed
+}
+
+/// An address at which nobody listens, for as long as this is held.
+pub(crate) struct Nobody(TcpSocket);
+
+impl Nobody {
+    /// At a port of its own, which nobody else gets meanwhile.
+    pub(crate) fn new() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a free port");
+        Self(socket)
+    }
+
+    /// Where nobody listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("it is bound")
+    }
 }
 
 /// A server whose answers are written by a function of the request.
