@@ -79,7 +79,7 @@ fn is_table(message: &FromServer) -> bool {
     matches!(message, FromServer::Begin(_) | FromServer::Chunk(_) | FromServer::End(_) | FromServer::Delta(_))
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_is_entitled_no_more_is_told_nothing_more_and_cut_off() {
     let publisher = Publisher::new();
     let assigned: Assigned = Arc::new(Mutex::new(Ok(publisher.clone())));
@@ -97,7 +97,7 @@ async fn who_is_entitled_no_more_is_told_nothing_more_and_cut_off() {
     assert_eq!(publisher.fleet().streams(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_belongs_to_another_fleet_is_served_until_it_has_had_time_to_go() {
     let (before, after) = (Publisher::new(), Publisher::new());
     let assigned: Assigned = Arc::new(Mutex::new(Ok(before.clone())));
@@ -128,11 +128,11 @@ async fn who_is_entitled_as_before_notices_nothing() {
     assert!(matches!(client.next().await, Ok(FromServer::Begin(_))), "it is not asked to go either");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_token_that_has_expired_serves_nobody() {
     let assigned: Assigned = Arc::new(Mutex::new(Ok(Publisher::new())));
     let server = server(&assigned, PATIENCE);
-    let mut client = Stubborn::new(&server, Some(Duration::from_millis(300)));
+    let mut client = Stubborn::new(&server, Some(PATIENCE / 2));
     let (heard, status) = client.rest().await;
     assert!(heard.iter().any(|message| matches!(message, FromServer::Rebalance(_))), "it was asked before: {heard:?}");
     assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the token has expired"));
