@@ -1,14 +1,20 @@
 //! What an operator asks of the API server, counted.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use operator::push::authority::Times;
 use plane::Plane;
 
 use crate::{
     pushing::connected,
-    support::{Running, manifests, relay_key, secret, start},
+    support::{Running, manifests, relay_key, secret, start_with},
     writing::{KINDS, wait, wait_for},
 };
+
+/// It looks once at the Secrets that are its own, however long a test takes.
+fn seldom() -> Times {
+    Times { look: Duration::from_secs(3_600), ..Times::default() }
+}
 
 /// Requests so far, as `list relaykeys`.
 async fn asked(operator: &Running) -> BTreeMap<String, u64> {
@@ -43,7 +49,7 @@ async fn a_collection_is_listed_once_and_a_status_is_written_once() {
     let unrelated: Vec<String> = (1..=30).map(|n| secret(&namespace, &format!("unrelated-{n}"), "x")).collect();
     plane.apply(&[manifests(&namespace), keys.join("---\n"), unrelated.join("---\n")].join("---\n"));
 
-    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let operator = start_with(plane.kubeconfig(), &[&namespace], seldom()).await;
     let _data_plane = connected(plane, &operator, &namespace, "dataplane-0").await;
     wait(plane, &namespace, KINDS, "Ready");
     let first = asked(&operator).await;
@@ -64,7 +70,7 @@ async fn a_collection_is_listed_once_and_a_status_is_written_once() {
     operator.stop().await;
 
     // Whoever comes next finds that all is said.
-    let operator = start(plane.kubeconfig(), &[&namespace]).await;
+    let operator = start_with(plane.kubeconfig(), &[&namespace], seldom()).await;
     let _data_plane = connected(plane, &operator, &namespace, "dataplane-0-again").await;
     let patch = r#"{"spec": {"limits": {"rpm": 8}}}"#;
     plane.kubectl(&["patch", "relaykey", "app-8", "-n", &namespace, "--type=merge", "-p", patch]);

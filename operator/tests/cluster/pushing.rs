@@ -279,10 +279,10 @@ async fn who_signs_changes_while_data_planes_are_connected() {
     let namespace = plane.namespace();
     plane.apply(&manifests(&namespace));
     let times = authority::Times {
-        authority: Duration::from_secs(12),
-        leaf: Duration::from_secs(6),
-        serving: Duration::from_secs(6),
-        overlap: Duration::from_secs(1),
+        authority: Duration::from_secs(24),
+        leaf: Duration::from_secs(12),
+        serving: Duration::from_secs(12),
+        overlap: Duration::from_secs(2),
         look: Duration::from_millis(100),
     };
     let operator = start_with(plane.kubeconfig(), &[&namespace], times).await;

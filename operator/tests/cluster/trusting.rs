@@ -111,10 +111,10 @@ async fn whom_to_trust_changes_everywhere_with_who_signs() {
     let mut config = settings(&[&own]);
     config.data_plane_accounts = vec![format!("{edge}/pods")];
     config.push_times = Times {
-        authority: Duration::from_secs(12),
-        leaf: Duration::from_secs(6),
-        serving: Duration::from_secs(6),
-        overlap: Duration::from_secs(1),
+        authority: Duration::from_secs(24),
+        leaf: Duration::from_secs(12),
+        serving: Duration::from_secs(12),
+        overlap: Duration::from_secs(2),
         look: Duration::from_millis(100),
     };
     let operator = start_as(plane.kubeconfig(), config).await;
