@@ -47,7 +47,7 @@ serve() {
 # first_number FILE: the number that its first line ends with, once that is there.
 first_number() {
   local tries
-  for ((tries = 0; tries < 100; tries++)); do
+  for ((tries = 0; tries < 600; tries++)); do
     grep -q . "$1" && { head -n 1 "$1" | grep -o '[0-9]*$' && return; }
     sleep 0.1
   done

@@ -17,7 +17,7 @@ remove() {
   # A group of the API that nobody serves any longer would keep namespaces from ending.
   cluster kubectl delete -f e2e/cluster/autoscale/metrics.yaml --ignore-not-found >/dev/null
   helm uninstall relay --ignore-not-found >/dev/null 2>&1
-  cluster kubectl delete namespace $NAMESPACE $METRICS --ignore-not-found --timeout=180s >/dev/null
+  cluster kubectl delete namespace $NAMESPACE $METRICS --ignore-not-found --timeout=400s >/dev/null
 }
 
 # serve_metrics: Prometheus and its adapter, with the rule that users are told to give it.
@@ -28,9 +28,9 @@ serve_metrics() {
   "${metrics[@]}" create configmap adapter --from-file="$scratch/config.yaml" >/dev/null
   cluster kubectl apply -f e2e/cluster/autoscale/metrics.yaml >/dev/null
   for name in prometheus adapter; do
-    "${metrics[@]}" rollout status deployment/$name --timeout=120s >/dev/null || { "${metrics[@]}" logs deployment/$name --tail=20 && fail "$name"; }
+    "${metrics[@]}" rollout status deployment/$name --timeout=300s >/dev/null || { "${metrics[@]}" logs deployment/$name --tail=20 && fail "$name"; }
   done
-  cluster kubectl wait --for=condition=Available apiservice/v1beta1.custom.metrics.k8s.io --timeout=60s >/dev/null
+  cluster kubectl wait --for=condition=Available apiservice/v1beta1.custom.metrics.k8s.io --timeout=300s >/dev/null
 }
 
 begin() {
@@ -40,8 +40,8 @@ begin() {
   kubectl apply -f e2e/cluster/autoscale/objects.yaml >/dev/null
   kubectl patch deployment relay-demo --type=json \
     -p '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--delay='$pace'"}]' >/dev/null
-  kubectl rollout status deployment/relay-demo --timeout=120s >/dev/null
-  kubectl wait --for=condition=Ready rdp,relaykeys --all --timeout=120s >/dev/null || { show; fail "data planes are not ready"; }
+  kubectl rollout status deployment/relay-demo --timeout=300s >/dev/null
+  kubectl wait --for=condition=Ready rdp,relaykeys --all --timeout=300s >/dev/null || { show; fail "data planes are not ready"; }
   # Not said to: helm has seen what the cluster serves.
   is relay_requests_in_flight autoscaler '{.spec.metrics[*].pods.metric.name}'
   eventually 120 is_looked_at
@@ -74,7 +74,7 @@ all_are_open() {
   local pod
   are_open $(((lasting + passing) * 9 / 10)) || return
   for pod in $(planes -o jsonpath='{.items[*].status.podIP}'); do
-    cluster curl -sS --max-time 5 "http://$pod:8081/metrics" | grep -q '^relay_streams_open [1-9]' || return
+    cluster curl -sS --max-time 30 "http://$pod:8081/metrics" | grep -q '^relay_streams_open [1-9]' || return
   done
 }
 
@@ -89,17 +89,17 @@ stays() {
 
 follow_streams() {
   local started=$SECONDS first second
-  eventually 60 is_told 2 0
+  eventually 180 is_told 2 0
   hold $lasting over &
   first=$!
   hold $passing passed &
   second=$!
-  eventually 60 are_open $(((lasting + passing) * 9 / 10))
+  eventually 180 are_open $(((lasting + passing) * 9 / 10))
   started=$SECONDS
   eventually 120 scaled_to 4 || { kubectl describe hpa; fail "the autoscaler"; }
   echo "$(metric relay_streams_open) streams are open, and four pods wanted after $((SECONDS - started)) s"
-  kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null || { show; fail "four data planes are not ready"; }
-  eventually 60 all_are_open
+  kubectl rollout status deployment/relay-dataplane --timeout=300s >/dev/null || { show; fail "four data planes are not ready"; }
+  eventually 180 all_are_open
   echo "streams are in all four after $((SECONDS - started)) s; the autoscaler hears of $(told)"
   stays 4 20
 
@@ -110,7 +110,7 @@ follow_streams() {
   echo "two pods wanted $((SECONDS - started)) s after $passing streams have ended; $(metric relay_streams_open) are open"
   eventually 120 settled
   stays 2 20
-  eventually 60 is_told 2 $lasting
+  eventually 180 is_told 2 $lasting
   touch "$scratch/over"
   wait $first || fail "the load ended with $?"
   for name in passed over; do

@@ -72,14 +72,14 @@ first_answer() {
   cluster helm upgrade --install relay-crds charts/relay-crds --namespace relay-crds --create-namespace >/dev/null
   local started=$EPOCHREALTIME asked
   helm install relay charts/relay "${settings[@]}" >"$scratch/notes"
-  kubectl wait --for=condition=Ready rdp/relay --timeout=120s >/dev/null || { show; fail "the data planes are not ready"; }
-  kubectl wait --for=condition=Ready hosts,hostkeys,models,policies,relaykeys --all --timeout=30s >/dev/null
-  kubectl wait --for=condition=Available deployments --all --timeout=60s >/dev/null || { show; fail "pods are not ready"; }
+  kubectl wait --for=condition=Ready rdp/relay --timeout=300s >/dev/null || { show; fail "the data planes are not ready"; }
+  kubectl wait --for=condition=Ready hosts,hostkeys,models,policies,relaykeys --all --timeout=300s >/dev/null
+  kubectl wait --for=condition=Available deployments --all --timeout=300s >/dev/null || { show; fail "pods are not ready"; }
   echo "all is ready after $(since "$started") s"
   # The command that the notes end with, as it stands there.
   asked=$(grep -o 'exec deploy/.*' "$scratch/notes")
   says 'You said: "Hello, Relay"' eval "kubectl $asked"
-  helm test relay --logs --timeout 60s >"$scratch/tested" 2>&1 || { cat "$scratch/tested"; fail "helm test"; }
+  helm test relay --logs --timeout 180s >"$scratch/tested" 2>&1 || { cat "$scratch/tested"; fail "helm test"; }
   says "Nothing is wrong" cat "$scratch/tested"
   says '"Does Relay answer?"' cat "$scratch/tested"
   local python="$RELAY_CACHE/clients/newest/bin/python"
@@ -103,9 +103,9 @@ count_together() {
   settings+=(--set redis.timeout=5s)
   helm upgrade relay charts/relay "${settings[@]}" >/dev/null
   kubectl apply -f e2e/cluster/chart/limits.yaml >/dev/null
-  eventually 60 scaled_to 2
-  kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null || { show; fail "data planes with Redis are not ready"; }
-  kubectl wait --for=condition=Ready relaykeys --all --timeout=60s >/dev/null
+  eventually 180 scaled_to 2
+  kubectl rollout status deployment/relay-dataplane --timeout=300s >/dev/null || { show; fail "data planes with Redis are not ready"; }
+  kubectl wait --for=condition=Ready relaykeys --all --timeout=300s >/dev/null
   eventually 120 settled
   counts "200=60 429=120 degraded=0" two
   have_served 2 || fail "both should have"
@@ -117,10 +117,10 @@ count_together() {
   burst --until "$scratch/enough" --parallel 2 --every 0.5 scaling >"$scratch/scaling" &
   local scaling=$!
   eventually 240 scaled_to 4
-  kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null || { show; fail "four data planes are not ready"; }
+  kubectl rollout status deployment/relay-dataplane --timeout=300s >/dev/null || { show; fail "four data planes are not ready"; }
   echo "four pods by the HorizontalPodAutoscaler after $(since "$started") s"
   # The Service knows of a pod a moment after the pod is ready.
-  eventually 30 have_served 4
+  eventually 180 have_served 4
   counts "200=60 429=120 degraded=0" four
   touch "$scratch/enough"
   wait $load $scaling
@@ -130,7 +130,7 @@ count_together() {
   [[ "$(<"$scratch/scaling")" == "200=60 429="*" degraded=0 "* ]] || fail "not 60 passed while pods came"
 
   kubectl scale deployment/relay-redis --replicas=0 >/dev/null
-  kubectl wait --for=delete pod -l app.kubernetes.io/name=relay-redis --timeout=60s >/dev/null
+  kubectl wait --for=delete pod -l app.kubernetes.io/name=relay-redis --timeout=300s >/dev/null
   counts "503=180 degraded=180" closed
   counts "200=180 degraded=180" open
   local said allowed
@@ -139,8 +139,8 @@ count_together() {
   echo "180 requests, 60 allowed, each pod its part: $said"
   [ "${allowed:-0}" -gt 0 ] && [ "$allowed" -le 60 ] || fail "each pod should let in its part of 60"
   kubectl scale deployment/relay-redis --replicas=1 >/dev/null
-  kubectl rollout status deployment/relay-redis --timeout=60s >/dev/null
-  eventually 30 no_longer_degraded
+  kubectl rollout status deployment/relay-redis --timeout=300s >/dev/null
+  eventually 180 no_longer_degraded
   counts "200=60 429=120 degraded=0" later
 }
 
@@ -179,9 +179,9 @@ END
   settings+=(--set redis.bundled.enabled=false --set "redis.url=rediss://$name:6379" --set redis.username=relay)
   settings+=(--set redis.passwordSecret.name=redis-user --set redis.passwordSecret.key=secret)
   settings+=(--set redis.caSecret.name=redis-authority --set redis.caSecret.key=tls.crt)
-  cluster kubectl --namespace $DATABASES rollout status deployment/redis --timeout=60s >/dev/null
+  cluster kubectl --namespace $DATABASES rollout status deployment/redis --timeout=300s >/dev/null
   helm upgrade relay charts/relay "${settings[@]}" >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null || { show; fail "data planes with that Redis are not ready"; }
+  kubectl rollout status deployment/relay-dataplane --timeout=400s >/dev/null || { show; fail "data planes with that Redis are not ready"; }
   # Those that still count in the bundled one, which is gone, are gone as well.
   eventually 120 settled
   # A key that this Redis has not heard of begins anew.
@@ -218,21 +218,21 @@ upgrade_from_before() {
   before=$(git log -1 --skip=1 --format=%H -- charts/relay/templates charts/relay/values.yaml)
   [ -n "$before" ] || { echo "skipped, because the history is not here: the chart before this one" >&2 && return; }
   git archive "$before" charts | tar -x -C "$scratch"
-  helm uninstall relay --wait --timeout 180s >/dev/null
+  helm uninstall relay --wait --timeout 400s >/dev/null
   # As it was before: what this chart alone knows is refused there.
   helm install relay "$scratch/charts/relay" "${settings[@]}" >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null || { show; fail "the chart before this one"; }
-  kubectl wait --for=condition=Available deployments --all --timeout=60s >/dev/null
-  kubectl wait --for=condition=Ready relaykeys --all --timeout=60s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=400s >/dev/null || { show; fail "the chart before this one"; }
+  kubectl wait --for=condition=Available deployments --all --timeout=300s >/dev/null
+  kubectl wait --for=condition=Ready relaykeys --all --timeout=300s >/dev/null
   burst --until "$scratch/upgraded" --parallel 4 --every 0.05 load >"$scratch/answered" &
   local load=$!
   # With another drain, so that pods are replaced each time, whatever else differs.
   settings+=(--set dataPlane.drainSeconds=6)
   for step in "upgrade relay charts/relay ${settings[*]}" "rollback relay 1" "upgrade relay charts/relay ${settings[*]}"; do
     helm $step >/dev/null
-    kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null || { show; fail "helm $step"; }
-    kubectl rollout status deployment/relay-operator --timeout=180s >/dev/null
-    kubectl wait --for=condition=Ready dataplanes,relaykeys --all --timeout=60s >/dev/null
+    kubectl rollout status deployment/relay-dataplane --timeout=400s >/dev/null || { show; fail "helm $step"; }
+    kubectl rollout status deployment/relay-operator --timeout=400s >/dev/null
+    kubectl wait --for=condition=Ready dataplanes,relaykeys --all --timeout=300s >/dev/null
     eventually 120 settled
   done
   touch "$scratch/upgraded"
@@ -247,24 +247,24 @@ remove() {
   cluster kubectl --namespace $OBJECTS apply -f examples/kubernetes >/dev/null
   local objects started=$EPOCHREALTIME
   objects=$(cluster kubectl --namespace $OBJECTS get hosts,hostkeys,models,policies,relaykeys -o name)
-  helm uninstall relay --wait --timeout 180s >/dev/null
+  helm uninstall relay --wait --timeout 400s >/dev/null
   # What users applied stays; what the chart made is gone.
   is "" kubectl get deployments,services,networkpolicies,roles,rolebindings,serviceaccounts,dataplanes,hosts,models -l app.kubernetes.io/part-of=relay -o name
   is "" cluster kubectl get clusterroles,clusterrolebindings "relay-operator-$NAMESPACE" --ignore-not-found -o name
   [ "$(kubectl get relaykeys -o name | wc -l)" = 8 ] || fail "keys of users are gone: $(kubectl get relaykeys -o name)"
-  cluster kubectl delete namespace $NAMESPACE --timeout=60s >/dev/null || fail "the namespace hangs: $(kubectl get all,relaykeys -o name)"
+  cluster kubectl delete namespace $NAMESPACE --timeout=300s >/dev/null || fail "the namespace hangs: $(kubectl get all,relaykeys -o name)"
   echo "uninstalled, and the namespace gone, after $(since "$started") s"
   if [ $after != clean ]; then
     cluster helm uninstall relay-crds --namespace relay-crds >/dev/null
     is "$objects" cluster kubectl --namespace $OBJECTS get hosts,hostkeys,models,policies,relaykeys -o name
     echo "definitions and their objects outlive both charts"
-    cluster kubectl delete crd -l app.kubernetes.io/part-of=relay --timeout=60s >/dev/null
+    cluster kubectl delete crd -l app.kubernetes.io/part-of=relay --timeout=300s >/dev/null
   fi
-  cluster kubectl delete namespace $OBJECTS $DATABASES --timeout=60s >/dev/null
+  cluster kubectl delete namespace $OBJECTS $DATABASES --timeout=300s >/dev/null
 }
 
 # clean: removes what a run has left in a cluster that is not its own.
 clean() {
   cluster helm --namespace $NAMESPACE uninstall relay --ignore-not-found >/dev/null 2>&1 || true
-  cluster kubectl delete namespace $NAMESPACE $DATABASES $OBJECTS --ignore-not-found --timeout=120s >/dev/null
+  cluster kubectl delete namespace $NAMESPACE $DATABASES $OBJECTS --ignore-not-found --timeout=300s >/dev/null
 }

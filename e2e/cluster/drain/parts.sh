@@ -32,14 +32,14 @@ begin() {
   kubectl create configmap redis --from-file=e2e/cluster/drain/redis >/dev/null
   kubectl apply -f e2e/cluster/drain/redis.yaml >/dev/null
   for set in redis sentinel; do
-    kubectl rollout status statefulset/$set --timeout=120s >/dev/null || { kubectl get pods && kubectl logs $set-0 && fail "$set"; }
+    kubectl rollout status statefulset/$set --timeout=300s >/dev/null || { kubectl get pods && kubectl logs $set-0 && fail "$set"; }
   done
   helm install relay charts/relay "${settings[@]}" >/dev/null
   sed "s/\${CONCURRENCY}/$((streams + spare))/" e2e/cluster/drain/objects.yaml | kubectl apply -f - >/dev/null
   kubectl patch deployment relay-demo --type=json \
     -p '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--delay='$pace'"}]' >/dev/null
-  kubectl rollout status deployment/relay-demo --timeout=120s >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null
+  kubectl rollout status deployment/relay-demo --timeout=300s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=300s >/dev/null
   eventually 120 is_applied
   address=$(kubectl get service relay -o jsonpath='{.spec.clusterIP}')
   RELAY_STREAMS_TOKEN=$(token streams) RELAY_REQUESTS_TOKEN=$(token requests)
@@ -50,7 +50,7 @@ begin() {
 metric() {
   local pod
   for pod in $(planes -o jsonpath='{.items[*].status.podIP}'); do
-    cluster curl -sS --max-time 5 "http://$pod:8081/metrics" || true
+    cluster curl -sS --max-time 30 "http://$pod:8081/metrics" || true
   done | awk -v name="$1" -v label="${2:-}" '$1 ~ "^" name "([{]|$)" && index($1, label) { sum += $NF } END { printf "%.0f\n", sum }'
 }
 is_quiet() { [ "$(metric relay_requests_in_flight)" = 0 ]; }
@@ -61,7 +61,7 @@ load() { cluster python3 e2e/cluster/drain/load.py "$@" "http://$address" demo-c
 # takes WHEN: says what pods take, beside what the chart asks for. They must not take more memory.
 takes() {
   echo "$1:"
-  eventually 90 is_known_what_they_take
+  eventually 180 is_known_what_they_take
   is_known_what_they_take
 }
 is_known_what_they_take() { cluster python3 e2e/cluster/drain/takes.py $NAMESPACE operator=100 dataplane=500; }
@@ -71,7 +71,7 @@ start_load() {
   usage=$!
   load --streams "$streams" --words "$words" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
   load=$!
-  eventually 60 are_open "$((streams * 9 / 10))"
+  eventually 180 are_open "$((streams * 9 / 10))"
   echo "$(metric relay_streams_open) streams are open"
 }
 
@@ -79,13 +79,13 @@ disturb() {
   local first old
   old=$(planes -o jsonpath='{.items[*].metadata.name}')
   kubectl rollout restart deployment/relay-dataplane >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=400s >/dev/null
   echo "data planes are replaced; $(planes --no-headers | grep -c Terminating) drain"
   kubectl rollout restart deployment/relay-operator >/dev/null
-  kubectl rollout status deployment/relay-operator --timeout=180s >/dev/null
+  kubectl rollout status deployment/relay-operator --timeout=400s >/dev/null
   # Until then streams are with data planes that drain; those that follow are with the new ones.
   # shellcheck disable=SC2086
-  kubectl wait --for=delete pod $old --timeout=240s >/dev/null
+  kubectl wait --for=delete pod $old --timeout=400s >/dev/null
   echo "operators are replaced; $(metric relay_streams_open) streams are open"
   first=$(planes -o json | python3 -c '
 import json, sys
@@ -93,8 +93,8 @@ print(next(pod["metadata"]["name"] for pod in json.load(sys.stdin)["items"] if "
   kubectl create --raw "/api/v1/namespaces/$NAMESPACE/pods/$first/eviction" -f - >/dev/null \
     <<<"{\"apiVersion\": \"policy/v1\", \"kind\": \"Eviction\", \"metadata\": {\"name\": \"$first\"}}"
   echo "a data plane is evicted"
-  kubectl wait --for=delete "pod/$first" --timeout=240s >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=180s >/dev/null
+  kubectl wait --for=delete "pod/$first" --timeout=400s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=400s >/dev/null
   ended=($old "$first")
   echo "all that were to go are gone"
 }
@@ -111,11 +111,11 @@ replace_redis() {
   is 0 metric relay_limit_degraded_requests_total
   before=$(master)
   kubectl rollout restart statefulset/redis >/dev/null
-  kubectl rollout status statefulset/redis --timeout=180s >/dev/null
+  kubectl rollout status statefulset/redis --timeout=400s >/dev/null
   [ "$(master)" != "$before" ] || fail "the master is still $before"
   kubectl rollout restart statefulset/sentinel >/dev/null
-  kubectl rollout status statefulset/sentinel --timeout=180s >/dev/null
-  eventually 60 have_redis
+  kubectl rollout status statefulset/sentinel --timeout=400s >/dev/null
+  eventually 180 have_redis
   degraded=$(metric relay_limit_degraded_requests_total)
   echo "servers and sentinels of Redis are replaced, and the master is another one; $degraded requests were decided without it"
 }
@@ -136,25 +136,25 @@ cost() { metric relay_key_cost_nano_usd_total "relay_key=\"$NAMESPACE/$1\""; }
 kill_redis() {
   local before degraded started=$SECONDS key lost
   local -A paid counted most=([streams]=$((streams / 10 * 132000)) [requests]=$((50 * 77000)))
-  eventually 30 is_quiet
+  eventually 180 is_quiet
   for key in streams requests; do
     paid[$key]=$(cost $key) counted[$key]=$(spent $key)
   done
   rm "$scratch/enough"
   load --streams "$streams" --words "$words" --every 0.02 --until "$scratch/enough" >"$scratch/load" &
   load=$!
-  eventually 60 are_open "$((streams * 9 / 10))"
+  eventually 180 are_open "$((streams * 9 / 10))"
   before=$(master) degraded=$(metric relay_limit_degraded_requests_total) started=$SECONDS
   kill_server "${before%%.*}"
-  eventually 60 has_another_master "$before"
-  eventually 60 have_redis
+  eventually 180 has_another_master "$before"
+  eventually 180 have_redis
   degraded=$(($(metric relay_limit_degraded_requests_total) - degraded))
   echo "the master was killed, another one is used after $((SECONDS - started)) s; $degraded requests were decided without it"
   [ $degraded -gt 0 ] || fail "they should not have been all decided with a Redis that is gone"
   touch "$scratch/enough"
   wait $load || fail "the load ended with $?"
-  eventually 30 is_quiet
-  eventually 30 has_settled
+  eventually 180 is_quiet
+  eventually 180 has_settled
   for key in streams requests; do
     is "{}" read_json "$scratch/load" "it['$key']['failed']"
     lost=$(($(cost $key) - ${paid[$key]} - $(spent $key) + ${counted[$key]}))
@@ -169,7 +169,7 @@ stop_load() {
   touch "$scratch/enough"
   wait $load || fail "the load ended with $?"
   # So that records have been written, and read.
-  eventually 30 is_quiet
+  eventually 180 is_quiet
   touch "$scratch/read"
   wait $usage || fail "usage.py ended with $?"
   cat "$scratch/load" "$scratch/usage"
@@ -186,7 +186,7 @@ books_agree() {
     is "$(read_json "$scratch/load" "[it['$key'][field] for field in ('ended', 'input', 'output')] + [0, 0, 0]")" \
       read_json "$scratch/usage" \
       "[it['keys']['$NAMESPACE/$key'][field] for field in ('records', 'input', 'output', 'twice', 'errors', 'cancelled')]"
-    eventually 30 has_spent "$(read_json "$scratch/usage" "it['keys']['$NAMESPACE/$key']['cost_nano_usd']")" $key
+    eventually 180 has_spent "$(read_json "$scratch/usage" "it['keys']['$NAMESPACE/$key']['cost_nano_usd']")" $key
   done
   is 0 read_json "$scratch/load" "it['requests']['again']"
   is 0 metric relay_limit_reservations_live
@@ -194,7 +194,7 @@ books_agree() {
 
 # spent KEY: how many billionths of a dollar the key has spent, says Redis.
 spent() {
-  cluster curl -sS --max-time 5 "http://$address/v1/usage" -H "authorization: Bearer $(token "$1")" |
+  cluster curl -sS --max-time 30 "http://$address/v1/usage" -H "authorization: Bearer $(token "$1")" |
     python3 -c 'import json, sys; print(*(limit["used"] for limit in json.load(sys.stdin)["limits"] if limit["rule"] == "budget_total"))'
 }
 # has_spent COST KEY: whether it is that.
@@ -210,7 +210,7 @@ slots_are_free() {
   local limit=$((streams + spare)) load
   load --once --streams "$limit" --words 15 >"$scratch/slots" &
   load=$!
-  eventually 30 are_open "$limit"
+  eventually 180 are_open "$limit"
   says "the limit of $limit requests at once of policy \`streams\` is reached" ask streams
   wait $load
   is "[{}, $limit]" read_json "$scratch/slots" "[it['streams']['failed'], it['streams']['ended']]"
@@ -227,13 +227,13 @@ answers() { [[ "$(ask "$1")" == *'You said: \"Hello, Relay\"'* ]]; }
 
 without_operator() {
   kubectl scale deployment/relay-operator --replicas=0 >/dev/null
-  kubectl wait --for=delete pod -l app.kubernetes.io/name=relay-operator --timeout=120s >/dev/null
+  kubectl wait --for=delete pod -l app.kubernetes.io/name=relay-operator --timeout=300s >/dev/null
 }
 
 operator_returns() {
   local started=$SECONDS
   kubectl scale deployment/relay-operator --replicas=2 >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=300s >/dev/null
   eventually 120 is_applied
   echo "the operator is back, and all is as it should be after $((SECONDS - started)) s"
 }
@@ -242,7 +242,7 @@ operator_returns() {
 have_been_alone() {
   local pod age
   for pod in $(planes -o jsonpath='{.items[*].status.podIP}'); do
-    age=$(cluster curl -sS --max-time 5 "http://$pod:8081/metrics" | sed -n 's/^relay_config_age_seconds //p')
+    age=$(cluster curl -sS --max-time 30 "http://$pod:8081/metrics" | sed -n 's/^relay_config_age_seconds //p')
     echo "$pod: $age s"
     awk -v age="${age:-0}" -v least="$1" 'BEGIN { exit age < least }' || return
   done
@@ -255,26 +255,26 @@ start_from_redis() {
   eventually 300 have_been_alone "$alone"
   old=$(planes -o jsonpath='{.items[*].metadata.name}')
   # shellcheck disable=SC2086
-  kubectl delete pod $old --timeout=240s >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=120s >/dev/null
+  kubectl delete pod $old --timeout=400s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=300s >/dev/null
   answers requests || fail "no answer from the table in Redis: $(ask requests)"
   operator_returns
   kubectl apply -f e2e/cluster/drain/later.yaml >/dev/null
-  eventually 60 answers later
+  eventually 180 answers later
 }
 
 # start_from_nothing: a data plane that has no table, nor a copy of one, says so, gets no request, and takes one when it can.
 start_from_nothing() {
   local pod
   helm upgrade relay charts/relay "${settings[@]}" --set redis.url= --force-conflicts >/dev/null
-  kubectl rollout status deployment/relay-dataplane --timeout=240s >/dev/null
+  kubectl rollout status deployment/relay-dataplane --timeout=400s >/dev/null
   eventually 120 is_applied
   # A pod that ends already is not one to be replaced.
   eventually 120 settled
   without_operator
   pod=$(planes --field-selector=status.phase=Running -o jsonpath='{.items[0].metadata.name}')
-  kubectl delete pod "$pod" --timeout=240s >/dev/null
-  eventually 60 has_no_table
+  kubectl delete pod "$pod" --timeout=400s >/dev/null
+  eventually 180 has_no_table
   for _ in {1..20}; do answers requests || fail "no answer beside a data plane that has no table: $(ask requests)"; done
   operator_returns
 }
@@ -283,7 +283,7 @@ start_from_nothing() {
 has_no_table() {
   local pod
   for pod in $(planes -o jsonpath='{.items[*].status.podIP}'); do
-    [ "$(cluster curl -sS --max-time 5 "http://$pod:8081/readyz")" != "not ready: no routing table yet" ] || return 0
+    [ "$(cluster curl -sS --max-time 30 "http://$pod:8081/readyz")" != "not ready: no routing table yet" ] || return 0
   done
   return 1
 }

@@ -45,15 +45,15 @@ begin() {
   done
   cluster kubectl label namespace $TEAM llmrelay.io/inject=enabled >/dev/null
   cluster kubectl apply --server-side --force-conflicts -f crds/yaml >/dev/null
-  cluster kubectl wait --for=condition=Established -f crds/yaml --timeout=30s >/dev/null
+  cluster kubectl wait --for=condition=Established -f crds/yaml --timeout=300s >/dev/null
   helm install relay charts/relay --set image.registry=localhost --set "image.tag=$TAG" --set demo.enabled=true \
     --set rbac.aggregatedRoles=false --set sidecars.enabled=true --set "watchNamespaces={$TEAM,$UNASKED}" \
     --set dataPlane.drainSeconds=5 --set dataPlane.deregisterSeconds=2 >/dev/null
   objects platform | platform apply -f - >/dev/null
   objects team | team apply -f - >/dev/null
-  platform wait --for=condition=Ready rdp/relay --timeout=180s >/dev/null || { show; fail "the data planes are not ready"; }
-  platform wait --for=condition=Available deployments --all --timeout=120s >/dev/null || { show; fail "pods are not ready"; }
-  team wait --for=condition=Ready hostkeys,models,policies,relaykeys --all --timeout=60s >/dev/null || { show; fail "objects are not ready"; }
+  platform wait --for=condition=Ready rdp/relay --timeout=400s >/dev/null || { show; fail "the data planes are not ready"; }
+  platform wait --for=condition=Available deployments --all --timeout=300s >/dev/null || { show; fail "pods are not ready"; }
+  team wait --for=condition=Ready hostkeys,models,policies,relaykeys --all --timeout=300s >/dev/null || { show; fail "objects are not ready"; }
   echo "all is ready after $(since "$started") s"
 }
 
@@ -70,10 +70,10 @@ none_failed() {
 deployments_get_answers() {
   local started=$EPOCHREALTIME name
   objects applications | team apply -f - >/dev/null
-  team wait --for=condition=Available deployment --all --timeout=120s >/dev/null || { show; fail "applications do not start"; }
+  team wait --for=condition=Available deployment --all --timeout=300s >/dev/null || { show; fail "applications do not start"; }
   echo "applications and their sidecars are available after $(since "$started") s"
   for name in own shared; do
-    eventually 60 answers $name 8 || { show; fail "$name gets no answers"; }
+    eventually 180 answers $name 8 || { show; fail "$name gets no answers"; }
     for shape in openai anthropic; do
       says "${shape}_plain: You said" team logs deployment/$name -c application
       says "${shape}_streamed: You said" team logs deployment/$name -c application
@@ -87,7 +87,7 @@ deployments_get_answers() {
 
 a_job_completes() {
   local pod
-  team wait --for=condition=Complete job/once --timeout=120s >/dev/null || { show; fail "the Job does not complete"; }
+  team wait --for=condition=Complete job/once --timeout=300s >/dev/null || { show; fail "the Job does not complete"; }
   pod=$(team get pod -l app=once -o name)
   is Succeeded team get "$pod" -o jsonpath='{.status.phase}'
   says "anthropic_streamed: You said" team logs "$pod" -c before
@@ -104,10 +104,10 @@ of_sidecar() { team logs "deployment/$1" -c relay --tail=-1; }
 each_is_served_where_it_should_be() {
   local before passed
   # Until its first table a sidecar passes everything on.
-  eventually 30 served_by_own_sidecar
+  eventually 180 served_by_own_sidecar
   before=$(records own of_data_planes)
   served=$(records own of_sidecar own)
-  eventually 60 served_by_own_sidecar $((served + 20))
+  eventually 180 served_by_own_sidecar $((served + 20))
   is "$before" records own of_data_planes
   is 0 records shared of_sidecar shared
   passed=$(records shared of_data_planes)
@@ -140,7 +140,7 @@ fed() {
   cluster sh -c 'echo $$ >"$0" && exec "$@"' "$scratch/pid" "$archives/context/programs/relay-dataplane" --listen 127.0.0.1:0 --admin 127.0.0.1:18081 --fleet relay \
     --operator "relay-operator.$NAMESPACE.svc:9443" --operator-ca "$scratch/ca.crt" --operator-token-file "$scratch/token" \
     --pod-name "$2" --pod-uid "$uid" --pod-namespace "$1" >"$scratch/fed" 2>&1 &
-  eventually 30 cluster curl -sSf http://127.0.0.1:18081/readyz || { cat "$scratch/fed" >&2; return 1; }
+  eventually 180 cluster curl -sSf http://127.0.0.1:18081/readyz || { cat "$scratch/fed" >&2; return 1; }
   cluster curl -sSf http://127.0.0.1:18081/debug/table >"$scratch/table"
   cluster curl -sSf http://127.0.0.1:18081/debug/credentials >"$scratch/credentials"
   kill -9 "$(<"$scratch/pid")" && rm "$scratch/pid"
@@ -170,7 +170,7 @@ tokens_are_replaced() {
   is "$pod" team get pod -l app=own -o jsonpath='{.items[0].metadata.name}'
   objects later | team apply -f - >/dev/null
   # Only a sidecar whose stream lives on hears of it: its key is served here, and so is its refusal.
-  eventually 20 team exec "$pod" -c application -- /python/bin/python3 /application.py later-chat
+  eventually 180 team exec "$pod" -c application -- /python/bin/python3 /application.py later-chat
   none_failed own
   none_failed shared
   echo "$(($(date +%s) - started)) s after its start a sidecar hears of a new Model; requests meanwhile: \
@@ -179,5 +179,5 @@ $(team logs "$pod" -c application | grep -c 'You said') and $(team logs deployme
 
 remove() {
   helm uninstall relay --ignore-not-found >/dev/null 2>&1 || true
-  cluster kubectl delete namespace $NAMESPACE $TEAM $UNASKED --ignore-not-found --timeout=120s >/dev/null
+  cluster kubectl delete namespace $NAMESPACE $TEAM $UNASKED --ignore-not-found --timeout=300s >/dev/null
 }

@@ -74,7 +74,7 @@ async fn a_stream_is_ended_after_the_grace_that_was_patched_last() {
     let took = told.elapsed();
     println!("the process ended {took:?} after SIGTERM");
     assert!(status.success(), "{status}");
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(30), "{took:?}");
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(300), "{took:?}");
     let answer = stream.await.expect("no panic").expect("the answer is whole");
     let last = answer.text().lines().rfind(|line| line.starts_with("data: {")).unwrap_or_default().to_owned();
     assert!(answer.status == 200 && last.contains("\"error\"") && last.contains("shutting down"), "{}", answer.text());
@@ -97,7 +97,7 @@ async fn a_data_plane_refuses_once_it_was_alone_for_as_long_as_was_patched() {
         if answer.status != 200 {
             break answer;
         }
-        assert!(gone.elapsed() < Duration::from_secs(180), "it is still served");
+        assert!(gone.elapsed() < Duration::from_secs(300), "it is still served");
         sleep(Duration::from_millis(500)).await;
     };
     println!("requests were refused {:?} after the operator was gone", gone.elapsed());

@@ -11,7 +11,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::json;
-use site::{Ask, DataPlane, Load, Operator, Site, Upstream, relay_key, routes};
+use site::{Ask, DataPlane, Load, Operator, PATIENCE, Site, Upstream, relay_key, routes};
 
 use crate::{
     census::{self, Dice, is_full, minted_key, token},
@@ -21,10 +21,10 @@ use crate::{
 /// Of an election that is over soon.
 const ELECTION: [&str; 6] = ["--lease-duration", "2s", "--lease-renew-deadline", "1500ms", "--lease-retry", "250ms"];
 
-/// Kills whoever leads every few seconds, and starts it again after a second.
+/// Kills whoever leads every few seconds, and starts it again after a second: for so long, and twice at least.
 async fn kill_leaders(operators: &mut [Operator], every: Duration, until: Instant) -> u32 {
     let mut kills = 0;
-    while Instant::now() < until {
+    while Instant::now() < until || (kills < 2 && Instant::now() < until + PATIENCE) {
         tokio::time::sleep(every - Duration::from_secs(1)).await;
         let leading = join_all(operators.iter().map(Operator::is_leading)).await;
         let Some(leader) = leading.iter().position(|leads| *leads) else { continue };

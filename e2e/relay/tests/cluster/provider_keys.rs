@@ -4,7 +4,12 @@ use std::time::{Duration, Instant};
 
 use site::{Ask, secret, until};
 
-use crate::scene::Scene;
+use crate::{census::is_full, scene::Scene};
+
+/// What a few seconds are, also where this is no measurement and the machine is busy.
+fn few_seconds() -> Duration {
+    Duration::from_secs(if is_full() { 5 } else { 30 })
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_secret_is_used_within_seconds_and_the_old_value_never_again() {
@@ -28,7 +33,7 @@ async fn a_changed_secret_is_used_within_seconds_and_the_old_value_never_again()
     println!(
         "from `kubectl apply` of a provider's Secret to its use on all data planes: {took:?}, kubectl {applied:?}"
     );
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < few_seconds(), "{took:?}");
     for _ in 0..10 {
         assert!(scene.answers(&token).await.iter().all(|answer| answer.status == 200));
     }
@@ -104,7 +109,7 @@ async fn traffic_moves_to_another_key_when_the_secret_of_one_is_deleted_and_come
         "from `kubectl delete secret` to its condition {condition:?}, to its Event {event:?}, to the other key alone {:?}",
         begin.elapsed()
     );
-    assert!(event < Duration::from_secs(5), "{event:?}");
+    assert!(event < few_seconds(), "{event:?}");
     scene.site.wait("Ready", &["hostkey/spare", "model/openai"]);
 
     scene.site.apply(&secret("provider", "key", "sk-provider-2"));
