@@ -63,7 +63,7 @@ fn changes_take_effect_at_once_and_interrupt_no_request() {
     let dir = directory(&[("relay.yaml", &quickstart(&demo)), ("change.yaml", &policy("p", "retries"))]);
     let relay = Server::run(dir.path(), &[], &[]);
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let slowest = std::thread::scope(|scope| {
+    let mut times = std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 let headers = [BEARER];
@@ -72,20 +72,22 @@ fn changes_take_effect_at_once_and_interrupt_no_request() {
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let mut slowest = Duration::ZERO;
+        let mut times = Vec::new();
         for change in 0..CHANGES {
             let name = format!("default/p{change}");
             fs::write(dir.path().join("change.yaml"), policy(&format!("p{change}"), "retries")).expect("writable");
             let start = Instant::now();
             until(|| table(&relay)["policies"].get(&name).is_some(), || name.clone());
-            slowest = slowest.max(start.elapsed());
+            times.push(start.elapsed());
         }
         stop.store(true, Ordering::Relaxed);
-        slowest
+        times
     });
     assert!(answered.into_inner() > 0);
-    // Far above what it takes, so that a busy machine does not fail it, and below the interval of any polling.
-    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
+    // Each follows the one before at once, so that with polling each would take an interval. What a usual one takes is far
+    // below any; single ones may meet a busy machine.
+    times.sort();
+    assert!(times[CHANGES / 2] < Duration::from_secs(4), "{times:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 use crate::support::relay;
 
 /// How long anything may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process that serves until it is stopped or dropped.
 pub(crate) struct Server {

@@ -17,7 +17,7 @@ const STREAMS: usize = 10;
 const MAX_TOKENS: u64 = 20;
 /// How long a reservation lives whose process has died, and some time for a busy machine.
 const LEASE: Duration = Duration::from_secs(30);
-const SLACK: Duration = Duration::from_secs(3);
+const SLACK: Duration = Duration::from_secs(20);
 
 /// Streams that stay open, read up to their first word.
 fn held(fleet: &Fleet, number: usize) -> Vec<TcpStream> {
