@@ -105,11 +105,13 @@ impl Kept {
         Self { opened, head: Due(AtomicU64::new(NEVER)), request: Due(AtomicU64::new(NEVER)) }
     }
 
-    /// When something is late next, or `last` where that is before.
+    /// When something is late next, or `last` where that is before. What is late already was told: whoever waited for it may
+    /// have gone on to something else.
     pub(crate) fn next(&self, last: Instant) -> Instant {
-        match self.head.get().min(self.request.get()) {
-            NEVER => last,
-            nanos => last.min(self.opened + Duration::from_nanos(nanos)),
+        let dues = [self.head.get(), self.request.get()];
+        match dues.into_iter().filter(|nanos| *nanos != LATE).min() {
+            None | Some(NEVER) => last,
+            Some(nanos) => last.min(self.opened + Duration::from_nanos(nanos)),
         }
     }
 
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(kept.next(at + SECOND), at);
         kept.look(at);
         assert!(wait.is_late());
+        assert_eq!(kept.next(at + SECOND), at + SECOND, "whoever does not look is told once");
         drop(wait);
         assert_eq!(kept.next(at + SECOND), at + SECOND);
         kept.look(at + SECOND);
