@@ -265,7 +265,7 @@ impl Batches {
     /// Writes down what was settled, for the day when Redis loses its data. What reservations used that were lost, with
     /// all data or because a new master never had them, is spent anew; what they used that expired although they went on,
     /// because Redis was away for so long, is put right.
-    fn book(
+    pub(super) fn book(
         self: &Arc<Self>,
         domain: &Arc<str>,
         settled: &Settled,
@@ -276,14 +276,13 @@ impl Batches {
         for (id, one) in ended {
             let is_unknown = settled.unknown.iter().any(|unknown| **unknown == *id);
             let has_expired = *one.born == *settled.born && settled.now >= one.earliest + lease();
-            if is_unknown && has_expired {
-                self.push(domain, Entry::Spend { scopes: self.amended(&one) });
-            }
             let is_lost = is_unknown && !has_expired;
             if is_lost || !spent.settled(&one.budgets, &one.scopes, one.outcome, &settled.born) {
                 for claim in &one.scopes {
                     later.add(claim, one.outcome, clock.now());
                 }
+            } else if is_unknown {
+                self.push(domain, Entry::Spend { scopes: self.amended(&one) });
             }
         }
         for spend in spends {

@@ -1,5 +1,6 @@
 //! The limiter on real Redis servers.
 
+mod amended;
 mod batching;
 mod bench;
 mod breakers;
