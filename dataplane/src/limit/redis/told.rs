@@ -37,6 +37,9 @@ pub(super) struct Told {
     head: Vec<u8>,
     /// How its charge begins.
     charge: Vec<u8>,
+    /// How its charge ends: with the layout, by which `settle.lua` reads what `reserve.lua` has written. Whoever does not
+    /// know of it takes it for the name of a budget that is not there.
+    charge_end: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -100,11 +103,13 @@ impl Told {
         pack::number(&mut head, budgets.len() as u64);
         pack::number(&mut head, rates.len() as u64);
         let rates_end = 3 + 4 * rates.len();
-        pack::list(&mut charge, rates_end + 3 * budgets.len());
+        pack::list(&mut charge, rates_end + 3 * budgets.len() + 1);
         pack::text(&mut charge, counters.as_bytes());
         pack::text(&mut charge, claim.concurrency.map_or(&b""[..], |_| slots.as_bytes()));
         pack::number(&mut charge, rates_end as u64);
-        Self { counters, slots, concurrency: claim.concurrency, budgets, rates, head, charge }
+        let mut charge_end = Vec::new();
+        pack::text(&mut charge_end, layout.format.as_bytes());
+        Self { counters, slots, concurrency: claim.concurrency, budgets, rates, head, charge, charge_end }
     }
 
     /// Whether a claim of this scope has these rules, in this order; amounts do not matter.
@@ -158,6 +163,7 @@ impl Told {
             pack::number(charges, epoch);
             pack::number(charges, amount);
         }
+        charges.extend_from_slice(&self.charge_end);
         for ToldRate { at, span, told, .. } in &self.rates {
             scope.extend_from_slice(told);
             pack::number(scope, now.mono / span);

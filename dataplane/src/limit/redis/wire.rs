@@ -271,29 +271,46 @@ impl Scope {
     }
 }
 
-impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Entry::Settle { id, used } => {
-                let used = (used.input_tokens.min(MOST), used.output_tokens.min(MOST), used.cost.0.min(MOST));
-                ("s", &**id, used).serialize(to)
-            }
-            Entry::Release { id, begun, doubtful } => ("r", &**id, u8::from(*begun), u8::from(*doubtful)).serialize(to),
-            Entry::Attempt { id, begun, scopes } => ("a", &**id, u8::from(*begun), scopes).serialize(to),
-            Entry::Renew { id, lease } => ("n", &**id, lease).serialize(to),
-            Entry::Spend { scopes } => ("p", scopes).serialize(to),
-        }
-    }
-}
-
 /// The keys of a batch.
 pub(super) fn batch_keys(keys: &Keys, domain: &str, process: &str) -> Vec<String> {
     vec![keys.born(domain), keys.holds(domain), keys.leases(domain), keys.batch(domain, process)]
 }
 
-/// The argument of a batch.
+/// The argument of a batch: what is over and was used value by value, as most of it is that; the rest as a list.
 pub(super) fn batch(number: u64, lease: Millis, fresh: &str, entries: &[Entry]) -> Vec<u8> {
-    encoded(&(number, lease, fresh, entries))
+    let (mut ids, mut used, mut settled) = (Vec::with_capacity(USUAL_BYTES), Vec::with_capacity(USUAL_BYTES), 0);
+    let (mut others, mut other) = (Vec::new(), 0);
+    for entry in entries {
+        match entry {
+            Entry::Settle { id, used: Used { input_tokens, output_tokens, cost } } => {
+                pack::text(&mut ids, id.as_bytes());
+                for amount in [*input_tokens, *output_tokens, cost.0] {
+                    pack::number(&mut used, amount.min(MOST));
+                }
+                settled += 1;
+                continue;
+            }
+            Entry::Release { id, begun, doubtful } => {
+                encode(&mut others, &("r", &**id, u8::from(*begun), u8::from(*doubtful)))
+            }
+            Entry::Attempt { id, begun, scopes } => encode(&mut others, &("a", &**id, u8::from(*begun), scopes)),
+            Entry::Renew { id, lease } => encode(&mut others, &("n", &**id, lease)),
+            Entry::Spend { scopes } => encode(&mut others, &("p", scopes)),
+        }
+        other += 1;
+    }
+    let mut bytes = Vec::with_capacity(USUAL_BYTES + ids.len() + used.len() + others.len());
+    pack::number(&mut bytes, number);
+    pack::number(&mut bytes, lease);
+    pack::text(&mut bytes, fresh.as_bytes());
+    pack::number(&mut bytes, settled);
+    bytes.extend_from_slice(&ids);
+    bytes.extend_from_slice(&used);
+    if other > 0 {
+        pack::list(&mut bytes, other);
+        bytes.extend_from_slice(&others);
+    }
+    bytes
 }
 
 /// The answer to a batch: the time, when the data began, and the ids that are not known.
@@ -413,10 +430,8 @@ pub(super) fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, rmp_
     rmp_serde::from_slice(bytes)
 }
 
-fn encoded(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(USUAL_BYTES);
-    rmp_serde::encode::write(&mut bytes, value).expect("numbers, strings and lists can always be written");
-    bytes
+fn encode(bytes: &mut Vec<u8>, value: &impl Serialize) {
+    rmp_serde::encode::write(bytes, value).expect("numbers, strings and lists can always be written");
 }
 
 fn rates(claims: &[RateClaim]) -> Vec<Rate> {

@@ -187,7 +187,8 @@ local function without(value, amount)
 end
 
 -- Ends what a charge counts: 'used' with {input, output, cost}, 'never' (it did not run: nothing stays), 'unknown' (it
--- ran: request and money stay), 'expired' (its holder died: the money stays). The slot is for the caller to free.
+-- ran: request and money stay), 'expired' (its holder died: the money stays). The slot is for the caller to free. A charge of
+-- reserve.lua has the layout of its counters at its end, which is the name of no budget.
 local function conclude(done, outcome, used)
   local key, rates_end = done[1], done[3]
   local counters = state(key)

@@ -13,6 +13,7 @@ mod places;
 mod rush;
 mod sizes;
 mod stored;
+mod versions;
 
 use std::sync::Arc;
 

@@ -6,7 +6,12 @@ use smallvec::smallvec;
 use table::{NanoUsd, ObjectRef, Period};
 
 use super::{
-    super::{Redis, Settings, keys::Keys, script::Time},
+    super::{
+        Redis, Settings,
+        keys::Keys,
+        script::{Script, Time},
+        wire::{self, Entry, Settled},
+    },
     books,
     places::{Place, Standalone},
 };
@@ -150,4 +155,29 @@ async fn a_call_with_more_candidates_than_luas_stack_takes_is_decided() {
     let closed = Claims { candidates: many.candidates[..999].to_vec(), ..many };
     let refused = redis.reserve(closed).await.expect_err("all are full");
     assert!(refused.to_string().contains("the upstream"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_settled_of_counters_as_they_were_written_goes_by_no_names() {
+    let redis = process("stored-rows").await;
+    let host = Arc::new(Scope::HostKey(ObjectRef::new("team", "key")));
+    let rates = smallvec![rate(Counted::Requests, 1)];
+    let scopes = vec![ScopeClaim { rates, concurrency: Some(5), ..ScopeClaim::new(host) }];
+    let candidates = vec![CandidateClaim { scopes, ..CandidateClaim::default() }];
+    let held = redis.reserve(Claims { candidates, max_candidates: 1, ..claims([both()]) }).await;
+    let _held = held.expect("the claims fit");
+    let keys = Keys::new("stored-rows");
+    let id = Standalone::shared().serving("team").cli(&["HKEYS", &keys.holds("team")]);
+
+    let settle = &redis.inner.scripts.settle.text;
+    let rows_alone = settle.replace("if not is_applied() then", "if not is_applied() then\n  do return 'by names' end");
+    assert_ne!(*settle, rows_alone);
+    let real = Used { input_tokens: 20, output_tokens: 0, cost: NanoUsd(7) };
+    let argument = wire::batch(1, 1_000, "never", &[Entry::Settle { id: (*id).into(), used: real }]);
+    let (script, keys) = (Script::new("rows", rows_alone), wire::batch_keys(&keys, "team", "another"));
+    let said = redis.inner.link.call("team", &script, &keys, &argument).await.expect("redis is there");
+
+    let settled: Settled = wire::decoded(&said).expect("an answer of the script");
+    assert_eq!(settled.unknown, Vec::<String>::new());
+    assert_eq!(used(&redis, both()).await, names(&[(REQUESTS, 1), (TOKENS, 20), (TOTAL, 7)]));
 }
