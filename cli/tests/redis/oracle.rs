@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 
 use dataplane::limit::redis::script::{Scripts, Time};
-use serde_json::Value;
 
 use crate::{
     monitor::Executed,
@@ -90,8 +89,7 @@ pub(crate) fn replay(executed: &[Executed]) -> Verdicts {
             let is_granted = calls.any(|call| call.words[0] == b"ZADD" && call.words[1] == keys[2].as_bytes());
             replay.reserve(command.at, &keys, &asked, is_granted);
         } else if *sha == scripts.settle.sha.as_bytes() {
-            let settled: Value = rmp_serde::from_slice(argument).expect("an argument is MessagePack");
-            replay.settle(&settled[3]);
+            replay.settle(&words(argument));
         }
     }
     replay.end()
@@ -117,18 +115,6 @@ fn claims_of<'a>(keys: &[String], scope: &'a [Word]) -> (Vec<Claim>, &'a [Word])
         limit: limit.number(),
     };
     (rates.chain(budgets).map(claim).collect(), rest)
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().unwrap_or_else(|| panic!("{value} is no list"))
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned()
 }
 
 impl Replay {
@@ -168,23 +154,29 @@ impl Replay {
         self.open.insert(id, charges);
     }
 
-    fn settle(&mut self, entries: &Value) {
+    /// `batch, lease, born to be, count`, then so many ids, and input, output and cost of each; last a list of what else there
+    /// is, which comes before.
+    fn settle(&mut self, told: &[Word]) {
+        let (ids, rest) = told[4..].split_at(told[3].count());
+        let (used, others) = rest.split_at(3 * ids.len());
         self.verdicts.batches.0 += 1;
-        for entry in list(entries) {
+        self.verdicts.batches.1 += ids.len();
+        for entry in others.iter().flat_map(Word::list) {
             self.verdicts.batches.1 += 1;
-            match entry[0].as_str() {
-                Some("s") => {
-                    let [input, output, cost] = [0, 1, 2].map(|at| number(&entry[2][at]));
-                    self.end_one(&text(&entry[1]), |rule, _| if rule.starts_with('t') { input + output } else { cost });
-                }
-                Some("r") => {
-                    let begun = entry[2] == 1;
+            let entry = entry.list();
+            match &*entry[0].text() {
+                "r" => {
+                    let begun = entry[2].number() == 1;
                     let stays = |rule: &str| begun && rule.starts_with('b');
-                    self.end_one(&text(&entry[1]), |rule, amount| if stays(rule) { amount } else { 0 });
+                    self.end_one(&entry[1].text(), |rule, amount| if stays(rule) { amount } else { 0 });
                 }
-                Some("n") => {}
-                _ => panic!("{entry} is nothing that this scenario should send"),
+                "n" => {}
+                _ => panic!("{entry:?} is nothing that this scenario should send"),
             }
+        }
+        for (id, used) in ids.iter().zip(used.chunks_exact(3)) {
+            let [input, output, cost] = [0, 1, 2].map(|at| used[at].number());
+            self.end_one(&id.text(), |rule, _| if rule.starts_with('t') { input + output } else { cost });
         }
     }
 

@@ -47,6 +47,13 @@ impl Word {
         }
     }
 
+    pub(crate) fn list(&self) -> &[Word] {
+        match self {
+            Self::List(list) => list,
+            other => panic!("{other:?} is no list"),
+        }
+    }
+
     /// The rule whose counters begin so.
     pub(crate) fn rule(&self) -> String {
         match self {
