@@ -298,19 +298,34 @@ async fn a_kept_connection_on_which_something_came_unasked_is_not_used_again() {
 
 #[tokio::test]
 async fn a_kept_connection_that_the_host_has_closed_does_not_linger() {
-    let (url, _) = raw(|_, mut stream| async move {
-        read_request(&mut stream).await;
-        write(&mut stream, HELLO).await;
+    let (went, mut gone) = tokio::sync::mpsc::unbounded_channel();
+    let answered = Arc::new(tokio::sync::Notify::new());
+    let closes = answered.clone();
+    let (url, _) = raw(move |_, mut stream| {
+        let (went, closes) = (went.clone(), closes.clone());
+        async move {
+            read_request(&mut stream).await;
+            write(&mut stream, HELLO).await;
+            closes.notified().await;
+            drop(stream);
+            went.send(()).unwrap();
+        }
     })
     .await;
-    let http = Http { idle_timeout: Duration::from_millis(400), ..Http::default() };
+    let http = Http { idle_timeout: Duration::from_secs(60), ..Http::default() };
     let client = client(&Host { http, ..host(url) });
     text(&client).await.unwrap();
-    // The reaper looks twice in that time.
-    let gone = async {
-        while client.kept() != (0, 0) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_millis(390), gone).await.expect("it is dropped before its time is up");
+    assert_eq!(client.kept(), (1, 0));
+    answered.notify_one();
+    gone.recv().await.unwrap();
+    // What happened has to reach this process; nothing here waits for it.
+    tokio::task::yield_now().await;
+    // The reaper looks twice in that time: once before it is up.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    let begun = std::time::Instant::now();
+    while client.kept() != (0, 0) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not dropped before its time is up");
+        tokio::task::yield_now().await;
+    }
 }
