@@ -48,7 +48,8 @@ local function row_of(done, budgets, text)
   end
   local row, rates_end, kept = {struct.unpack(layout, text)}, done[3], KEPT
   local last = KEPT + BUDGET_KEPT * budgets + RATE_KEPT * (rates_end - 3) / 4
-  if row[last] ~= #text + 1 then
+  -- Another version may have written numbers of other kinds in as many bytes: then `x` is one of them.
+  if row[last] ~= #text + 1 or row[2] ~= '\161x\203' then
     return nil
   end
   for n = rates_end + 1, rates_end + 3 * budgets, 3 do

@@ -53,6 +53,23 @@ const REWRITE: &str = "
     end
     return 'done'";
 
+/// Counters become as long as they are in rows, in the same order, with whole numbers of eight bytes.
+const AS_LONG: &str = "
+    local counters, names = cmsgpack.unpack(redis.call('GET', KEYS[2])), {}
+    for name in pairs(counters) do
+        if name ~= 'x' then
+            names[#names + 1] = name
+        end
+    end
+    table.sort(names)
+    local text = string.char(129 + #names) .. cmsgpack.pack('x', counters.x)
+    for _, name in ipairs(names) do
+        text = text .. cmsgpack.pack(name, counters[name])
+    end
+    local is_as_long = #text == redis.call('STRLEN', KEYS[2])
+    redis.call('SET', KEYS[2], text, 'KEEPTTL')
+    return is_as_long and 'done' or 'longer or shorter'";
+
 /// Everything that is counted, in words.
 const TELL: &str = "
     local said = {redis.call('HLEN', KEYS[1])}
@@ -210,6 +227,25 @@ fn what_is_counted_is_the_same_whichever_version_wrote_what_is_stored() {
         })
     });
     run.expect("both count alike");
+}
+
+#[tokio::test]
+async fn counters_that_another_version_wrote_as_long_as_a_row_are_not_taken_for_one() {
+    let mut side = Side::start("versions-as-long".to_owned()).await;
+    // So much takes eight bytes, whoever writes it.
+    let much = 1 << 33;
+    let mut claim = limited("a", Rules::Money, 0, much);
+    claim.budgets[0].limit = NanoUsd(10 * much);
+    let claims = Claims { domain: DOMAIN.into(), scopes: [claim].into_iter().collect(), ..Claims::default() };
+    for _ in 0..2 {
+        side.open.push(side.redis.reserve(claims.clone()).await.expect("the claims fit"));
+    }
+    assert_eq!(side.run(AS_LONG), "done");
+
+    side.play(&Deed::Settle { first: 0, many: 1, tokens: 0, cost: 7 }, START).await;
+
+    let counted = side.counted();
+    assert!(counted.contains(&format!(" {} {much} ", much + 7)), "{counted}");
 }
 
 fn scope(name: &str) -> Scope {
