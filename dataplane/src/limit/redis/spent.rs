@@ -106,6 +106,9 @@ impl Spent {
     /// what was not.
     pub(super) fn record(&self, amounts: impl Iterator<Item = Amount>, birth: &str) -> bool {
         let amounts: SmallVec<[_; 4]> = amounts.collect();
+        if amounts.is_empty() {
+            return true;
+        }
         let is_taken = self.ledger.lock().record(amounts, &birth.into());
         self.is_changed.store(true, Ordering::Release);
         is_taken

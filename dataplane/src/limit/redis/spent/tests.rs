@@ -75,6 +75,7 @@ async fn sums_that_have_not_changed_are_not_written_again() {
     spent.save().await;
     let file = directory.path().join("usage.jsonl.spent.json");
     fs::remove_file(&file).expect("it was written");
+    assert!(spent.settled(&[], &[], Outcome::NeverRan, "1"));
     spent.save().await;
     assert!(!file.exists());
     assert!(spent.spent(&spend(Period::Total, "2026-01-15T23:30:00Z", 7), "1"));
